@@ -1,0 +1,50 @@
+# Two commands do everything on a fresh Debian 12 or 13: `make rehearse` and `make test`.
+SHELL := /bin/bash
+VENV := .venv
+BIN := $(VENV)/bin
+PYTHON ?= python3
+# The lab needs root. On an operator's machine make asks for it by sudo, and only where it is needed.
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=XDG_STATE_HOME)
+
+.PHONY: help setup rehearse test lint unit scenarios docs bench wheel-test clean
+.DEFAULT_GOAL := help
+
+help: ## show these lines
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
+
+setup: $(VENV)/.ready ## install Debian packages and the virtual environment
+
+$(VENV)/.ready: pyproject.toml constraints.txt debian-packages.txt
+	@./install-packages.sh
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@echo "Installing the Python environment in $(VENV)"
+	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+rehearse: setup ## provision, harden and verify one throwaway Jitsi host
+	@$(AS_ROOT) $(BIN)/ratssaal rehearse
+
+test: lint unit scenarios ## everything that must pass
+
+lint: setup ## style, types, Ansible and shell checks
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+	$(BIN)/yamllint --strict .
+	$(BIN)/ansible-lint --offline --quiet
+	shellcheck install-packages.sh .ci/run
+
+unit: setup ## tests that need neither root nor a host
+	$(BIN)/python -m pytest -q -n 2 tests/unit tests/roles
+
+scenarios: setup ## tests on throwaway lab hosts (root)
+	$(AS_ROOT) $(BIN)/python -m pytest -q -ra --durations=15 tests/scenarios
+
+docs: setup ## write the generated pages anew
+	$(BIN)/python docs/generate.py
+
+bench: setup ## measure, print ratios
+	$(AS_ROOT) $(BIN)/python -m tests.bench
+
+clean: ## remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
