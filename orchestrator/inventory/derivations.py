@@ -1,0 +1,469 @@
+"""What follows from the topology: flows, listeners, names, TURN peers, the browser's policy.
+
+Pure functions over plain dictionaries, standard library only: the Python side imports this module, and
+`playbooks/filter_plugins/ratssaal.py` loads the same file for the roles. One derivation, not two.
+
+A topology is `{"hosts": {name: {"address", "address6", "groups", "ssh_port"}}, "settings": {...}}`; the settings are
+the site-wide variables of the roles by their own names.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlsplit
+
+Topology = Mapping[str, Any]
+Settings = Mapping[str, Any]
+Flow = dict[str, Any]
+Listener = dict[str, Any]
+
+SIGNALLING = "jitsi_signalling"
+BRIDGES = "jitsi_bridges"
+TURN = "turn_servers"
+GROUPS = (SIGNALLING, BRIDGES, TURN)
+
+ANYWHERE = ("0.0.0.0/0", "::/0")
+RELAY_PORTS = "49152-65535"
+"""coturn's own default range (Debian: coturn turnserver.conf, min-port and max-port)."""
+
+MEDIA_PORT = 10000
+STUN_PORT = 3478
+TURN_TLS_PORT = 5349
+TURN_PROXY_PORT = 5348
+"""Where coturn takes TLS from nginx's SNI switch, on loopback only, behind a PROXY protocol header."""
+WEB_TLS_LOOPBACK_PORT = 4443
+"""Where nginx's web server takes TLS from its own SNI switch, on loopback only, behind a PROXY protocol header."""
+
+# IANA special-purpose registries (RFC 6890 and successors): what upstream's turnserver.conf denies
+# (jitsi-meet:doc/debian/jitsi-meet-turn/turnserver.conf), plus the IPv6 forms that embed an IPv4 address.
+_SPECIAL_RANGES = (
+    "0.0.0.0-0.255.255.255",
+    "10.0.0.0-10.255.255.255",
+    "100.64.0.0-100.127.255.255",
+    "127.0.0.0-127.255.255.255",
+    "169.254.0.0-169.254.255.255",
+    "172.16.0.0-172.31.255.255",
+    "192.0.0.0-192.0.0.255",
+    "192.0.2.0-192.0.2.255",
+    "192.88.99.0-192.88.99.255",
+    "192.168.0.0-192.168.255.255",
+    "198.18.0.0-198.19.255.255",
+    "198.51.100.0-198.51.100.255",
+    "203.0.113.0-203.0.113.255",
+    "224.0.0.0-255.255.255.255",
+    "::1",
+    "64:ff9b::-64:ff9b::ffff:ffff",
+    "::ffff:0.0.0.0-::ffff:255.255.255.255",
+    "100::-100::ffff:ffff:ffff:ffff",
+    "2001::-2001:1ff:ffff:ffff:ffff:ffff:ffff:ffff",
+    "2002::-2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+    "fc00::-fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+    "fe80::-febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+)
+_EVERYTHING = ("0.0.0.0-255.255.255.255", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
+
+
+def topology_from_hostvars(
+    hostvars: Mapping[str, Mapping[str, Any]],
+    groups: Mapping[str, Sequence[str]],
+    settings: Settings,
+) -> dict[str, Any]:
+    """Build a topology from what Ansible resolved; hosts outside our groups are left out."""
+    names: list[str] = []
+    for group in GROUPS:
+        names.extend(name for name in groups.get(group, ()) if name not in names)
+    hosts = {}
+    for name in names:
+        variables = hostvars[name]
+        hosts[str(name)] = {
+            "address": str(variables.get("ansible_host") or name),
+            "address6": str(variables.get("base_address6") or ""),
+            "groups": [group for group in GROUPS if name in groups.get(group, ())],
+            "ssh_port": int(variables.get("ansible_port") or 22),
+        }
+    return {"hosts": hosts, "settings": dict(settings)}
+
+
+def turn_domain(settings: Settings) -> str:
+    """Return the name under which TURN over TLS is offered: declared, or `turn.` before the site's name."""
+    return (
+        str(settings.get("jitsi_turn_domain") or "")
+        or f"turn.{settings['jitsi_domain']}"
+    )
+
+
+def xmpp_domains(settings: Settings) -> dict[str, str]:
+    """Return every XMPP domain by its role (jitsi-meet:doc/debian/jitsi-meet-prosody/prosody.cfg.lua-jvb.example)."""
+    domain = str(settings["jitsi_domain"])
+    names = {
+        "auth": "auth",
+        "internal": "internal.auth",
+        "muc": "conference",
+        "lobby": "lobby",
+        "guest": "guest",
+        "focus": "focus",
+        "breakout": "breakout",
+        "recorder": "recorder",
+        "avmoderation": "avmoderation",
+        "endconference": "endconference",
+        "speakerstats": "speakerstats",
+        "metadata": "metadata",
+        "polls": "polls",
+    }
+    return {
+        "domain": domain,
+        **{role: f"{label}.{domain}" for role, label in names.items()},
+    }
+
+
+def certificate_names(topology: Topology, host: str) -> list[str]:
+    """Return the DNS names that the host's certificate must carry, the most important first.
+
+    The site's own CA also signs Prosody's name for Jicofo and the bridges; a bought certificate need not carry it,
+    because no browser ever sees it.
+    """
+    settings, groups = topology["settings"], _groups(topology, host)
+    names: list[str] = []
+    if SIGNALLING in groups:
+        names.append(str(settings["jitsi_domain"]))
+    if TURN in groups:
+        names.append(turn_domain(settings))
+    if (
+        SIGNALLING in groups
+        and str(settings.get("certificates_source") or "own_ca") == "own_ca"
+    ):
+        names.append(xmpp_domains(settings)["auth"])
+    return list(dict.fromkeys(names))
+
+
+def ice_servers(settings: Settings) -> list[dict[str, Any]]:
+    """Return our own STUN and TURN services, for Prosody's `external_services` and for config.js.
+
+    Plain STUN and TURN by UDP, TURN over TLS by TCP; no other server is ever named. `secret` says whether the client
+    needs credentials made from `coturn_secret`.
+    """
+    name = turn_domain(settings)
+    tls_port = TURN_TLS_PORT if settings.get("jitsi_turn_tls") == "port5349" else 443
+    credentials = {"secret": True, "ttl": 86400, "algorithm": "turn"}
+    return [
+        {
+            "type": "stun",
+            "host": name,
+            "port": STUN_PORT,
+            "transport": "udp",
+            "secret": False,
+        },
+        {
+            "type": "turn",
+            "host": name,
+            "port": STUN_PORT,
+            "transport": "udp",
+            **credentials,
+        },
+        {
+            "type": "turns",
+            "host": name,
+            "port": tls_port,
+            "transport": "tcp",
+            **credentials,
+        },
+    ]
+
+
+def turn_denied_peers(settings: Settings) -> list[str]:
+    """Return the address ranges that coturn must not relay to.
+
+    Without peer-to-peer calls the bridges are the only peers there are, so everything else is denied; with them any
+    public address may be a peer, and all special-purpose ranges are denied.
+    """
+    return list(_SPECIAL_RANGES if settings.get("jitsi_p2p") else _EVERYTHING)
+
+
+def turn_allowed_peers(topology: Topology, host: str) -> list[str]:
+    """Return the addresses that coturn may relay to although a denied range holds them: the site's bridges."""
+    del host  # every TURN server of a site relays to every bridge
+    denied = [_range(text) for text in turn_denied_peers(topology["settings"])]
+    allowed = []
+    for address in _addresses(topology, BRIDGES):
+        value = ipaddress.ip_address(address)
+        if any(
+            low.version == value.version and int(low) <= int(value) <= int(high)
+            for low, high in denied
+        ):
+            allowed.append(address)
+    return allowed
+
+
+def bridge_private(topology: Topology, host: str) -> bool:
+    """Say whether the bridge has no address that upstream's health check calls valid.
+
+    Java's notion decides (`isSiteLocalAddress`, link-local, loopback: jitsi-videobridge:jvb/src/main/kotlin/org/jitsi/
+    videobridge/health/JvbHealthChecker.kt), not the IANA registries.
+    """
+    entry = topology["hosts"][host]
+    addresses = [
+        ipaddress.ip_address(a) for a in (entry["address"], entry["address6"]) if a
+    ]
+    local = [
+        ipaddress.ip_network(n)
+        for n in (
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "fec0::/10",
+            "fc00::/7",
+        )
+    ]
+    return all(
+        a.is_loopback
+        or a.is_link_local
+        or any(a.version == n.version and a in n for n in local)
+        for a in addresses
+    )
+
+
+def flows(topology: Topology, host: str) -> list[Flow]:
+    """Return the inbound flows to allow on the host; everything else is dropped. Loopback is not a flow."""
+    settings, groups, entry = (
+        topology["settings"],
+        _groups(topology, host),
+        topology["hosts"][host],
+    )
+    management = list(settings.get("firewall_management_sources") or ANYWHERE)
+    result = [
+        _flow(
+            "ssh",
+            "tcp",
+            int(entry.get("ssh_port") or 22),
+            management,
+            "sshd",
+            "administration",
+        )
+    ]
+    if SIGNALLING in groups:
+        result.append(_flow("http", "tcp", 80, ANYWHERE, "nginx", "redirect to HTTPS"))
+        result.append(
+            _flow("https", "tcp", 443, ANYWHERE, "nginx", "web page and signalling")
+        )
+        remote = [_network(a) for a in _addresses(topology, BRIDGES, without=host)]
+        if remote:
+            result.append(
+                _flow(
+                    "xmpp", "tcp", 5222, remote, "prosody", "signalling of the bridges"
+                )
+            )
+    if BRIDGES in groups:
+        result.append(
+            _flow(
+                "media",
+                "udp",
+                MEDIA_PORT,
+                ANYWHERE,
+                "jitsi-videobridge2",
+                "audio and video",
+            )
+        )
+    if TURN in groups:
+        result.extend(_turn_flows(topology, host))
+    for number, extra in enumerate(settings.get("firewall_extra_flows") or ()):
+        port = extra["port"] if "-" in str(extra["port"]) else int(extra["port"])
+        sources = list(extra.get("sources") or ANYWHERE)
+        purpose = str(extra.get("purpose") or "declared by the operator")
+        result.append(
+            _flow(
+                f"extra-{number + 1}",
+                str(extra["proto"]),
+                port,
+                sources,
+                "extra",
+                purpose,
+            )
+        )
+    return result
+
+
+def _turn_flows(topology: Topology, host: str) -> list[Flow]:
+    settings = topology["settings"]
+    result = [_flow("turn", "udp", STUN_PORT, ANYWHERE, "coturn", "STUN and TURN")]
+    if settings.get("jitsi_turn_tls") == "port5349":
+        result.append(
+            _flow("turns", "tcp", TURN_TLS_PORT, ANYWHERE, "coturn", "TURN over TLS")
+        )
+    elif SIGNALLING not in _groups(topology, host):
+        result.append(_flow("turns", "tcp", 443, ANYWHERE, "coturn", "TURN over TLS"))
+    # A relayed peer speaks to the relay ports. Without peer-to-peer calls the only peers are the bridges.
+    peers = (
+        ANYWHERE
+        if settings.get("jitsi_p2p")
+        else [_network(a) for a in _addresses(topology, BRIDGES)]
+    )
+    if peers:
+        result.append(
+            _flow(
+                "turn-relay",
+                "udp",
+                RELAY_PORTS,
+                peers,
+                "coturn",
+                "relayed audio and video",
+            )
+        )
+    return result
+
+
+def listeners(topology: Topology, host: str) -> list[Listener]:
+    """Return every listening socket that may exist on the host.
+
+    `address` is "*" (any local address), "127.0.0.1" (loopback, IPv4 or IPv6) or a literal; `port` is a number or
+    "lo-hi"; `process` is the name that `ss` shows.
+    """
+    settings, groups, entry = (
+        topology["settings"],
+        _groups(topology, host),
+        topology["hosts"][host],
+    )
+    result = [
+        _listener("tcp", "*", int(entry.get("ssh_port") or 22), "sshd"),
+        *_system_listeners(),
+    ]
+    if SIGNALLING in groups:
+        result += [
+            _listener("tcp", "*", 80, "nginx"),
+            _listener("tcp", "*", 443, "nginx"),
+        ]
+        remote_bridges = bool(_addresses(topology, BRIDGES, without=host))
+        result.append(
+            _listener("tcp", "*" if remote_bridges else "127.0.0.1", 5222, "lua5.4")
+        )
+        result.append(_listener("tcp", "127.0.0.1", 5280, "lua5.4"))
+        result.append(_listener("tcp", "127.0.0.1", 8888, "java"))
+    if BRIDGES in groups:
+        result.append(_listener("udp", "*", MEDIA_PORT, "java"))
+        result.append(_listener("tcp", "127.0.0.1", 8080, "java"))
+    if TURN in groups:
+        result.append(_listener("udp", "*", STUN_PORT, "turnserver"))
+        result.append(_listener("udp", "*", RELAY_PORTS, "turnserver"))
+        if settings.get("jitsi_turn_tls") == "port5349":
+            result.append(_listener("tcp", "*", TURN_TLS_PORT, "turnserver"))
+        elif SIGNALLING in groups:
+            result.append(_listener("tcp", "127.0.0.1", TURN_PROXY_PORT, "turnserver"))
+            result.append(_listener("tcp", "127.0.0.1", WEB_TLS_LOOPBACK_PORT, "nginx"))
+        else:
+            result.append(_listener("tcp", "*", 443, "turnserver"))
+    return result
+
+
+def _system_listeners() -> list[Listener]:
+    """Return the sockets of Debian's own network, name and time services."""
+    return [
+        _listener("udp", "127.0.0.53", 53, "systemd-resolve"),
+        _listener("tcp", "127.0.0.53", 53, "systemd-resolve"),
+        _listener("udp", "127.0.0.54", 53, "systemd-resolve"),
+        _listener("tcp", "127.0.0.54", 53, "systemd-resolve"),
+        _listener("udp", "127.0.0.1", 323, "chronyd"),
+        _listener("udp", "*", 68, "systemd-network"),
+        _listener("udp", "*", 68, "dhclient"),
+        _listener("udp", "*", 546, "systemd-network"),
+        _listener("udp", "*", 546, "dhclient"),
+    ]
+
+
+def content_security_policy(settings: Settings) -> str:
+    """Return the value of the Content-Security-Policy header.
+
+    It is what enforces "no third-party requests": `disableThirdPartyRequests` in config.js can be overridden in the
+    address bar (jitsi-meet:react/features/base/config/configWhitelist.ts), a header cannot.
+
+    * `script-src 'unsafe-inline'`: upstream's index.html puts config.js, interface_config.js and the title into inline
+      scripts by server-side includes (jitsi-meet:index.html), so neither a hash nor a nonce is known beforehand. Scripts
+      from elsewhere stay forbidden, and what a script may contact is bounded by `connect-src`.
+    * `'wasm-unsafe-eval'`, `worker-src blob:`: noise suppression, virtual backgrounds and end-to-end encryption are
+      WebAssembly and workers made from blobs.
+    * `style-src 'unsafe-inline'`: the user interface writes style attributes and elements at run time.
+    """
+    domain = str(settings["jitsi_domain"])
+    declared = [str(origin) for origin in settings.get("jitsi_allowed_origins") or ()]
+    identity = identity_origins(settings)
+    embedding = [
+        str(origin) for origin in settings.get("jitsi_embedding_origins") or ()
+    ]
+    directives = {
+        "default-src": ["'self'"],
+        "script-src": ["'self'", "'unsafe-inline'", "'wasm-unsafe-eval'"],
+        "style-src": ["'self'", "'unsafe-inline'"],
+        "img-src": ["'self'", "data:", "blob:", *declared],
+        "media-src": ["'self'", "data:", "blob:", *declared],
+        "font-src": ["'self'", "data:"],
+        # 'self' covers wss: of the same host only by the third edition of the standard; older Safari needs it named.
+        "connect-src": ["'self'", f"wss://{domain}", *declared, *identity],
+        "worker-src": ["'self'", "blob:"],
+        "frame-src": ["'self'", *declared, *identity],
+        "frame-ancestors": ["'self'", *embedding],
+        "form-action": ["'self'", *identity],
+        "base-uri": ["'self'"],
+        "object-src": ["'none'"],
+    }
+    return "; ".join(
+        f"{name} {' '.join(dict.fromkeys(values))}"
+        for name, values in directives.items()
+    )
+
+
+def identity_origins(settings: Settings) -> list[str]:
+    """Return the origins of the identity provider: declared ones and that of the log-in address; [] without JWT."""
+    if settings.get("jitsi_auth") != "jwt":
+        return []
+    token = settings.get("jitsi_jwt") or {}
+    origins = [str(origin) for origin in token.get("identity_origins") or ()]
+    login = urlsplit(str(token.get("login_url") or ""))
+    if login.scheme and login.netloc:
+        origins.append(f"{login.scheme}://{login.netloc}")
+    return list(dict.fromkeys(origins))
+
+
+def _groups(topology: Topology, host: str) -> Sequence[str]:
+    groups: Sequence[str] = topology["hosts"][host]["groups"]
+    return groups
+
+
+def _addresses(topology: Topology, group: str, *, without: str = "") -> list[str]:
+    found: list[str] = []
+    for name, entry in topology["hosts"].items():
+        if group in entry["groups"] and name != without:
+            found.extend(
+                str(entry[key]) for key in ("address", "address6") if entry[key]
+            )
+    return found
+
+
+def _network(address: str) -> str:
+    return str(ipaddress.ip_network(address))
+
+
+def _range(text: str) -> tuple[Any, Any]:
+    low, _, high = text.partition("-")
+    return ipaddress.ip_address(low), ipaddress.ip_address(high or low)
+
+
+def _flow(
+    name: str,
+    proto: str,
+    port: int | str,
+    sources: Iterable[str],
+    service: str,
+    purpose: str,
+) -> Flow:
+    return {
+        "id": name,
+        "proto": proto,
+        "port": port,
+        "sources": list(sources),
+        "service": service,
+        "purpose": purpose,
+    }
+
+
+def _listener(proto: str, address: str, port: int | str, process: str) -> Listener:
+    return {"proto": proto, "address": address, "port": port, "process": process}

@@ -1,0 +1,57 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Filters that give the roles the same derivations as the Python side (orchestrator/inventory/derivations.py)."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+
+def _derivations() -> Any:
+    """Load the derivations beside these playbooks, in a checkout or in an installed wheel.
+
+    By path and not by import, so that a plain `ansible-playbook` that lives in another environment finds the same file.
+    """
+    root = Path(__file__).resolve().parents[2]
+    # A checkout holds orchestrator/ at the root; a wheel holds the playbooks in orchestrator/_content/.
+    candidates = (
+        root / "orchestrator/inventory/derivations.py",
+        root.parent / "inventory/derivations.py",
+    )
+    path = next(candidate for candidate in candidates if candidate.is_file())
+    specification = importlib.util.spec_from_file_location("ratssaal_derivations", path)
+    if specification is None or specification.loader is None:
+        raise ImportError(f"cannot load {path}")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+_D = _derivations()
+
+
+def _turn_peers(topology: dict[str, Any], host: str) -> dict[str, list[str]]:
+    return {
+        "allowed": _D.turn_allowed_peers(topology, host),
+        "denied": _D.turn_denied_peers(topology["settings"]),
+    }
+
+
+class FilterModule:
+    """Names of the filters as the roles use them."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filters by name."""
+        return {
+            "ratssaal_topology": _D.topology_from_hostvars,
+            "ratssaal_flows": _D.flows,
+            "ratssaal_listeners": _D.listeners,
+            "ratssaal_certificate_names": _D.certificate_names,
+            "ratssaal_bridge_private": _D.bridge_private,
+            "ratssaal_turn_domain": _D.turn_domain,
+            "ratssaal_xmpp_domains": _D.xmpp_domains,
+            "ratssaal_ice_servers": _D.ice_servers,
+            "ratssaal_csp": _D.content_security_policy,
+            "ratssaal_turn_peers": _turn_peers,
+        }
