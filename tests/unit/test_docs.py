@@ -1,0 +1,46 @@
+"""The generated pages are what the sources would generate now."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+def _generator() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("generate", ROOT / "docs/generate.py")
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+PAGES: dict[str, str] = _generator().pages()
+
+
+@pytest.mark.parametrize("name", sorted(PAGES))
+def test_page_is_current(name: str) -> None:
+    path = ROOT / name
+    assert path.is_file(), f"{name} is missing: run `make docs`"
+    assert path.read_text() == PAGES[name], f"{name} is out of date: run `make docs`"
+
+
+def test_no_page_is_left_over() -> None:
+    found = {str(path.relative_to(ROOT)) for folder in ("commands", "controls") for path in (ROOT / "docs" / folder).glob("*.md")}
+    assert found <= set(PAGES), f"nothing generates {sorted(found - set(PAGES))}: run `make docs`"
+
+
+def _linked_files(page: Path) -> list[Path]:
+    targets = re.findall(r"\]\(([^)#]+?)(?:#[^)]*)?\)", page.read_text())
+    return [page.parent / target for target in targets if "://" not in target and not target.startswith("mailto:")]
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+def test_links_lead_somewhere(page: Path) -> None:
+    broken = [str(target) for target in _linked_files(page) if not target.exists()]
+    assert not broken, f"{page.name} links to files that do not exist: {broken}"
