@@ -1,0 +1,281 @@
+"""The way to the vault's password, and the vault itself: read, change, write back atomically."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import shlex
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import yaml
+
+from orchestrator.errors import InvalidSite, Problem
+from orchestrator.inventory import ansible_tools
+from orchestrator.inventory.secret import Secret
+
+VAULT = Path("group_vars/all/vault.yml")
+HEADER = "$ANSIBLE_VAULT;"
+
+
+def default_password_file(site_name: str) -> Path:
+    """Return where a generated vault password lies: outside the site, so that it is never committed with it."""
+    base = os.environ.get("XDG_CONFIG_HOME") or str(Path.home() / ".config")
+    return Path(base) / "ratssaal" / f"{site_name}.vault-password"
+
+
+class VaultAccess:
+    """How Ansible gets the vault's password.
+
+    A password file is handed over by its path. A command's output or a typed password is put, for as long as the
+    context is open, into a file with mode 0600 in memory-backed storage outside the site. Without any source the access
+    is empty: `ansible_args()` is [] and the site's validation reports what is missing.
+    """
+
+    def __init__(
+        self,
+        password_file: Path | None = None,
+        *,
+        command: str = "",
+        ask: Callable[[], str] | None = None,
+        source: str = "",
+    ) -> None:
+        self._file = password_file
+        self._command = command
+        self._ask = ask
+        self._temporary: Path | None = None
+        self.source = source or (
+            "file"
+            if password_file
+            else "command"
+            if command
+            else "prompt"
+            if ask
+            else "none"
+        )
+
+    @classmethod
+    def locate(
+        cls,
+        site_name: str,
+        *,
+        password_file: Path | None = None,
+        password_command: str = "",
+        ask: Callable[[], str] | None = None,
+    ) -> VaultAccess:
+        """Return the first source there is: option, command, environment, the generated file, a question.
+
+        `ask` is given only where somebody sits at a terminal; it returns the typed password.
+        """
+        if password_file is not None:
+            return cls(password_file, source="--vault-password-file")
+        if password_command:
+            return cls(command=password_command, source="--vault-password-command")
+        environment = os.environ.get("ANSIBLE_VAULT_PASSWORD_FILE")
+        if environment:
+            return cls(
+                Path(environment).expanduser(), source="ANSIBLE_VAULT_PASSWORD_FILE"
+            )
+        generated = default_password_file(site_name)
+        if generated.is_file():
+            return cls(generated, source=str(generated))
+        return cls(ask=ask)
+
+    def ansible_args(self) -> list[str]:
+        """Return the arguments for Ansible's tools; [] when there is no password at all.
+
+        Raises InvalidSite when a file is missing or a command fails. Call `close()` or leave the context afterwards.
+        """
+        if self._file is not None:
+            if not self._file.is_file():
+                raise _missing(
+                    f"the vault password file {self._file} does not exist (named by {self.source})"
+                )
+            return ["--vault-password-file", str(self._file.resolve())]
+        if self._temporary is None:
+            password = self._obtain()
+            if password is None:
+                return []
+            self._temporary = _write_temporary(password)
+        return ["--vault-password-file", str(self._temporary)]
+
+    def close(self) -> None:
+        """Remove the temporary password file, if there is one."""
+        if self._temporary is not None:
+            self._temporary.unlink(missing_ok=True)
+            self._temporary = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _obtain(self) -> Secret | None:
+        if self._command:
+            try:
+                result = subprocess.run(
+                    shlex.split(self._command),
+                    capture_output=True,
+                    text=True,
+                    timeout=120,
+                    check=False,
+                )
+            except (OSError, ValueError, subprocess.TimeoutExpired) as error:
+                raise _missing(
+                    f"the vault password command cannot be run: {error}"
+                ) from error
+            if result.returncode != 0 or not result.stdout.strip():
+                reason = result.stderr.strip().splitlines()[-1:] or [
+                    f"exit code {result.returncode}, no output"
+                ]
+                raise _missing(
+                    f"the vault password command gave no password: {reason[0]}"
+                )
+            return Secret(result.stdout.rstrip("\r\n"))
+        return Secret(self._ask()) if self._ask is not None else None
+
+
+def _missing(message: str) -> InvalidSite:
+    hint = "ratssaal ... --vault-password-file FILE, or --vault-password-command 'pass show ratssaal/SITE'"
+    return InvalidSite([Problem(message, "", hint)])
+
+
+def _write_temporary(password: Secret) -> Path:
+    candidates = (
+        os.environ.get("XDG_RUNTIME_DIR", ""),
+        "/dev/shm",
+        tempfile.gettempdir(),
+    )
+    directory = next(d for d in candidates if d and os.access(d, os.W_OK))
+    descriptor, name = tempfile.mkstemp(
+        prefix="ratssaal-", dir=directory
+    )  # mkstemp makes it 0600
+    with os.fdopen(descriptor, "w") as handle:
+        handle.write(password.reveal() + "\n")
+    return Path(name)
+
+
+def read_vault(site: Path, access: VaultAccess) -> dict[str, Any]:
+    """Return the vault's plain values; raise InvalidSite when it is missing, not encrypted or cannot be opened."""
+    path = site / VAULT
+    if not path.is_file():
+        raise InvalidSite(
+            [
+                Problem(
+                    "the vault is missing",
+                    str(path),
+                    f"ratssaal new writes one; {_RESTORE}",
+                )
+            ]
+        )
+    if not path.read_text(errors="replace").startswith(HEADER):
+        raise InvalidSite(
+            [
+                Problem(
+                    "the vault is not encrypted",
+                    f"{path}:1",
+                    f"ansible-vault encrypt {path}",
+                )
+            ]
+        )
+    arguments = access.ansible_args()
+    if not arguments:
+        raise _missing(f"there is no password for the vault {path}")
+    try:
+        values = yaml.safe_load(ansible_tools.vault_decrypt(path, arguments)) or {}
+    except ansible_tools.ToolFailed as error:
+        hint = f"the password came from {access.source}; give the right one with --vault-password-file FILE"
+        raise InvalidSite(
+            [Problem(f"the vault cannot be decrypted: {error}", f"{path}:1", hint)]
+        ) from error
+    except yaml.YAMLError as error:
+        hint = f"ansible-vault edit {path}"
+        raise InvalidSite(
+            [Problem("the decrypted vault is not valid YAML", f"{path}:1", hint)]
+        ) from error
+    if not isinstance(values, dict):
+        raise InvalidSite(
+            [
+                Problem(
+                    "the decrypted vault is not a mapping",
+                    f"{path}:1",
+                    f"ansible-vault edit {path}",
+                )
+            ]
+        )
+    return values
+
+
+_RESTORE = "or restore it from your backup"
+
+
+def write_vault(site: Path, values: Mapping[str, Any], access: VaultAccess) -> None:
+    """Encrypt the values and put them in the vault's place in one step (temporary file, fsync, rename)."""
+    text = _COMMENT + yaml.dump(
+        dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000
+    )
+    try:
+        encrypted = ansible_tools.vault_encrypt(text, access.ansible_args())
+    except ansible_tools.ToolFailed as error:
+        raise InvalidSite(
+            [Problem(f"the vault cannot be encrypted: {error}", str(site / VAULT))]
+        ) from error
+    write_private(site / VAULT, encrypted)
+
+
+@contextmanager
+def changed_vault(site: Path, access: VaultAccess) -> Iterator[dict[str, Any]]:
+    """Yield the vault's values to change; they are written back when the block ends without an error.
+
+    Two changes at the same time wait for each other on a lock of the directory.
+    """
+    directory = os.open((site / VAULT).parent, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX)
+        values = read_vault(site, access)
+        yield values
+        write_vault(site, values, access)
+    finally:
+        os.close(directory)
+
+
+def write_private(path: Path, text: str) -> None:
+    """Write a file with mode 0600 atomically."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(descriptor, "w") as handle:
+            handle.write(text)
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.replace(name, path)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+_COMMENT = "# Generated secrets. Change people with `ratssaal users`, anything else with `ansible-vault edit`.\n"
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes PEM blocks as readable blocks."""
+
+
+def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
+    return dumper.represent_scalar(
+        "tag:yaml.org,2002:str", value, style="|" if "\n" in value else None
+    )
+
+
+_Dumper.add_representer(str, _represent_text)
