@@ -37,47 +37,23 @@ def tool_path(name: str) -> str:
 
 def inventory_list(hosts_file: Path, vault_arguments: Sequence[str]) -> dict[str, Any]:
     """Return what Ansible makes of the inventory: groups, and every variable of every host by its precedence."""
-    output = _run(
-        [
-            tool_path("ansible-inventory"),
-            "-i",
-            str(hosts_file),
-            "--list",
-            *vault_arguments,
-        ]
-    )
+    output = _run([tool_path("ansible-inventory"), "-i", str(hosts_file), "--list", *vault_arguments])
     parsed: dict[str, Any] = json.loads(output)
     return parsed
 
 
 def vault_decrypt(path: Path, vault_arguments: Sequence[str]) -> str:
     """Return the plain text of an encrypted file; it is never written to disk."""
-    return _run(
-        [
-            tool_path("ansible-vault"),
-            "decrypt",
-            "--output",
-            "-",
-            *vault_arguments,
-            str(path),
-        ]
-    )
+    return _run([tool_path("ansible-vault"), "decrypt", "--output", "-", *vault_arguments, str(path)])
 
 
 def vault_encrypt(text: str, vault_arguments: Sequence[str]) -> str:
     """Return the encrypted form of a text."""
-    return _run(
-        [tool_path("ansible-vault"), "encrypt", "--output", "-", *vault_arguments, "-"],
-        text,
-    )
+    return _run([tool_path("ansible-vault"), "encrypt", "--output", "-", *vault_arguments, "-"], text)
 
 
 def _run(arguments: list[str], text: str | None = None) -> str:
-    environment = {
-        key: value
-        for key, value in os.environ.items()
-        if not key.startswith("ANSIBLE_")
-    }
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
     root = content.root()
     environment |= {
         "ANSIBLE_CONFIG": str(root / "ansible.cfg"),
@@ -97,14 +73,9 @@ def _run(arguments: list[str], text: str | None = None) -> str:
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise ToolFailed(
-            f"{Path(arguments[0]).name} did not answer within {_TIMEOUT_SECONDS} s"
-        ) from error
+        raise ToolFailed(f"{Path(arguments[0]).name} did not answer within {_TIMEOUT_SECONDS} s") from error
     if result.returncode != 0:
-        raise ToolFailed(
-            _message(result.stderr)
-            or f"{Path(arguments[0]).name} ended with {result.returncode}"
-        )
+        raise ToolFailed(_message(result.stderr) or f"{Path(arguments[0]).name} ended with {result.returncode}")
     return result.stdout
 
 

@@ -66,9 +66,7 @@ _EVERYTHING = ("0.0.0.0-255.255.255.255", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff
 
 
 def topology_from_hostvars(
-    hostvars: Mapping[str, Mapping[str, Any]],
-    groups: Mapping[str, Sequence[str]],
-    settings: Settings,
+    hostvars: Mapping[str, Mapping[str, Any]], groups: Mapping[str, Sequence[str]], settings: Settings
 ) -> dict[str, Any]:
     """Build a topology from what Ansible resolved; hosts outside our groups are left out."""
     names: list[str] = []
@@ -88,10 +86,7 @@ def topology_from_hostvars(
 
 def turn_domain(settings: Settings) -> str:
     """Return the name under which TURN over TLS is offered: declared, or `turn.` before the site's name."""
-    return (
-        str(settings.get("jitsi_turn_domain") or "")
-        or f"turn.{settings['jitsi_domain']}"
-    )
+    return str(settings.get("jitsi_turn_domain") or "") or f"turn.{settings['jitsi_domain']}"
 
 
 def xmpp_domains(settings: Settings) -> dict[str, str]:
@@ -112,10 +107,7 @@ def xmpp_domains(settings: Settings) -> dict[str, str]:
         "metadata": "metadata",
         "polls": "polls",
     }
-    return {
-        "domain": domain,
-        **{role: f"{label}.{domain}" for role, label in names.items()},
-    }
+    return {"domain": domain, **{role: f"{label}.{domain}" for role, label in names.items()}}
 
 
 def certificate_names(topology: Topology, host: str) -> list[str]:
@@ -130,10 +122,7 @@ def certificate_names(topology: Topology, host: str) -> list[str]:
         names.append(str(settings["jitsi_domain"]))
     if TURN in groups:
         names.append(turn_domain(settings))
-    if (
-        SIGNALLING in groups
-        and str(settings.get("certificates_source") or "own_ca") == "own_ca"
-    ):
+    if SIGNALLING in groups and str(settings.get("certificates_source") or "own_ca") == "own_ca":
         names.append(xmpp_domains(settings)["auth"])
     return list(dict.fromkeys(names))
 
@@ -148,27 +137,9 @@ def ice_servers(settings: Settings) -> list[dict[str, Any]]:
     tls_port = TURN_TLS_PORT if settings.get("jitsi_turn_tls") == "port5349" else 443
     credentials = {"secret": True, "ttl": 86400, "algorithm": "turn"}
     return [
-        {
-            "type": "stun",
-            "host": name,
-            "port": STUN_PORT,
-            "transport": "udp",
-            "secret": False,
-        },
-        {
-            "type": "turn",
-            "host": name,
-            "port": STUN_PORT,
-            "transport": "udp",
-            **credentials,
-        },
-        {
-            "type": "turns",
-            "host": name,
-            "port": tls_port,
-            "transport": "tcp",
-            **credentials,
-        },
+        {"type": "stun", "host": name, "port": STUN_PORT, "transport": "udp", "secret": False},
+        {"type": "turn", "host": name, "port": STUN_PORT, "transport": "udp", **credentials},
+        {"type": "turns", "host": name, "port": tls_port, "transport": "tcp", **credentials},
     ]
 
 
@@ -188,10 +159,7 @@ def turn_allowed_peers(topology: Topology, host: str) -> list[str]:
     allowed = []
     for address in _addresses(topology, BRIDGES):
         value = ipaddress.ip_address(address)
-        if any(
-            low.version == value.version and int(low) <= int(value) <= int(high)
-            for low, high in denied
-        ):
+        if any(low.version == value.version and int(low) <= int(value) <= int(high) for low, high in denied):
             allowed.append(address)
     return allowed
 
@@ -203,84 +171,35 @@ def bridge_private(topology: Topology, host: str) -> bool:
     videobridge/health/JvbHealthChecker.kt), not the IANA registries.
     """
     entry = topology["hosts"][host]
-    addresses = [
-        ipaddress.ip_address(a) for a in (entry["address"], entry["address6"]) if a
-    ]
+    addresses = [ipaddress.ip_address(a) for a in (entry["address"], entry["address6"]) if a]
     local = [
-        ipaddress.ip_network(n)
-        for n in (
-            "10.0.0.0/8",
-            "172.16.0.0/12",
-            "192.168.0.0/16",
-            "fec0::/10",
-            "fc00::/7",
-        )
+        ipaddress.ip_network(n) for n in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fec0::/10", "fc00::/7")
     ]
     return all(
-        a.is_loopback
-        or a.is_link_local
-        or any(a.version == n.version and a in n for n in local)
-        for a in addresses
+        a.is_loopback or a.is_link_local or any(a.version == n.version and a in n for n in local) for a in addresses
     )
 
 
 def flows(topology: Topology, host: str) -> list[Flow]:
     """Return the inbound flows to allow on the host; everything else is dropped. Loopback is not a flow."""
-    settings, groups, entry = (
-        topology["settings"],
-        _groups(topology, host),
-        topology["hosts"][host],
-    )
+    settings, groups, entry = (topology["settings"], _groups(topology, host), topology["hosts"][host])
     management = list(settings.get("firewall_management_sources") or ANYWHERE)
-    result = [
-        _flow(
-            "ssh",
-            "tcp",
-            int(entry.get("ssh_port") or 22),
-            management,
-            "sshd",
-            "administration",
-        )
-    ]
+    result = [_flow("ssh", "tcp", int(entry.get("ssh_port") or 22), management, "sshd", "administration")]
     if SIGNALLING in groups:
         result.append(_flow("http", "tcp", 80, ANYWHERE, "nginx", "redirect to HTTPS"))
-        result.append(
-            _flow("https", "tcp", 443, ANYWHERE, "nginx", "web page and signalling")
-        )
+        result.append(_flow("https", "tcp", 443, ANYWHERE, "nginx", "web page and signalling"))
         remote = [_network(a) for a in _addresses(topology, BRIDGES, without=host)]
         if remote:
-            result.append(
-                _flow(
-                    "xmpp", "tcp", 5222, remote, "prosody", "signalling of the bridges"
-                )
-            )
+            result.append(_flow("xmpp", "tcp", 5222, remote, "prosody", "signalling of the bridges"))
     if BRIDGES in groups:
-        result.append(
-            _flow(
-                "media",
-                "udp",
-                MEDIA_PORT,
-                ANYWHERE,
-                "jitsi-videobridge2",
-                "audio and video",
-            )
-        )
+        result.append(_flow("media", "udp", MEDIA_PORT, ANYWHERE, "jitsi-videobridge2", "audio and video"))
     if TURN in groups:
         result.extend(_turn_flows(topology, host))
     for number, extra in enumerate(settings.get("firewall_extra_flows") or ()):
         port = extra["port"] if "-" in str(extra["port"]) else int(extra["port"])
         sources = list(extra.get("sources") or ANYWHERE)
         purpose = str(extra.get("purpose") or "declared by the operator")
-        result.append(
-            _flow(
-                f"extra-{number + 1}",
-                str(extra["proto"]),
-                port,
-                sources,
-                "extra",
-                purpose,
-            )
-        )
+        result.append(_flow(f"extra-{number + 1}", str(extra["proto"]), port, sources, "extra", purpose))
     return result
 
 
@@ -288,28 +207,13 @@ def _turn_flows(topology: Topology, host: str) -> list[Flow]:
     settings = topology["settings"]
     result = [_flow("turn", "udp", STUN_PORT, ANYWHERE, "coturn", "STUN and TURN")]
     if settings.get("jitsi_turn_tls") == "port5349":
-        result.append(
-            _flow("turns", "tcp", TURN_TLS_PORT, ANYWHERE, "coturn", "TURN over TLS")
-        )
+        result.append(_flow("turns", "tcp", TURN_TLS_PORT, ANYWHERE, "coturn", "TURN over TLS"))
     elif SIGNALLING not in _groups(topology, host):
         result.append(_flow("turns", "tcp", 443, ANYWHERE, "coturn", "TURN over TLS"))
     # A relayed peer speaks to the relay ports. Without peer-to-peer calls the only peers are the bridges.
-    peers = (
-        ANYWHERE
-        if settings.get("jitsi_p2p")
-        else [_network(a) for a in _addresses(topology, BRIDGES)]
-    )
+    peers = ANYWHERE if settings.get("jitsi_p2p") else [_network(a) for a in _addresses(topology, BRIDGES)]
     if peers:
-        result.append(
-            _flow(
-                "turn-relay",
-                "udp",
-                RELAY_PORTS,
-                peers,
-                "coturn",
-                "relayed audio and video",
-            )
-        )
+        result.append(_flow("turn-relay", "udp", RELAY_PORTS, peers, "coturn", "relayed audio and video"))
     return result
 
 
@@ -319,24 +223,12 @@ def listeners(topology: Topology, host: str) -> list[Listener]:
     `address` is "*" (any local address), "127.0.0.1" (loopback, IPv4 or IPv6) or a literal; `port` is a number or
     "lo-hi"; `process` is the name that `ss` shows.
     """
-    settings, groups, entry = (
-        topology["settings"],
-        _groups(topology, host),
-        topology["hosts"][host],
-    )
-    result = [
-        _listener("tcp", "*", int(entry.get("ssh_port") or 22), "sshd"),
-        *_system_listeners(),
-    ]
+    settings, groups, entry = (topology["settings"], _groups(topology, host), topology["hosts"][host])
+    result = [_listener("tcp", "*", int(entry.get("ssh_port") or 22), "sshd"), *_system_listeners()]
     if SIGNALLING in groups:
-        result += [
-            _listener("tcp", "*", 80, "nginx"),
-            _listener("tcp", "*", 443, "nginx"),
-        ]
+        result += [_listener("tcp", "*", 80, "nginx"), _listener("tcp", "*", 443, "nginx")]
         remote_bridges = bool(_addresses(topology, BRIDGES, without=host))
-        result.append(
-            _listener("tcp", "*" if remote_bridges else "127.0.0.1", 5222, "lua5.4")
-        )
+        result.append(_listener("tcp", "*" if remote_bridges else "127.0.0.1", 5222, "lua5.4"))
         result.append(_listener("tcp", "127.0.0.1", 5280, "lua5.4"))
         result.append(_listener("tcp", "127.0.0.1", 8888, "java"))
     if BRIDGES in groups:
@@ -386,9 +278,7 @@ def content_security_policy(settings: Settings) -> str:
     domain = str(settings["jitsi_domain"])
     declared = [str(origin) for origin in settings.get("jitsi_allowed_origins") or ()]
     identity = identity_origins(settings)
-    embedding = [
-        str(origin) for origin in settings.get("jitsi_embedding_origins") or ()
-    ]
+    embedding = [str(origin) for origin in settings.get("jitsi_embedding_origins") or ()]
     directives = {
         "default-src": ["'self'"],
         "script-src": ["'self'", "'unsafe-inline'", "'wasm-unsafe-eval'"],
@@ -405,10 +295,7 @@ def content_security_policy(settings: Settings) -> str:
         "base-uri": ["'self'"],
         "object-src": ["'none'"],
     }
-    return "; ".join(
-        f"{name} {' '.join(dict.fromkeys(values))}"
-        for name, values in directives.items()
-    )
+    return "; ".join(f"{name} {' '.join(dict.fromkeys(values))}" for name, values in directives.items())
 
 
 def identity_origins(settings: Settings) -> list[str]:
@@ -432,9 +319,7 @@ def _addresses(topology: Topology, group: str, *, without: str = "") -> list[str
     found: list[str] = []
     for name, entry in topology["hosts"].items():
         if group in entry["groups"] and name != without:
-            found.extend(
-                str(entry[key]) for key in ("address", "address6") if entry[key]
-            )
+            found.extend(str(entry[key]) for key in ("address", "address6") if entry[key])
     return found
 
 
@@ -447,22 +332,8 @@ def _range(text: str) -> tuple[Any, Any]:
     return ipaddress.ip_address(low), ipaddress.ip_address(high or low)
 
 
-def _flow(
-    name: str,
-    proto: str,
-    port: int | str,
-    sources: Iterable[str],
-    service: str,
-    purpose: str,
-) -> Flow:
-    return {
-        "id": name,
-        "proto": proto,
-        "port": port,
-        "sources": list(sources),
-        "service": service,
-        "purpose": purpose,
-    }
+def _flow(name: str, proto: str, port: int | str, sources: Iterable[str], service: str, purpose: str) -> Flow:
+    return {"id": name, "proto": proto, "port": port, "sources": list(sources), "service": service, "purpose": purpose}
 
 
 def _listener(proto: str, address: str, port: int | str, process: str) -> Listener:

@@ -49,15 +49,7 @@ class VaultAccess:
         self._command = command
         self._ask = ask
         self._temporary: Path | None = None
-        self.source = source or (
-            "file"
-            if password_file
-            else "command"
-            if command
-            else "prompt"
-            if ask
-            else "none"
-        )
+        self.source = source or ("file" if password_file else "command" if command else "prompt" if ask else "none")
 
     @classmethod
     def locate(
@@ -78,9 +70,7 @@ class VaultAccess:
             return cls(command=password_command, source="--vault-password-command")
         environment = os.environ.get("ANSIBLE_VAULT_PASSWORD_FILE")
         if environment:
-            return cls(
-                Path(environment).expanduser(), source="ANSIBLE_VAULT_PASSWORD_FILE"
-            )
+            return cls(Path(environment).expanduser(), source="ANSIBLE_VAULT_PASSWORD_FILE")
         generated = default_password_file(site_name)
         if generated.is_file():
             return cls(generated, source=str(generated))
@@ -93,9 +83,7 @@ class VaultAccess:
         """
         if self._file is not None:
             if not self._file.is_file():
-                raise _missing(
-                    f"the vault password file {self._file} does not exist (named by {self.source})"
-                )
+                raise _missing(f"the vault password file {self._file} does not exist (named by {self.source})")
             return ["--vault-password-file", str(self._file.resolve())]
         if self._temporary is None:
             password = self._obtain()
@@ -114,10 +102,7 @@ class VaultAccess:
         return self
 
     def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
 
@@ -125,23 +110,13 @@ class VaultAccess:
         if self._command:
             try:
                 result = subprocess.run(
-                    shlex.split(self._command),
-                    capture_output=True,
-                    text=True,
-                    timeout=120,
-                    check=False,
+                    shlex.split(self._command), capture_output=True, text=True, timeout=120, check=False
                 )
             except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-                raise _missing(
-                    f"the vault password command cannot be run: {error}"
-                ) from error
+                raise _missing(f"the vault password command cannot be run: {error}") from error
             if result.returncode != 0 or not result.stdout.strip():
-                reason = result.stderr.strip().splitlines()[-1:] or [
-                    f"exit code {result.returncode}, no output"
-                ]
-                raise _missing(
-                    f"the vault password command gave no password: {reason[0]}"
-                )
+                reason = result.stderr.strip().splitlines()[-1:] or [f"exit code {result.returncode}, no output"]
+                raise _missing(f"the vault password command gave no password: {reason[0]}")
             return Secret(result.stdout.rstrip("\r\n"))
         return Secret(self._ask()) if self._ask is not None else None
 
@@ -152,15 +127,9 @@ def _missing(message: str) -> InvalidSite:
 
 
 def _write_temporary(password: Secret) -> Path:
-    candidates = (
-        os.environ.get("XDG_RUNTIME_DIR", ""),
-        "/dev/shm",
-        tempfile.gettempdir(),
-    )
+    candidates = (os.environ.get("XDG_RUNTIME_DIR", ""), "/dev/shm", tempfile.gettempdir())
     directory = next(d for d in candidates if d and os.access(d, os.W_OK))
-    descriptor, name = tempfile.mkstemp(
-        prefix="ratssaal-", dir=directory
-    )  # mkstemp makes it 0600
+    descriptor, name = tempfile.mkstemp(prefix="ratssaal-", dir=directory)  # mkstemp makes it 0600
     with os.fdopen(descriptor, "w") as handle:
         handle.write(password.reveal() + "\n")
     return Path(name)
@@ -170,25 +139,9 @@ def read_vault(site: Path, access: VaultAccess) -> dict[str, Any]:
     """Return the vault's plain values; raise InvalidSite when it is missing, not encrypted or cannot be opened."""
     path = site / VAULT
     if not path.is_file():
-        raise InvalidSite(
-            [
-                Problem(
-                    "the vault is missing",
-                    str(path),
-                    f"ratssaal new writes one; {_RESTORE}",
-                )
-            ]
-        )
+        raise InvalidSite([Problem("the vault is missing", str(path), f"ratssaal new writes one; {_RESTORE}")])
     if not path.read_text(errors="replace").startswith(HEADER):
-        raise InvalidSite(
-            [
-                Problem(
-                    "the vault is not encrypted",
-                    f"{path}:1",
-                    f"ansible-vault encrypt {path}",
-                )
-            ]
-        )
+        raise InvalidSite([Problem("the vault is not encrypted", f"{path}:1", f"ansible-vault encrypt {path}")])
     arguments = access.ansible_args()
     if not arguments:
         raise _missing(f"there is no password for the vault {path}")
@@ -196,24 +149,12 @@ def read_vault(site: Path, access: VaultAccess) -> dict[str, Any]:
         values = yaml.safe_load(ansible_tools.vault_decrypt(path, arguments)) or {}
     except ansible_tools.ToolFailed as error:
         hint = f"the password came from {access.source}; give the right one with --vault-password-file FILE"
-        raise InvalidSite(
-            [Problem(f"the vault cannot be decrypted: {error}", f"{path}:1", hint)]
-        ) from error
+        raise InvalidSite([Problem(f"the vault cannot be decrypted: {error}", f"{path}:1", hint)]) from error
     except yaml.YAMLError as error:
         hint = f"ansible-vault edit {path}"
-        raise InvalidSite(
-            [Problem("the decrypted vault is not valid YAML", f"{path}:1", hint)]
-        ) from error
+        raise InvalidSite([Problem("the decrypted vault is not valid YAML", f"{path}:1", hint)]) from error
     if not isinstance(values, dict):
-        raise InvalidSite(
-            [
-                Problem(
-                    "the decrypted vault is not a mapping",
-                    f"{path}:1",
-                    f"ansible-vault edit {path}",
-                )
-            ]
-        )
+        raise InvalidSite([Problem("the decrypted vault is not a mapping", f"{path}:1", f"ansible-vault edit {path}")])
     return values
 
 
@@ -222,15 +163,11 @@ _RESTORE = "or restore it from your backup"
 
 def write_vault(site: Path, values: Mapping[str, Any], access: VaultAccess) -> None:
     """Encrypt the values and put them in the vault's place in one step (temporary file, fsync, rename)."""
-    text = _COMMENT + yaml.dump(
-        dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000
-    )
+    text = _COMMENT + yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
     try:
         encrypted = ansible_tools.vault_encrypt(text, access.ansible_args())
     except ansible_tools.ToolFailed as error:
-        raise InvalidSite(
-            [Problem(f"the vault cannot be encrypted: {error}", str(site / VAULT))]
-        ) from error
+        raise InvalidSite([Problem(f"the vault cannot be encrypted: {error}", str(site / VAULT))]) from error
     write_private(site / VAULT, encrypted)
 
 
@@ -273,9 +210,7 @@ class _Dumper(yaml.SafeDumper):
 
 
 def _represent_text(dumper: yaml.SafeDumper, value: str) -> yaml.ScalarNode:
-    return dumper.represent_scalar(
-        "tag:yaml.org,2002:str", value, style="|" if "\n" in value else None
-    )
+    return dumper.represent_scalar("tag:yaml.org,2002:str", value, style="|" if "\n" in value else None)
 
 
 _Dumper.add_representer(str, _represent_text)

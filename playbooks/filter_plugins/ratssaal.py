@@ -15,10 +15,7 @@ def _derivations() -> Any:
     """
     root = Path(__file__).resolve().parents[2]
     # A checkout holds orchestrator/ at the root; a wheel holds the playbooks in orchestrator/_content/.
-    candidates = (
-        root / "orchestrator/inventory/derivations.py",
-        root.parent / "inventory/derivations.py",
-    )
+    candidates = (root / "orchestrator/inventory/derivations.py", root.parent / "inventory/derivations.py")
     path = next(candidate for candidate in candidates if candidate.is_file())
     specification = importlib.util.spec_from_file_location("ratssaal_derivations", path)
     if specification is None or specification.loader is None:
@@ -32,10 +29,7 @@ _D = _derivations()
 
 
 def _turn_peers(topology: dict[str, Any], host: str) -> dict[str, list[str]]:
-    return {
-        "allowed": _D.turn_allowed_peers(topology, host),
-        "denied": _D.turn_denied_peers(topology["settings"]),
-    }
+    return {"allowed": _D.turn_allowed_peers(topology, host), "denied": _D.turn_denied_peers(topology["settings"])}
 
 
 class FilterModule:

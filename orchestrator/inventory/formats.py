@@ -1,0 +1,236 @@
+"""What types cannot say: names, addresses, origins, ports, days and files, judged by the variable's name.
+
+Each rule takes a value and returns what is wrong with it, as (location inside the value, message, hint).
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import zoneinfo
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+Location = tuple[str | int, ...]
+Fault = tuple[Location, str, str]
+Rule = Callable[[Any], Iterator[Fault]]
+
+_LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+_ACCOUNT = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
+
+
+def fqdn_fault(value: str) -> tuple[str, str] | None:
+    """Return (message, hint) when a text is no fully qualified, lower-case domain name; None when it is one."""
+    example = "a full name such as meet.example.org"
+    if _is_address(value):
+        return (f"{value!r} is an address, not a domain name", f"{example}; browsers need a name for the certificate")
+    if not value.isascii():
+        try:
+            return (f"{value!r} has letters outside ASCII", f"write it as {value.encode('idna').decode()}")
+        except UnicodeError:
+            return f"{value!r} is no domain name", example
+    if value != value.lower():
+        return f"{value!r} has capital letters", f"write it as {value.lower()}"
+    labels = value.removesuffix(".").split(".")
+    if value.endswith("."):
+        return f"{value!r} ends with a dot", f"write it as {value[:-1]}"
+    if len(labels) < 2 or len(value) > 253 or not all(_LABEL.fullmatch(label) for label in labels):
+        return f"{value!r} is no fully qualified domain name", example
+    if labels[-1].isdigit():
+        return f"{value!r} ends with a number", example
+    return None
+
+
+def account_fault(name: str) -> tuple[str, str] | None:
+    """Return (message, hint) when a name cannot be an account; Prosody keeps names in lower case."""
+    if _ACCOUNT.fullmatch(name):
+        return None
+    hint = "1 to 64 of a-z, 0-9, dot, dash and underscore; the first and the last a letter or a digit"
+    return f"{name!r} is no valid account name", hint
+
+
+def host_address_fault(value: str) -> tuple[str, str] | None:
+    """Return (message, hint) when a text is no address of one host."""
+    hint = "the host's own address, for example 192.0.2.10; a name could point elsewhere tomorrow"
+    if not _is_address(value):
+        return f"{value!r} is no IP address", hint
+    address = ipaddress.ip_address(value)
+    if address.is_unspecified or address.is_multicast or address.is_loopback:
+        return f"{value} is not the address of a host", hint
+    return None
+
+
+def faults(name: str, value: Any, site: Path) -> Iterator[Fault]:
+    """Yield what is wrong with a variable's value beyond its type; nothing for an empty optional value."""
+    if value in ("", None, [], {}):
+        return
+    rule = _RULES.get(name)
+    if rule is not None:
+        yield from rule(value)
+    elif name.endswith(("_days", "_seconds")):
+        yield from _positive(value)
+    if name.endswith("_file") or name in _PATHS:
+        yield from _existing(value, site)
+
+
+def control_path(value: str, site: Path) -> Path:
+    """Return a path on the control node: absolute, below the home directory, or relative to the site's directory."""
+    return site.resolve() / Path(value).expanduser()
+
+
+def _existing(value: Any, site: Path) -> Iterator[Fault]:
+    entries: Mapping[Any, Any] = value if isinstance(value, Mapping) else {None: value}
+    for key, text in entries.items():
+        if isinstance(text, str) and text and not control_path(text, site).is_file():
+            location: Location = () if key is None else (str(key),)
+            hint = f"looked for {control_path(text, site)}; paths are relative to the site's directory"
+            yield location, f"the file {text!r} does not exist", hint
+
+
+def _is_address(value: str) -> bool:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        return False
+    return True
+
+
+def _text_rule(check: Callable[[str], tuple[str, str] | None]) -> Rule:
+    def rule(value: Any) -> Iterator[Fault]:
+        found = check(str(value))
+        if found:
+            yield (), *found
+
+    return rule
+
+
+def _each(check: Callable[[str], tuple[str, str] | None]) -> Rule:
+    def rule(value: Any) -> Iterator[Fault]:
+        for number, item in enumerate(value if isinstance(value, Sequence) else ()):
+            found = check(str(item))
+            if found:
+                yield (number,), *found
+
+    return rule
+
+
+def _address6(value: str) -> tuple[str, str] | None:
+    if _is_address(value) and ipaddress.ip_address(value).version == 6:
+        return None
+    return f"{value!r} is no IPv6 address", "for example 2001:db8::10"
+
+
+def _network(value: str) -> tuple[str, str] | None:
+    try:
+        ipaddress.ip_network(value)
+    except ValueError as error:
+        if "host bits" in str(error):
+            return (f"{value!r} has host bits set", f"write it as {ipaddress.ip_network(value, strict=False)}")
+        return f"{value!r} is no network", "for example 192.0.2.0/24 or 2001:db8::/32"
+    return None
+
+
+def _origin(value: str) -> tuple[str, str] | None:
+    parts = urlsplit(value)
+    bare = f"{parts.scheme}://{parts.netloc}"
+    if parts.scheme not in {"https", "wss"} or not parts.hostname or re.search(r"[\s;,'\"]", value):
+        return f"{value!r} is no https origin", "for example https://portal.example.org"
+    if value != bare:
+        return f"{value!r} has more than an origin", f"write it as {bare}"
+    return None
+
+
+def _https_url(value: str) -> tuple[str, str] | None:
+    parts = urlsplit(value)
+    if parts.scheme == "https" and parts.hostname and not re.search(r"\s", value):
+        return None
+    return (f"{value!r} is no https address", "for example https://login.example.org/realms/town/...")
+
+
+def _repository_url(value: str) -> tuple[str, str] | None:
+    parts = urlsplit(value)
+    if parts.scheme in {"https", "http"} and parts.hostname and not re.search(r"\s", value):
+        return None
+    return (f"{value!r} is no repository address", "for example https://download.jitsi.org")
+
+
+def _fingerprint(value: str) -> tuple[str, str] | None:
+    if re.fullmatch(r"[0-9A-Fa-f]{40}", value.replace(" ", "")):
+        return None
+    return (f"{value!r} is no key fingerprint", "40 hexadecimal digits: gpg --show-keys --with-fingerprint KEYFILE")
+
+
+def _timezone(value: str) -> tuple[str, str] | None:
+    known = zoneinfo.available_timezones()
+    return None if not known or value in known else (f"{value!r} is no time zone", "for example Europe/Berlin")
+
+
+def _language(value: str) -> tuple[str, str] | None:
+    if re.fullmatch(r"[a-z]{2,3}(-?[A-Z]{2})?", value):
+        return None
+    return f"{value!r} is no language code", "for example de, en or frCA"
+
+
+def _positive(value: Any) -> Iterator[Fault]:
+    if isinstance(value, int) and value < 1:
+        yield (), f"{value} is not allowed", "1 or more"
+
+
+def _port(value: Any) -> Iterator[Fault]:
+    low, _, high = str(value).partition("-")
+    numbers = [int(part) if part.isdigit() else 0 for part in (low, high or low)]
+    if not 1 <= numbers[0] <= numbers[1] <= 65535:
+        yield ((), f"{value!r} is no port", "a number from 1 to 65535, or a range such as 8000-8010")
+
+
+def _extra_flows(value: Any) -> Iterator[Fault]:
+    for number, flow in enumerate(value):
+        if not isinstance(flow, Mapping):
+            continue
+        for key in ("proto", "port"):
+            if flow.get(key) in {None, ""}:
+                yield ((number,), f"the flow has no {key}", "{proto: tcp, port: 8443, sources: [192.0.2.0/24]}")
+        if flow.get("proto") not in {None, "", "tcp", "udp"}:
+            yield (number, "proto"), f"{flow['proto']!r} is no protocol", "tcp or udp"
+        if flow.get("port") not in {None, ""}:
+            yield from (((number, "port"), message, hint) for _, message, hint in _port(flow["port"]))
+        for inner, message, hint in _each(_network)(flow.get("sources") or []):
+            yield (number, "sources", *inner), message, hint
+
+
+def _jwt(value: Any) -> Iterator[Fault]:
+    for key in ("jwks_url", "login_url"):
+        found = _https_url(str(value[key])) if value.get(key) else None
+        if found:
+            yield (key,), *found
+    for inner, message, hint in _each(_origin)(value.get("identity_origins") or []):
+        yield ("identity_origins", *inner), message, hint
+
+
+def _accounts(value: Any) -> Iterator[Fault]:
+    for name in value if isinstance(value, Mapping) else ():
+        found = account_fault(str(name))
+        if found:
+            yield (str(name),), *found
+
+
+_PATHS = {"vendor_repository_key", "web_pages", "web_logo_file"}
+_RULES: dict[str, Rule] = {
+    "jitsi_domain": _text_rule(fqdn_fault),
+    "jitsi_turn_domain": _text_rule(fqdn_fault),
+    "jitsi_allowed_origins": _each(_origin),
+    "jitsi_embedding_origins": _each(_origin),
+    "jitsi_jwt": _jwt,
+    "jitsi_accounts": _accounts,
+    "jitsi_language": _text_rule(_language),
+    "base_address6": _text_rule(_address6),
+    "base_timezone": _text_rule(_timezone),
+    "firewall_management_sources": _each(_network),
+    "firewall_extra_flows": _extra_flows,
+    "vendor_repository_url": _text_rule(_repository_url),
+    "vendor_repository_fingerprint": _text_rule(_fingerprint),
+    "ansible_host": _text_rule(host_address_fault),
+    "ansible_port": _port,
+}

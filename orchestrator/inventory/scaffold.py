@@ -1,0 +1,281 @@
+"""Writes a new site: a plain Ansible inventory with everything generated that a person need not choose."""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+import shutil
+import string
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.errors import UsageError
+from orchestrator.inventory.authority import new_authority
+from orchestrator.inventory.specs import LAB_MARK, Option, load_options
+from orchestrator.inventory.vault import VaultAccess, default_password_file, write_private, write_vault
+
+TOPOLOGIES = ("jitsi-single",)
+_NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,40}[a-z0-9])?")
+_ALPHABET = string.ascii_letters + string.digits
+
+
+@dataclass(frozen=True, slots=True)
+class NewSite:
+    """What `create_site` made. `password_file` is None where a command gives the vault's password."""
+
+    path: Path
+    password_file: Path | None
+    password_generated: bool
+
+
+@dataclass(frozen=True, slots=True)
+class FirstHost:
+    """How the site's host is reached; empty values are left for the operator to fill in or to SSH's defaults."""
+
+    address: str = ""
+    address6: str = ""
+    name: str = "meet"
+    user: str = "root"
+    port: int = 22
+    key_file: str = ""
+    variables: Mapping[str, Any] = field(default_factory=dict)
+
+
+def create_site(
+    path: Path,
+    *,
+    topology: str = "jitsi-single",
+    domain: str = "",
+    address: str = "",
+    host: FirstHost | None = None,
+    settings: Mapping[str, Any] | None = None,
+    accounts: Mapping[str, str] | None = None,
+    known_hosts: str = "",
+    password_file: Path | None = None,
+    password_command: str = "",
+) -> NewSite:
+    """Write a complete site directory at `path`, which must not exist or be empty.
+
+    `settings` are written into site.yml as values in place of the commented defaults; `known_hosts` is text. The vault
+    is encrypted with `password_file` (made when it does not exist), `password_command`, or a generated password in
+    `~/.config/ratssaal/<site>.vault-password` (mode 0600). Nothing is left behind when it fails. Raises UsageError.
+    """
+    path = path.absolute()
+    _refuse(path, topology)
+    first = host or FirstHost()
+    if address:
+        first = FirstHost(address, first.address6, first.name, first.user, first.port, first.key_file, first.variables)
+    chosen = {"jitsi_domain": domain, **(settings or {})}
+    password, generated = _password(path.name, password_file, password_command)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    try:
+        with VaultAccess(password, command=password_command) as access:
+            write_vault(draft, new_secrets(path.name, accounts or {}), access)
+        for name, text in site_texts(first, chosen, known_hosts).items():
+            (draft / name).parent.mkdir(parents=True, exist_ok=True)
+            (draft / name).write_text(text)
+        draft.chmod(0o755)
+        if path.is_dir():
+            path.rmdir()
+        os.replace(draft, path)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        if generated and password is not None:
+            password.unlink(missing_ok=True)
+        raise
+    return NewSite(path, password, generated)
+
+
+def new_secrets(site_name: str, accounts: Mapping[str, str]) -> dict[str, Any]:
+    """Return freshly generated values for the vault."""
+    certificate, key = new_authority(site_name)
+    return {
+        "jitsi_accounts": dict(accounts),
+        "jicofo_password": generated_password(),
+        "videobridge_password": generated_password(),
+        "coturn_secret": generated_password(),
+        "certificates_ca_certificate": certificate,
+        "certificates_ca_key": key,
+    }
+
+
+def generated_password(length: int = 32) -> str:
+    """Return a random password of letters and digits: safe in every configuration file's syntax."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def site_texts(host: FirstHost, settings: Mapping[str, Any], known_hosts: str = "") -> dict[str, str]:
+    """Return relative path -> text of every file of a site but the vault; pure."""
+    return {
+        "hosts.yml": _hosts_text(host),
+        "group_vars/all/site.yml": _settings_text(settings, load_options()),
+        "group_vars/all/versions.yml": _VERSIONS,
+        "known_hosts": known_hosts,
+        "compliance/declarations.yml": _DECLARATIONS,
+        "compliance/waivers.yml": _WAIVERS,
+        ".gitignore": _IGNORE,
+    }
+
+
+def _refuse(path: Path, topology: str) -> None:
+    if topology not in TOPOLOGIES:
+        raise UsageError(f"unknown topology {topology}", hint=f"known: {', '.join(TOPOLOGIES)}")
+    if not _NAME.fullmatch(path.name):
+        hint = "lower-case letters, digits and dashes, at most 42 characters, such as town-hall"
+        raise UsageError(f"{path.name!r} is no name for a site", hint=hint)
+    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+        hint = "choose another name, or move the directory away; nothing was changed"
+        raise UsageError("the site exists already", where=str(path), hint=hint)
+
+
+def _password(site_name: str, given: Path | None, command: str) -> tuple[Path | None, bool]:
+    if command:
+        return None, False
+    file = given or default_password_file(site_name)
+    if file.exists():
+        return file, False
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_private(file, generated_password(48) + "\n")
+    return file, True
+
+
+def _hosts_text(host: FirstHost) -> str:
+    lines = [_HOSTS_HEAD, f"        {host.name}:\n"]
+    if not host.address:
+        lines.append("          # Edit this: the host's own public IP address.\n")
+    lines.append(f"          ansible_host: {_inline(host.address)}\n")
+    if host.address6:
+        lines.append(f"          base_address6: {_inline(host.address6)}\n")
+    lines.append(f"          ansible_user: {_inline(host.user)}\n")
+    if host.port != 22:
+        lines.append(f"          ansible_port: {host.port}\n")
+    if host.key_file:
+        lines.append(f"          ansible_ssh_private_key_file: {_inline(host.key_file)}\n")
+    else:
+        lines.append("          # Without this line SSH takes its own default keys and the agent's.\n")
+        lines.append("          # ansible_ssh_private_key_file: ~/.ssh/id_ed25519\n")
+    lines.extend(f"          {name}: {_inline(value)}\n" for name, value in host.variables.items())
+    for group in ("jitsi_bridges", "turn_servers"):
+        lines.append(f"    {group}:\n      hosts:\n        {host.name}:\n")
+    return "".join(lines)
+
+
+def _settings_text(settings: Mapping[str, Any], options: Mapping[str, Option]) -> str:
+    text = [_SETTINGS_HEAD]
+    if settings.get("jitsi_domain"):
+        text.append("# The name under which people reach the conferences.\n")
+    else:
+        text.append("# Edit this: the name under which people reach the conferences, such as meet.example.org.\n")
+    text.append(f"jitsi_domain: {_inline(settings.get('jitsi_domain', ''))}\n")
+    left = {name: value for name, value in settings.items() if name != "jitsi_domain"}
+    roles = dict.fromkeys(["jitsi", *(option.role for option in options.values() if option is not LAB_MARK)])
+    for role in roles:
+        block = [
+            _option_text(option, left)
+            for option in options.values()
+            if option.role == role and not option.secret and option.name not in {"jitsi_domain", *_ELSEWHERE}
+        ]
+        if block:
+            text.append(f"\n## {role}\n{''.join(block)}")
+        left = {name: value for name, value in left.items() if name not in options or options[name].role != role}
+    if left:
+        text.append("\n" + "".join(_setting(name, value) for name, value in left.items()))
+    return "".join(text)
+
+
+_ELSEWHERE = ("base_address6", "vendor_repository_versions")
+"""Variables that stand in hosts.yml and in versions.yml."""
+
+
+def _option_text(option: Option, settings: Mapping[str, Any]) -> str:
+    explanation = re.split(r"\.(?:\s|$)", " ".join(option.description.split()), maxsplit=1)[0]
+    comment = _wrapped(f"{explanation}.") if explanation else ""
+    if option.name in settings:
+        return f"\n{comment}{_setting(option.name, settings[option.name])}"
+    default = "" if option.default is None and option.type in {"str", "path"} else option.default
+    commented = "".join(f"# {line}\n" for line in _setting(option.name, default).splitlines())
+    return f"\n{comment}{commented}"
+
+
+def _setting(name: str, value: Any) -> str:
+    return f"{name}: {_inline(value)}\n"
+
+
+def _wrapped(text: str, width: int = 116) -> str:
+    lines, current = [], ""
+    for word in text.split():
+        if current and len(current) + len(word) + 1 > width:
+            lines.append(current)
+            current = word
+        else:
+            current = f"{current} {word}".strip()
+    return "".join(f"# {line}\n" for line in [*lines, current])
+
+
+def _inline(value: Any) -> str:
+    """Return a value as YAML on one line; texts are quoted only where YAML needs it."""
+    if value == "":
+        return '""'
+    dumped = yaml.safe_dump(value, default_flow_style=True, width=10_000, allow_unicode=True, sort_keys=False)
+    return dumped.removesuffix("\n").removesuffix("\n...")
+
+
+_HOSTS_HEAD = """\
+---
+# The hosts of this site, as a plain Ansible inventory.
+all:
+  vars:
+    # Host keys are pinned in this site: `ratssaal preflight --accept-host-key` shows one and writes it there.
+    ansible_ssh_common_args: -o UserKnownHostsFile="{{ inventory_dir }}/known_hosts" -o StrictHostKeyChecking=yes
+  children:
+    jitsi_signalling:
+      hosts:
+"""
+
+_SETTINGS_HEAD = """\
+---
+# Settings of this site. A line that starts with `# name:` shows a default; take the `# ` away to change it.
+# Paths are relative to the site's directory. Values are literal: no templates.
+
+"""
+
+_VERSIONS = """\
+---
+# Exact versions of upstream's packages, such as jitsi-videobridge2: "2.3-324-ga1b2c3d4-1". Empty: the first provision
+# takes what the repository offers and holds it.
+vendor_repository_versions: {}
+"""
+
+_DECLARATIONS = """\
+---
+# What no machine can find out, declared by a person: control id -> text, by whom, on which day.
+declarations: {}
+"""
+
+_WAIVERS = """\
+---
+# Failed controls that somebody accepts for a time: control, host, reason, by whom, until which day.
+waivers: []
+"""
+
+_IGNORE = """\
+# Never commit a password or a private key. The vault is encrypted and may be committed.
+*.vault-password
+*vault-password*
+*vault_pass*
+*.key
+*key.pem
+*.p12
+*.pfx
+id_*
+!id_*.pub
+/reports/
+*.retry
+"""

@@ -1,0 +1,132 @@
+"""The typed, frozen site: what every verb works on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from orchestrator.errors import InvalidSite
+from orchestrator.inventory.derivations import GROUPS, SIGNALLING, topology_from_hostvars
+from orchestrator.inventory.reader import RawSite, read_site
+from orchestrator.inventory.rules import Options, judge
+from orchestrator.inventory.secret import Secret
+from orchestrator.inventory.specs import load_options
+from orchestrator.inventory.undecided import undecided
+from orchestrator.inventory.vault import VaultAccess
+
+
+@dataclass(frozen=True, slots=True)
+class Host:
+    """One host of a site; `user` and `key_file` are "" where SSH's own defaults hold."""
+
+    name: str
+    address: str
+    address6: str
+    port: int
+    user: str
+    key_file: str
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One operator's site. `settings` are the roles' variables with defaults; `secrets` never show themselves."""
+
+    name: str
+    path: Path
+    hosts: tuple[Host, ...]
+    groups: Mapping[str, tuple[str, ...]]
+    settings: Mapping[str, Any]
+    secrets: Mapping[str, Any]
+    lab: bool
+    undecided: tuple[str, ...]
+    topology: dict[str, Any]
+
+    @property
+    def hosts_file(self) -> Path:
+        """Return the inventory file for Ansible."""
+        return self.path / "hosts.yml"
+
+    @property
+    def known_hosts(self) -> Path:
+        """Return the file of pinned host keys."""
+        return self.path / "known_hosts"
+
+    def host(self, name: str) -> Host:
+        """Return a host by its name; raises KeyError for an unknown one."""
+        for host in self.hosts:
+            if host.name == name:
+                return host
+        raise KeyError(name)
+
+
+def load_site(path: Path, vault: VaultAccess, *, options: Options | None = None) -> Site:
+    """Read, judge and return the site at `path`; raises InvalidSite with all problems at once.
+
+    `vault` stays open as long as the caller's context; `options` are the roles' options, read from the roles when
+    left out.
+    """
+    known = options if options is not None else load_options()
+    raw = read_site(path, vault)
+    problems = judge(raw, known)
+    if problems:
+        raise InvalidSite(problems)
+    return _build(raw, known)
+
+
+def _build(raw: RawSite, options: Options) -> Site:
+    reference = raw.groups.get(SIGNALLING) or raw.groups["all"]
+    variables = raw.hostvars[reference[0]]
+    settings = {name: option.default for name, option in options.items() if not option.secret}
+    secrets: dict[str, Any] = {}
+    for name, value in variables.items():
+        option = options.get(name)
+        if (option is not None and option.secret) or raw.in_vault(name):
+            secrets[name] = _wrap(value)
+        elif option is not None:
+            settings[name] = value
+    for name in secrets:
+        settings.pop(name, None)
+    return Site(
+        name=raw.path.resolve().name,
+        path=raw.path.resolve(),
+        hosts=tuple(_host(raw, name) for name in raw.groups["all"]),
+        groups=MappingProxyType(dict(raw.groups)),
+        settings=MappingProxyType(settings),
+        secrets=MappingProxyType(secrets),
+        lab=bool(settings.get("ratssaal_lab")),
+        undecided=undecided(settings, secrets),
+        topology=topology_from_hostvars(raw.hostvars, raw.groups, settings),
+    )
+
+
+def _host(raw: RawSite, name: str) -> Host:
+    variables = raw.hostvars[name]
+    return Host(
+        name=name,
+        address=str(variables["ansible_host"]),
+        address6=str(variables.get("base_address6") or ""),
+        port=int(variables.get("ansible_port") or 22),
+        user=str(variables.get("ansible_user") or ""),
+        key_file=_key_file(raw.path, str(variables.get("ansible_ssh_private_key_file") or "")),
+        groups=tuple(group for group in GROUPS if name in raw.groups.get(group, ())),
+    )
+
+
+def _key_file(site: Path, text: str) -> str:
+    """Return the key's absolute path; `{{ inventory_dir }}` is the one template that makes a site movable."""
+    for spelling in ("{{ inventory_dir }}", "{{inventory_dir}}"):
+        text = text.replace(spelling, str(site.resolve()))
+    return str(site.resolve() / Path(text).expanduser()) if text else ""
+
+
+def _wrap(value: Any) -> Any:
+    """Wrap every text of a secret value; numbers and the like become text first."""
+    if isinstance(value, Mapping):
+        return MappingProxyType({str(key): _wrap(item) for key, item in value.items()})
+    if isinstance(value, list):
+        return tuple(_wrap(item) for item in value)
+    return Secret("" if value is None else str(value))

@@ -1,0 +1,41 @@
+"""What a site runs without, but its operator should still decide."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from orchestrator.inventory.derivations import turn_domain
+
+_PAGES = {"imprint": "an imprint", "privacy": "a privacy notice", "accessibility": "an accessibility statement"}
+
+
+def undecided(settings: Mapping[str, Any], secrets: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return one sentence for each open decision, with the variable that takes it."""
+    found: list[str] = []
+    pages = settings.get("web_pages") or {}
+    missing = [text for page, text in _PAGES.items() if not pages.get(page)]
+    if missing:
+        found.append(f"The site has no {', no '.join(t.split(' ', 1)[1] for t in missing)} (web_pages).")
+    if not settings.get("jitsi_support_contact"):
+        found.append("Nobody is named whom people can ask for help (jitsi_support_contact).")
+    if not settings.get("vendor_repository_key"):
+        found.append(
+            "The key that signs Jitsi's packages is not given: fetch it once, compare its fingerprint, keep the file "
+            "in the site (vendor_repository_key)."
+        )
+    if settings.get("certificates_source", "own_ca") == "own_ca":
+        found.append(
+            "The certificate comes from the site's own CA, which browsers and apps must be told to trust; a bought or "
+            "issued one is better for the public (certificates_source)."
+        )
+    if settings.get("jitsi_auth", "internal") == "internal":
+        found.append(
+            "People log in with internal accounts, which upstream calls deprecated; an identity provider (OpenID "
+            "Connect) is the way for a town (jitsi_auth: jwt)."
+        )
+        if not secrets.get("jitsi_accounts"):
+            found.append("Nobody can open a room yet: `ratssaal users add NAME` makes the first account.")
+    if not settings.get("jitsi_turn_domain") and settings.get("jitsi_domain"):
+        found.append(f"TURN is offered as {turn_domain(settings)}: that name needs a DNS entry (jitsi_turn_domain).")
+    return tuple(found)

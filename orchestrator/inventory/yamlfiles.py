@@ -1,0 +1,201 @@
+"""Where things stand in the site's files: every key, host and group with its file and line.
+
+Values come from Ansible; this module supplies the positions, finds what Ansible would only warn about (a key given
+twice, a word that is no inventory keyword), and plain values for the case that Ansible cannot read the site at all.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.errors import Problem
+from orchestrator.inventory.vault import HEADER
+
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_KEYWORDS = ("hosts", "children", "vars")
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A variable as it was written: its name, its value's node, and for whom it holds."""
+
+    name: str
+    file: Path
+    line: int
+    node: yaml.Node
+    group: str = ""
+    host: str = ""
+
+
+@dataclass(slots=True)
+class SiteFiles:
+    """Everything that the site's plain YAML files say, with positions."""
+
+    path: Path
+    keys: list[Key] = field(default_factory=list)
+    hosts: dict[str, list[tuple[str, int]]] = field(default_factory=dict)
+    groups: dict[str, int] = field(default_factory=dict)
+    members: dict[str, set[str]] = field(default_factory=dict)
+    encrypted: list[Path] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    @property
+    def hosts_file(self) -> Path:
+        """Return the inventory file."""
+        return self.path / "hosts.yml"
+
+    def find(self, name: str, host: str = "") -> Key | None:
+        """Return the place that decides a variable's value for a host: the last in Ansible's order of precedence."""
+        found = [key for key in self.keys if key.name == name and key.host in {"", host}]
+        return max(found, key=_precedence, default=None)
+
+    def where(self, name: str, host: str = "", location: Sequence[str | int] = ()) -> str:
+        """Return "file:line" of a variable, or of what lies inside it; the vault's file where no plain file has it."""
+        key = self.find(name, host)
+        if key is None:
+            return show(self.encrypted[0]) if self.encrypted else ""
+        return f"{show(key.file)}:{_line_within(key, location)}"
+
+    def at_host(self, host: str) -> str:
+        """Return "file:line" of a host's first mention."""
+        return f"{show(self.hosts_file)}:{self.hosts[host][0][1]}" if self.hosts.get(host) else show(self.hosts_file)
+
+
+def show(path: Path) -> str:
+    """Return a path as a person would type it from here."""
+    absolute, here = path.resolve(), Path.cwd()
+    return os.path.relpath(absolute, here) if absolute.is_relative_to(here) else str(absolute)
+
+
+def read_files(path: Path) -> SiteFiles:
+    """Read the positions of hosts.yml, group_vars and host_vars below a site's directory."""
+    files = SiteFiles(path)
+    root = _compose(files, files.hosts_file)
+    if isinstance(root, yaml.MappingNode):
+        for name, key, value in _pairs(files, files.hosts_file, root):
+            _read_group(files, name, key, value)
+    elif root is not None:
+        hint = "it starts with `all:`"
+        files.problems.append(Problem("hosts.yml is no mapping", f"{show(files.hosts_file)}:1", hint))
+    for kind in ("group_vars", "host_vars"):
+        for entry in sorted((path / kind).glob("*")) if (path / kind).is_dir() else []:
+            _read_variables_below(files, entry, kind)
+    return files
+
+
+def _read_variables_below(files: SiteFiles, entry: Path, kind: str) -> None:
+    owner = entry.stem if entry.suffix in {".yml", ".yaml"} else entry.name
+    found = sorted(p for p in entry.rglob("*") if p.suffix in {".yml", ".yaml"}) if entry.is_dir() else [entry]
+    for file in found:
+        root = _compose(files, file)
+        if isinstance(root, yaml.MappingNode):
+            scope = {"group": owner} if kind == "group_vars" else {"host": owner}
+            _add_variables(files, file, root, **scope)
+        elif root is not None:
+            files.problems.append(Problem("the file is no mapping of keys to values", f"{show(file)}:1"))
+
+
+def _compose(files: SiteFiles, file: Path) -> yaml.Node | None:
+    try:
+        text = file.read_text(encoding="utf-8")
+    except OSError as error:
+        hint = "ratssaal new SITE writes a complete site" if isinstance(error, FileNotFoundError) else ""
+        files.problems.append(Problem(f"cannot be read: {error.strerror}", show(file), hint))
+        return None
+    except UnicodeDecodeError:
+        files.problems.append(Problem("is not UTF-8 text", show(file)))
+        return None
+    if text.startswith(HEADER):
+        files.encrypted.append(file)
+        return None
+    try:
+        node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        line = mark.line + 1 if mark else 1
+        hint = "check indentation, colons and quotes on this line and the one above"
+        files.problems.append(Problem(f"is not valid YAML: {error.problem}", f"{show(file)}:{line}", hint))
+        return None
+    return node
+
+
+def _pairs(files: SiteFiles, file: Path, node: yaml.Node) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
+    """Yield a mapping's keys with their nodes; a key given twice is a problem, because the first is silently lost."""
+    seen: dict[str, int] = {}
+    for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
+        name, line = str(key.value), key.start_mark.line + 1
+        if name in seen:
+            message = f"{name} is given twice, first in line {seen[name]}"
+            files.problems.append(Problem(message, f"{show(file)}:{line}", "remove one of them"))
+        seen[name] = line
+        yield name, key, value
+
+
+def _add_variables(files: SiteFiles, file: Path, node: yaml.Node, *, group: str = "", host: str = "") -> None:
+    for name, key, value in _pairs(files, file, node):
+        files.keys.append(Key(name, file, key.start_mark.line + 1, value, group, host))
+
+
+def _read_group(files: SiteFiles, name: str, key: yaml.Node, node: yaml.Node) -> None:
+    file = files.hosts_file
+    files.groups.setdefault(name, key.start_mark.line + 1)
+    members = files.members.setdefault(name, set())
+    for word, word_node, value in _pairs(files, file, node):
+        if word == "hosts":
+            for host, host_node, variables in _pairs(files, file, value):
+                members.add(host)
+                files.hosts.setdefault(host, []).append((name, host_node.start_mark.line + 1))
+                _add_variables(files, file, variables, host=host)
+        elif word == "children":
+            for child, child_node, child_value in _pairs(files, file, value):
+                _read_group(files, child, child_node, child_value)
+                members |= files.members[child]
+        elif word == "vars":
+            _add_variables(files, file, value, group=name)
+        else:
+            nearest = difflib.get_close_matches(word, _KEYWORDS, 1)
+            hint = f"did you mean {nearest[0]}?" if nearest else "a group holds hosts, children and vars"
+            line = word_node.start_mark.line + 1
+            files.problems.append(Problem(f"{word} is no keyword of a group", f"{show(file)}:{line}", hint))
+
+
+def _precedence(key: Key) -> tuple[int, int, str]:
+    """Order as Ansible does: inventory file before group_vars, `all` before other groups, host variables last."""
+    in_hosts_file = key.file.name == "hosts.yml"
+    if key.host:
+        return (2, 0 if in_hosts_file else 1, str(key.file))
+    return (0 if key.group == "all" else 1, 0 if in_hosts_file else 1, str(key.file))
+
+
+def _line_within(key: Key, location: Sequence[str | int]) -> int:
+    node, line = key.node, key.line
+    for step in location:
+        if isinstance(node, yaml.MappingNode):
+            pair = next(((k, v) for k, v in node.value if k.value == str(step)), None)
+            if pair is None:
+                break
+            line, node = pair[0].start_mark.line + 1, pair[1]
+        elif isinstance(node, yaml.SequenceNode) and isinstance(step, int) and step < len(node.value):
+            node = node.value[step]
+            line = node.start_mark.line + 1
+        else:
+            break
+    return line
+
+
+def plain_value(key: Key) -> Any:
+    """Return a key's value as YAML alone reads it; tags that only Ansible knows become None."""
+    constructor = _Loader("")
+    try:
+        return constructor.construct_document(key.node)
+    except yaml.YAMLError:
+        return None
+    finally:
+        constructor.dispose()
