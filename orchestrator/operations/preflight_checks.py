@@ -1,0 +1,185 @@
+"""Judges the facts of one host: pure functions, all remarks at once."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import ipaddress
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from orchestrator.errors import Problem
+from orchestrator.inventory.derivations import Topology, listeners
+from orchestrator.operations import openpgp
+
+SUPPORTED_DEBIAN = ("12", "13")
+ARCHITECTURES = ("x86_64", "aarch64")
+
+# Upstream's handbook asks for 4 GB for a test and 8 GB for service (docs/devops-guide/requirements.md); Jicofo and the
+# bridge may each take 3 GB of heap. Below the first number the services do not even start together.
+MINIMUM_MEMORY_MB = 1900
+COMFORTABLE_MEMORY_MB = 3500
+# Packages take about 1.5 GB; the rest is for logs, upgrades and room to repair. The handbook asks for 20 GB.
+MINIMUM_DISK_MB = 3000
+COMFORTABLE_DISK_MB = 10_000
+# TURN credentials and tokens carry times; the base role starts time synchronisation, so this only warns.
+CLOCK_SECONDS = 60
+
+_SERVICES = {"nginx": "nginx", "lua5.4": "Prosody", "java": "Jicofo and the bridge", "turnserver": "coturn"}
+
+Facts = Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Remark:
+    """One thing that preflight saw; a blocking one stops provisioning."""
+
+    problem: Problem
+    blocking: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """What the site expects of its hosts, beyond the topology."""
+
+    repository_url: str = ""
+    key_fingerprints: Sequence[str] = ()
+    control_time: float = 0.0
+
+
+def judge_host(name: str, facts: Facts, topology: Topology, wanted: Wanted) -> list[Remark]:
+    """Return every remark about one host."""
+    remarks = list(_system(name, facts))
+    if facts.get("python"):
+        remarks += [
+            *_resources(name, facts),
+            *_clock(name, facts, wanted),
+            *_package_locks(name, facts),
+            *_ports(name, facts, topology),
+            *_repository(name, facts, wanted),
+        ]
+    return remarks
+
+
+def _system(name: str, facts: Facts) -> Iterator[Remark]:
+    release = facts.get("os") or {}
+    identity, version = release.get("ID", ""), release.get("VERSION_ID", "")
+    if identity != "debian" or version not in SUPPORTED_DEBIAN:
+        seen = release.get("PRETTY_NAME") or f"{identity} {version}".strip() or "an unknown system"
+        hint = f"install Debian {' or '.join(SUPPORTED_DEBIAN)}"
+        yield Remark(Problem(f"unsupported distribution: {seen}", name, hint))
+    if not facts.get("python"):
+        yield Remark(Problem("Python is missing on the host", name, "apt-get install --yes python3"))
+        return
+    if not facts.get("root"):
+        hint = "log in as root, or allow sudo without a password and set ansible_become: true"
+        yield Remark(Problem("the user has no root rights without a password", name, hint))
+    if not facts.get("systemd"):
+        yield Remark(Problem("systemd does not run on the host", name, "an ordinary Debian installation has it"))
+    if facts.get("architecture") not in ARCHITECTURES:
+        message = f"the bridge has no native libraries for {facts.get('architecture')}"
+        yield Remark(Problem(message, name, f"use one of {', '.join(ARCHITECTURES)}"))
+
+
+def _resources(name: str, facts: Facts) -> Iterator[Remark]:
+    memory = facts.get("memory_mb")
+    if memory is None:
+        yield Remark(Problem("the memory cannot be determined", name), blocking=False)
+    elif memory < COMFORTABLE_MEMORY_MB:
+        blocking = memory < MINIMUM_MEMORY_MB
+        hint = f"at least {MINIMUM_MEMORY_MB} MB; 4 GB for a test, 8 GB for service"
+        yield Remark(Problem(f"too little memory: {memory} MB", name, hint), blocking)
+    for path, free in (facts.get("disk_free_mb") or {}).items():
+        if free is None or free >= COMFORTABLE_DISK_MB:
+            continue
+        blocking = free < MINIMUM_DISK_MB
+        hint = f"at least {MINIMUM_DISK_MB} MB free, {COMFORTABLE_DISK_MB} MB for service; look with: df -h {path}"
+        yield Remark(Problem(f"too little disk space: {free} MB free below {path}", name, hint), blocking)
+
+
+def _clock(name: str, facts: Facts, wanted: Wanted) -> Iterator[Remark]:
+    difference = float(facts.get("time") or 0) - wanted.control_time
+    if wanted.control_time and abs(difference) > CLOCK_SECONDS:
+        direction = "ahead of" if difference > 0 else "behind"
+        message = f"the clock is {abs(difference):.0f} s {direction} this machine's"
+        yield Remark(Problem(message, name, "timedatectl; provisioning starts time synchronisation"), blocking=False)
+
+
+def _package_locks(name: str, facts: Facts) -> Iterator[Remark]:
+    held = facts.get("locks")
+    if held is None:
+        yield Remark(Problem("the package manager's locks cannot be looked at", name), blocking=False)
+        return
+    by_process: dict[int, list[str]] = {}
+    for lock in held:
+        by_process.setdefault(lock["pid"], []).append(lock["path"])
+    for pid, paths in by_process.items():
+        command = next(lock["command"] for lock in held if lock["pid"] == pid) or "a process that cannot be seen"
+        message = f"apt is locked by process {pid} ({command}): {', '.join(paths)}"
+        hint = f"wait until it has ended, it may be installing: ps -fp {pid}"
+        yield Remark(Problem(message, name, hint))
+
+
+def _ports(name: str, facts: Facts, topology: Topology) -> Iterator[Remark]:
+    seen = facts.get("sockets")
+    if seen is None:
+        yield Remark(Problem("the listening sockets cannot be looked at", name), blocking=False)
+        return
+    told: set[tuple[str, int, str]] = set()
+    for expected in listeners(topology, name):
+        service = _SERVICES.get(expected["process"])
+        if service is None or not isinstance(expected["port"], int):
+            continue
+        for socket in seen:
+            key = (socket["proto"], socket["port"], socket["process"])
+            if key in told or not _collides(expected, socket):
+                continue
+            told.add(key)
+            holder = f"{socket['process']} (process {socket['pid']})" if socket["process"] else "an unseen process"
+            message = f"port {socket['port']}/{socket['proto']} is taken by {holder}; {service} needs it"
+            hint = f"stop what listens there: ss -lnp 'sport = :{socket['port']}'"
+            yield Remark(Problem(message, name, hint))
+
+
+def _collides(expected: Mapping[str, Any], socket: Mapping[str, Any]) -> bool:
+    if (socket["proto"], socket["port"]) != (expected["proto"], expected["port"]):
+        return False
+    if socket["process"] == expected["process"]:
+        return False
+    address = ipaddress.ip_address(socket["address"])
+    return bool(expected["address"] == "*" or address.is_unspecified or str(address) in {"127.0.0.1", "::1"})
+
+
+def _repository(name: str, facts: Facts, wanted: Wanted) -> Iterator[Remark]:
+    if not wanted.repository_url:
+        return
+    answer = facts.get("repository")
+    if answer is None:
+        yield Remark(Problem("the package repository cannot be looked at", name), blocking=False)
+        return
+    if answer["error"]:
+        message = f"the package repository {wanted.repository_url} cannot be read from the host: {answer['error']}"
+        hint = f"on the host: apt-get update; a proxy belongs into apt's configuration. Tried {answer['url']}"
+        yield Remark(Problem(message, name, hint))
+        return
+    if answer.get("origin") == "Ratssaal stand-ins" and not facts.get("lab_host"):
+        message = f"{wanted.repository_url} holds the lab's stand-ins, and this is no lab host"
+        yield Remark(Problem(message, name, "vendor_repository_url: https://download.jitsi.org"))
+    yield from _signature(name, answer, wanted)
+
+
+def _signature(name: str, answer: Mapping[str, Any], wanted: Wanted) -> Iterator[Remark]:
+    if not wanted.key_fingerprints:
+        return
+    try:
+        found = openpgp.signers(base64.b64decode(answer["signed"]))
+    except (openpgp.NotOpenPGP, binascii.Error):
+        found = ()
+    if not found:
+        message = f"the package repository {wanted.repository_url} is not signed"
+        yield Remark(Problem(message, name, "use upstream's repository or a signed mirror of it"))
+    elif not any(openpgp.same_key(signer, key) for signer in found for key in wanted.key_fingerprints):
+        message = f"the package repository is signed by another key: {', '.join(found)}"
+        hint = f"vendor_repository_key holds {wanted.key_fingerprints[0]}; compare with upstream before you change it"
+        yield Remark(Problem(message, name, hint))

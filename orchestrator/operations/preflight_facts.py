@@ -1,0 +1,192 @@
+"""Looks at a host without touching it; runs on the host, fed to its Python by standard input.
+
+Standard library only, and no newer syntax than Debian 12's Python knows. Prints one JSON document. Every part that
+cannot be seen is null, so that "unknown" is never mistaken for "fine".
+"""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import ipaddress
+import json
+import os
+import re
+import shutil
+import ssl
+import struct
+import subprocess
+import sys
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+APT_LOCKS = (
+    "/var/lib/dpkg/lock-frontend",
+    "/var/lib/dpkg/lock",
+    "/var/lib/apt/lists/lock",
+    "/var/cache/apt/archives/lock",
+)
+
+
+def os_release(path: str = "/etc/os-release") -> dict[str, str]:
+    """Return the distribution's identification as a dictionary."""
+    with open(path) as handle:
+        pairs = [line.rstrip("\n").split("=", 1) for line in handle if "=" in line]
+    return {key: value.strip("\"'") for key, value in pairs}
+
+
+def memory_mb(path: str = "/proc/meminfo") -> int:
+    """Return the memory in MiB; in a container that limits it, /proc/meminfo may still show the machine's."""
+    with open(path) as handle:
+        return int(re.findall(r"MemTotal:\s+(\d+) kB", handle.read())[0]) // 1024
+
+
+def disk_free_mb(path: str) -> int:
+    """Return what an ordinary process may still write, in MiB."""
+    return shutil.disk_usage(path).free // (1024 * 1024)
+
+
+def locks(paths: Sequence[str] = APT_LOCKS) -> list[dict[str, Any]]:
+    """Return who holds a package lock, as [{path, pid, command}]; asking does not take the lock."""
+    found = []
+    for path in paths:
+        try:
+            descriptor = os.open(path, os.O_RDONLY)
+        except OSError:
+            continue
+        try:
+            # struct flock on 64-bit Linux: type, whence, start, length, pid.
+            query = struct.pack("hhqqi4x", fcntl.F_WRLCK, 0, 0, 0, 0)
+            kind, _, _, _, pid = struct.unpack("hhqqi4x", fcntl.fcntl(descriptor, fcntl.F_GETLK, query))
+        finally:
+            os.close(descriptor)
+        if kind != fcntl.F_UNLCK:
+            found.append({"path": path, "pid": pid, "command": command_line(pid)})
+    return found
+
+
+def command_line(pid: int) -> str:
+    """Return a process's command line, shortened; "" when it is gone."""
+    try:
+        with open(f"/proc/{pid}/cmdline", "rb") as handle:
+            return handle.read().replace(b"\0", b" ").decode(errors="replace").strip()[:120]
+    except OSError:
+        return ""
+
+
+def sockets() -> list[dict[str, Any]]:
+    """Return the listening sockets as [{proto, address, port, process, pid}]; needs root for the processes."""
+    owners = socket_owners()
+    found = []
+    for proto, state in (("tcp", "0A"), ("udp", "07")):
+        for suffix in ("", "6"):
+            try:
+                with open("/proc/net/" + proto + suffix) as handle:
+                    lines = handle.read().splitlines()[1:]
+            except OSError:
+                continue
+            for line in lines:
+                fields = line.split()
+                if fields[3] == state:
+                    address, port = fields[1].split(":")
+                    pid, process = owners.get(fields[9], (0, ""))
+                    entry = {"proto": proto, "address": readable(address), "port": int(port, 16)}
+                    found.append(dict(entry, process=process, pid=pid))
+    return found
+
+
+def readable(text: str) -> str:
+    """Return an address of /proc/net in its usual form: 32-bit words in the machine's byte order."""
+    words = [struct.pack("=I", int(text[i : i + 8], 16)) for i in range(0, len(text), 8)]
+    return str(ipaddress.ip_address(b"".join(words)))
+
+
+def socket_owners() -> dict[str, tuple[int, str]]:
+    """Return socket inode -> (pid, process name)."""
+    owners: dict[str, tuple[int, str]] = {}
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        try:
+            with open(f"/proc/{pid}/comm") as handle:
+                name = handle.read().strip()
+            for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                target = os.readlink(f"/proc/{pid}/fd/{descriptor}")
+                if target.startswith("socket:["):
+                    owners.setdefault(target[8:-1], (int(pid), name))
+        except OSError:
+            continue
+    return owners
+
+
+def apt_options() -> dict[str, str]:
+    """Return the proxy and CA settings that apt would use; {} when apt cannot be asked."""
+    names = ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::https::CaInfo")
+    options: dict[str, str] = {}
+    try:
+        output = subprocess.run(["apt-config", "dump"], check=False, capture_output=True, text=True, timeout=10).stdout
+    except (OSError, subprocess.SubprocessError):
+        return options
+    for name in names:
+        match = re.search(rf'^{re.escape(name)} "([^"]*)";', output, re.MULTILINE | re.IGNORECASE)
+        if match and match.group(1) and match.group(1) != "DIRECT":
+            options[name] = match.group(1)
+    return options
+
+
+def repository(urls: Sequence[str], options: Mapping[str, str]) -> dict[str, str]:
+    """Fetch a repository's InRelease; return {url, error, signed, origin}, the last address's error if none answers."""
+    http = options.get("Acquire::http::Proxy", "")
+    proxies = {"http": http, "https": options.get("Acquire::https::Proxy", http)}
+    context = ssl.create_default_context(cafile=options.get("Acquire::https::CaInfo"))
+    opener = urllib.request.build_opener(
+        urllib.request.ProxyHandler({kind: proxy for kind, proxy in proxies.items() if proxy}),
+        urllib.request.HTTPSHandler(context=context),
+    )
+    result = {"url": "", "error": "no address", "signed": "", "origin": ""}
+    for url in urls:
+        try:
+            with opener.open(url, timeout=10) as response:
+                text = response.read(4_000_000).decode(errors="replace")
+        except urllib.error.HTTPError as error:
+            result = dict(result, url=url, error=f"HTTP status {error.code}")
+        except (urllib.error.URLError, OSError, ValueError) as error:
+            result = dict(result, url=url, error=str(getattr(error, "reason", error)))
+        else:
+            origin = re.search(r"^Origin: (.*)$", text, re.MULTILINE)
+            signature = re.search(r"-----BEGIN PGP SIGNATURE-----.*?\n\n(.*?)\n(?:=[^\n]*\n)?-----END", text, re.DOTALL)
+            body = "".join(signature.group(1).split()) if signature else ""
+            return {"url": url, "error": "", "signed": body, "origin": origin.group(1) if origin else ""}
+    return result
+
+
+def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
+    """Return what a function finds, or None when it cannot look."""
+    try:
+        return function(*arguments)
+    except (OSError, ValueError, LookupError, AttributeError, struct.error):
+        return None
+
+
+def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all facts of this host."""
+    return {
+        "os": attempt(os_release),
+        "architecture": os.uname().machine,
+        "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
+        "root": os.geteuid() == 0,
+        "lab_host": os.path.exists("/etc/ratssaal/lab-host"),
+        "systemd": os.path.isdir("/run/systemd/system"),
+        "memory_mb": attempt(memory_mb),
+        "disk_free_mb": {path: attempt(disk_free_mb, path) for path in ("/", "/var")},
+        "locks": attempt(locks),
+        "sockets": attempt(sockets),
+        "repository": attempt(repository, parameters.get("repository", []), apt_options()),
+        "time": time.time(),
+    }
+
+
+def main(encoded: str) -> None:
+    """Print the facts; the parameters are JSON in base64, so that no shell can misread them."""
+    print(json.dumps(collect(json.loads(base64.b64decode(encoded)))))

@@ -1,0 +1,226 @@
+"""Looks at what the control node contributes: keys, certificate files, and what DNS says about the site's names."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import socket
+import ssl
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
+
+from orchestrator.errors import Problem
+from orchestrator.inventory.derivations import SIGNALLING, TURN, certificate_names, turn_domain
+from orchestrator.inventory.formats import control_path
+from orchestrator.inventory.secret import Secret
+from orchestrator.inventory.site import Site
+from orchestrator.inventory.yamlfiles import show
+from orchestrator.operations import openpgp
+from orchestrator.operations.preflight_checks import Remark
+
+EXPIRY_DAYS = 14
+# RFC 2606 and 6761: names that no public DNS answers for; nobody is asked about them.
+_RESERVED = (".test", ".invalid", ".example", ".localhost", ".internal")
+
+Lookup = Callable[[str], tuple[str, ...]]
+
+
+def judge_control_node(site: Site, *, lookup: Lookup | None = None) -> list[Remark]:
+    """Return every remark about files of this machine and about DNS."""
+    return [
+        *_private_keys(site),
+        *_vendor_key(site),
+        *_certificate_files(site),
+        *_names(site, lookup or _resolve),
+    ]
+
+
+def vendor_key_fingerprints(site: Site) -> tuple[str, ...]:
+    """Return the fingerprints in the vendor's key file; () without a file or with an unreadable one."""
+    text = str(site.settings.get("vendor_repository_key") or "")
+    if not text:
+        return ()
+    try:
+        return openpgp.key_fingerprints(control_path(text, site.path).read_bytes())
+    except (OSError, openpgp.NotOpenPGP):
+        return ()
+
+
+def _private_keys(site: Site) -> Iterator[Remark]:
+    for host in site.hosts:
+        path = Path(host.key_file) if host.key_file else None
+        if path is None:
+            continue
+        if not path.is_file():
+            message = f"the private key {path} does not exist"
+            yield Remark(Problem(message, host.name, "ansible_ssh_private_key_file in hosts.yml names it"))
+        elif path.stat().st_mode & 0o077:
+            message = f"others may read the private key {path}, so OpenSSH refuses it"
+            yield Remark(Problem(message, host.name, f"chmod 600 {path}"))
+
+
+def _vendor_key(site: Site) -> Iterator[Remark]:
+    text = str(site.settings.get("vendor_repository_key") or "")
+    if not text:
+        return
+    path = control_path(text, site.path)
+    try:
+        found = openpgp.key_fingerprints(path.read_bytes())
+    except (OSError, openpgp.NotOpenPGP) as error:
+        message = f"the vendor's key file cannot be used: {error}"
+        yield Remark(Problem(message, show(path), f"gpg --show-keys {path}"))
+        return
+    pinned = str(site.settings.get("vendor_repository_fingerprint") or "").replace(" ", "").upper()
+    if pinned and pinned not in found:
+        message = f"the vendor's key file holds {found[0]}, pinned is {pinned}"
+        yield Remark(Problem(message, show(path), "compare both with upstream; do not simply change the pin"))
+
+
+def _certificate_files(site: Site) -> Iterator[Remark]:
+    source = site.settings.get("certificates_source")
+    if source == "pem":
+        chain = control_path(str(site.settings["certificates_chain_file"]), site.path)
+        key = control_path(str(site.settings["certificates_key_file"]), site.path)
+        yield from judge_pem(chain, key, _wanted_names(site))
+    elif source == "pkcs12":
+        password = site.secrets.get("certificates_pkcs12_password")
+        path = control_path(str(site.settings["certificates_pkcs12_file"]), site.path)
+        yield from judge_pkcs12(path, password, _wanted_names(site))
+
+
+def _wanted_names(site: Site) -> list[str]:
+    return list(dict.fromkeys(name for host in site.hosts for name in certificate_names(site.topology, host.name)))
+
+
+def judge_pem(chain_file: Path, key_file: Path, names: Sequence[str]) -> Iterator[Remark]:
+    """Judge a PEM chain and its key: readable, belonging together, in order, for these names, valid now."""
+    try:
+        chain = x509.load_pem_x509_certificates(chain_file.read_bytes())
+    except (OSError, ValueError):
+        hint = "a PEM file: the host's certificate first, then the intermediate ones"
+        yield Remark(Problem("there is no certificate in the file", show(chain_file), hint))
+        return
+    yield from _judge_chain(chain, names, show(chain_file))
+    try:
+        key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+    except TypeError:
+        hint = f"openssl pkey -in {key_file} -out FILE, then protect that file"
+        yield Remark(Problem("the private key is encrypted", show(key_file), hint))
+        return
+    except (OSError, ValueError):
+        yield Remark(Problem("there is no private key in the file", show(key_file), "a PEM file"))
+        return
+    if _public(key.public_key()) != _public(chain[0].public_key()):
+        hint = f"openssl x509 -noout -pubkey -in {chain_file}; openssl pkey -pubout -in {key_file}"
+        yield Remark(Problem("the private key does not belong to the certificate", show(key_file), hint))
+
+
+def judge_pkcs12(path: Path, password: Secret | None, names: Sequence[str]) -> Iterator[Remark]:
+    """Judge a PKCS#12 file: it opens, holds a key and a chain that fit."""
+    secret = password.reveal().encode() if password else None
+    try:
+        key, leaf, others = pkcs12.load_key_and_certificates(path.read_bytes(), secret)
+    except (OSError, ValueError):
+        hint = "certificates_pkcs12_password in the vault opens it"
+        yield Remark(Problem("the PKCS#12 file cannot be opened with the password from the vault", show(path), hint))
+        return
+    if key is None or leaf is None:
+        yield Remark(Problem("the PKCS#12 file lacks the key or the certificate", show(path), "export both into it"))
+        return
+    yield from _judge_chain(_ordered(leaf, others), names, show(path))
+
+
+def _ordered(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> list[x509.Certificate]:
+    """Return the chain from the leaf upwards; PKCS#12 keeps no order."""
+    chain, left = [leaf], list(others)
+    while issuer := next((c for c in left if c.subject == chain[-1].issuer), None):
+        chain.append(issuer)
+        left.remove(issuer)
+    return chain + left
+
+
+def _judge_chain(chain: Sequence[x509.Certificate], names: Sequence[str], where: str) -> Iterator[Remark]:
+    leaf = chain[0]
+    for name in names:
+        if not _covers(leaf, name):
+            hint = f"it is for {', '.join(_dns_names(leaf)) or 'no DNS name'}; order one that also names {name}"
+            yield Remark(Problem(f"the certificate is not for {name}", where, hint))
+    for lower, upper in pairwise(chain):
+        try:
+            lower.verify_directly_issued_by(upper)
+        except (ValueError, TypeError, InvalidSignature):
+            message = f"the chain is broken: {_label(lower)} was not issued by {_label(upper)}"
+            yield Remark(Problem(message, where, "the host's certificate first, then each issuer in turn"))
+    if len(chain) == 1 and leaf.issuer != leaf.subject and leaf.issuer not in _trusted_subjects():
+        message = f"the chain may be incomplete: the issuer {leaf.issuer.rfc4514_string()} is not in it"
+        yield Remark(Problem(message, where, "append the intermediate certificates"), blocking=False)
+    now = datetime.datetime.now(datetime.UTC)
+    for certificate in chain:
+        left = (certificate.not_valid_after_utc - now).days
+        if certificate.not_valid_before_utc > now:
+            yield Remark(Problem(f"{_label(certificate)} is not valid yet", where, "check this machine's clock"))
+        elif certificate.not_valid_after_utc < now:
+            yield Remark(Problem(f"{_label(certificate)} has expired", where, "renew it"))
+        elif left < EXPIRY_DAYS:
+            yield Remark(Problem(f"{_label(certificate)} expires in {left} days", where, "renew it"), blocking=False)
+
+
+def _dns_names(certificate: x509.Certificate) -> list[str]:
+    try:
+        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
+    except x509.ExtensionNotFound:
+        return []
+    return extension.value.get_values_for_type(x509.DNSName)
+
+
+def _covers(certificate: x509.Certificate, name: str) -> bool:
+    wildcard = "*." + name.partition(".")[2]
+    return any(candidate.lower() in {name, wildcard} for candidate in _dns_names(certificate))
+
+
+def _label(certificate: x509.Certificate) -> str:
+    return certificate.subject.rfc4514_string() or f"certificate {certificate.serial_number:x}"
+
+
+def _public(key: object) -> bytes:
+    return key.public_bytes(  # type: ignore[attr-defined,no-any-return]
+        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
+    )
+
+
+def _trusted_subjects() -> set[x509.Name]:
+    certificates = ssl.create_default_context().get_ca_certs(binary_form=True)
+    return {x509.load_der_x509_certificate(der).subject for der in certificates}
+
+
+def _names(site: Site, lookup: Lookup) -> Iterator[Remark]:
+    wanted = {str(site.settings["jitsi_domain"]): SIGNALLING, turn_domain(site.settings): TURN}
+    for name, group in wanted.items():
+        addresses = {a for h in site.hosts if group in h.groups for a in (h.address, h.address6) if a}
+        if not addresses:
+            continue
+        target = ", ".join(sorted(addresses))
+        if name.endswith(_RESERVED):
+            message = f"{name} is a reserved name that public DNS never resolves"
+            yield Remark(Problem(message, "", f"clients must be told otherwise that it is {target}"), blocking=False)
+            continue
+        found = {str(ipaddress.ip_address(address)) for address in lookup(name)}
+        if not found:
+            yield Remark(Problem(f"{name} has no DNS entry", "", f"let it point to {target}"), blocking=False)
+        elif not found <= addresses:
+            message = f"{name} points to {', '.join(sorted(found - addresses))}"
+            yield Remark(Problem(message, "", f"let it point to {target} only"), blocking=False)
+
+
+def _resolve(name: str) -> tuple[str, ...]:
+    try:
+        answers = socket.getaddrinfo(name, None, type=socket.SOCK_STREAM)
+    except OSError:
+        return ()
+    return tuple(dict.fromkeys(str(answer[4][0]) for answer in answers))

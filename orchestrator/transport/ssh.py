@@ -1,0 +1,291 @@
+"""The one module that opens SSH connections from Python: pinned host keys, bounded commands, typed errors.
+
+A host key is never added silently. Ansible uses OpenSSH with the same file of pinned keys; `ssh_config` writes the
+matching configuration for a person's own `ssh`.
+"""
+
+from __future__ import annotations
+
+import base64
+import getpass
+import hashlib
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Self
+
+import paramiko
+
+from orchestrator.errors import Problem, Unreachable
+from orchestrator.inventory.site import Host, Site
+from orchestrator.inventory.vault import write_private
+from orchestrator.inventory.yamlfiles import show
+
+CONNECT_SECONDS = 15
+_CHUNK = 65536
+
+
+class Reason(StrEnum):
+    """Why a connection could not be used."""
+
+    UNREACHABLE = "unreachable"
+    AUTHENTICATION = "authentication"
+    UNKNOWN_KEY = "unknown_key"
+    CHANGED_KEY = "changed_key"
+    TIMEOUT = "timeout"
+
+
+class ConnectionFailed(Unreachable):
+    """One host could not be talked to; `reason` says why, `host` is its name."""
+
+    def __init__(self, host: str, reason: Reason, message: str, hint: str) -> None:
+        super().__init__([Problem(message, host, hint)])
+        self.host = host
+        self.reason = reason
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What a command on a host gave back."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+
+@dataclass(frozen=True, slots=True)
+class HostKey:
+    """A host's public key as it stands in known_hosts."""
+
+    kind: str
+    base64: str
+
+    @property
+    def fingerprint(self) -> str:
+        """Return the SHA-256 fingerprint as `ssh-keygen -lf` prints it."""
+        digest = hashlib.sha256(base64.b64decode(self.base64)).digest()
+        return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
+
+
+class _Reject(paramiko.MissingHostKeyPolicy):
+    """Refuses an unknown key, keeping it so that the error can show its fingerprint."""
+
+    def missing_host_key(self, client: paramiko.SSHClient, hostname: str, key: paramiko.PKey) -> None:
+        raise _UnknownKey(key)
+
+
+class _UnknownKey(paramiko.SSHException):
+    def __init__(self, key: paramiko.PKey) -> None:
+        super().__init__("unknown host key")
+        self.key = HostKey(key.get_name(), key.get_base64())
+
+
+class Connection:
+    """An open connection to one host."""
+
+    def __init__(self, host: Host, client: paramiko.SSHClient) -> None:
+        self.host = host
+        self._client = client
+
+    def run(self, script: str, *, command: str = "sh -s", timeout: float = 60) -> Answer:
+        """Run a script on the host, given to `command` by standard input, and return its answer.
+
+        Nothing of the script appears in a process list. After `timeout` seconds the host ends it, and
+        ConnectionFailed (TIMEOUT) is raised.
+        """
+        seconds = max(1, int(timeout))
+        channel = self._transport().open_session(timeout=CONNECT_SECONDS)
+        try:
+            channel.exec_command(f"timeout --kill-after=5 {seconds} {command}")
+            answer = _exchange(channel, script.encode(), time.monotonic() + seconds + 10)
+        except TimeoutError as error:
+            raise self._failed(seconds) from error
+        finally:
+            channel.close()
+        # 124: coreutils' timeout ended the command, 137: it had to be killed.
+        if answer.code in {124, 137}:
+            raise self._failed(seconds)
+        return answer
+
+    def loopback(self, port: int, *, timeout: float = 10) -> paramiko.Channel:
+        """Return a byte channel to a port on the host's own loopback; the caller closes it."""
+        return self._transport().open_channel("direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=timeout)
+
+    def close(self) -> None:
+        """End the connection."""
+        self._client.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _transport(self) -> paramiko.Transport:
+        transport = self._client.get_transport()
+        if transport is None or not transport.is_active():
+            hint = "the host closed the connection; try again"
+            raise ConnectionFailed(self.host.name, Reason.UNREACHABLE, "the SSH connection is gone", hint)
+        return transport
+
+    def _failed(self, seconds: int) -> ConnectionFailed:
+        message = f"a command did not end within {seconds} s"
+        return ConnectionFailed(self.host.name, Reason.TIMEOUT, message, "look at the host's load: uptime")
+
+
+def connect(host: Host, known_hosts: Path, *, timeout: float = CONNECT_SECONDS) -> Connection:
+    """Open a connection whose host key is the pinned one; raises ConnectionFailed otherwise."""
+    client = paramiko.SSHClient()
+    client.set_missing_host_key_policy(_Reject())
+    if known_hosts.is_file():
+        client.load_host_keys(str(known_hosts))
+    with _typed_errors(host, known_hosts, client):
+        client.connect(
+            host.address,
+            port=host.port,
+            username=host.user or getpass.getuser(),
+            key_filename=host.key_file or None,
+            look_for_keys=not host.key_file,
+            timeout=timeout,
+            banner_timeout=timeout,
+            auth_timeout=timeout,
+        )
+    return Connection(host, client)
+
+
+def fetch_host_key(host: Host, *, timeout: float = CONNECT_SECONDS) -> HostKey:
+    """Ask the host for its public key without logging in, so that a person can compare and pin it."""
+    with _typed_errors(host, Path(), None), socket.create_connection((host.address, host.port), timeout) as plain:
+        transport = paramiko.Transport(plain)
+        try:
+            transport.start_client(timeout=timeout)
+            key = transport.get_remote_server_key()
+            return HostKey(key.get_name(), key.get_base64())
+        finally:
+            transport.close()
+
+
+def known_name(host: Host) -> str:
+    """Return the host's name in known_hosts: the address, with the port where it is not 22."""
+    return host.address if host.port == 22 else f"[{host.address}]:{host.port}"
+
+
+def pinned_keys(host: Host, known_hosts: Path) -> tuple[HostKey, ...]:
+    """Return the keys that are pinned for the host."""
+    keys = paramiko.HostKeys(str(known_hosts)) if known_hosts.is_file() else paramiko.HostKeys()
+    entry = keys.lookup(known_name(host))
+    return tuple(HostKey(kind, key.get_base64()) for kind, key in entry.items()) if entry else ()
+
+
+def pin_host_key(host: Host, known_hosts: Path, key: HostKey) -> None:
+    """Write the key as the only one of this host; other hosts' lines stay as they are."""
+    lines = known_hosts.read_text().splitlines() if known_hosts.is_file() else []
+    kept = [line for line in lines if known_name(host) not in line.split(" ", 1)[0].split(",")]
+    write_private(known_hosts, "\n".join([*kept, f"{known_name(host)} {key.kind} {key.base64}"]) + "\n")
+
+
+def ssh_config(site: Site) -> str:
+    """Return an OpenSSH configuration for the site's hosts, with the same pinned keys: `ssh -F FILE HOST`."""
+    blocks = []
+    for host in site.hosts:
+        lines = [f"Host {host.name}", f"    HostName {host.address}", f"    Port {host.port}"]
+        if host.user:
+            lines.append(f"    User {host.user}")
+        if host.key_file:
+            lines += [f'    IdentityFile "{host.key_file}"', "    IdentitiesOnly yes"]
+        lines += [f'    UserKnownHostsFile "{site.known_hosts}"', "    StrictHostKeyChecking yes"]
+        blocks.append("\n".join(lines) + "\n")
+    return "\n".join(blocks)
+
+
+def _exchange(channel: paramiko.Channel, data: bytes, deadline: float) -> Answer:
+    """Send the input and collect both outputs at the same time, so that neither side waits for the other."""
+    channel.settimeout(0.05)
+    out: list[bytes] = []
+    err: list[bytes] = []
+    rest: bytes | None = data
+    while True:
+        if time.monotonic() > deadline:
+            raise TimeoutError
+        if rest is not None and channel.send_ready():
+            try:
+                rest = rest[channel.send(rest[:_CHUNK]) :]
+            except OSError:
+                rest = b""  # the command ended without reading all of its input
+            if not rest:
+                rest = None
+                with suppress(OSError):
+                    channel.shutdown_write()
+        ended = channel.exit_status_ready()
+        _collect(channel, out, err)
+        if ended and not channel.recv_ready() and not channel.recv_stderr_ready() and channel.eof_received:
+            return Answer(channel.recv_exit_status(), _text(out), _text(err))
+
+
+def _collect(channel: paramiko.Channel, out: list[bytes], err: list[bytes]) -> None:
+    while channel.recv_stderr_ready():
+        err.append(channel.recv_stderr(_CHUNK))
+    with suppress(TimeoutError):
+        received = channel.recv(_CHUNK)
+        out.append(received)
+        if not received:
+            time.sleep(0.02)  # standard output is closed, the command has not ended yet
+
+
+def _text(parts: Sequence[bytes]) -> str:
+    return b"".join(parts).decode(errors="replace")
+
+
+@contextmanager
+def _typed_errors(host: Host, known_hosts: Path, client: paramiko.SSHClient | None) -> Iterator[None]:
+    """Turn what Paramiko and the socket raise into one error with a hint, and close what is half open."""
+    try:
+        yield
+    except Exception as error:
+        if client is not None:
+            client.close()
+        failed = _describe(host, known_hosts, error)
+        if failed is None:
+            raise
+        raise failed from error
+
+
+def _describe(host: Host, known_hosts: Path, error: Exception) -> ConnectionFailed | None:
+    login = f"{host.user or getpass.getuser()}@{host.address}"
+    by_hand = f"ssh -p {host.port} {login}"
+    pin = f"ratssaal preflight {show(known_hosts.parent)} --accept-host-key"
+    match error:
+        case _UnknownKey():
+            message = f"the host key is not pinned: {error.key.kind} {error.key.fingerprint}"
+            hint = f"compare it with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the host, then: {pin}"
+            return ConnectionFailed(host.name, Reason.UNKNOWN_KEY, message, hint)
+        case paramiko.BadHostKeyException():
+            seen = HostKey(error.key.get_name(), error.key.get_base64())
+            pinned = HostKey(error.expected_key.get_name(), error.expected_key.get_base64())
+            message = (
+                f"the host key has CHANGED: {seen.kind} {seen.fingerprint}, pinned is {pinned.kind} "
+                f"{pinned.fingerprint}; another machine may be answering"
+            )
+            hint = f"only if the host was really reinstalled, and after comparing the fingerprint on it: {pin}"
+            return ConnectionFailed(host.name, Reason.CHANGED_KEY, message, hint)
+        case paramiko.PasswordRequiredException():
+            message = f"the key {host.key_file or 'in ~/.ssh'} is protected by a passphrase"
+            return ConnectionFailed(host.name, Reason.AUTHENTICATION, message, f"ssh-add {host.key_file}".strip())
+        case paramiko.AuthenticationException():
+            offered = host.key_file or "SSH's default keys and the agent's"
+            message = f"{login} does not accept {offered}"
+            hint = f"ssh-copy-id -i {host.key_file or '~/.ssh/id_ed25519'}.pub -p {host.port} {login}"
+            return ConnectionFailed(host.name, Reason.AUTHENTICATION, message, hint)
+        case FileNotFoundError():
+            message = f"the private key {host.key_file} does not exist"
+            hint = "ansible_ssh_private_key_file in hosts.yml names it"
+            return ConnectionFailed(host.name, Reason.AUTHENTICATION, message, hint)
+        case paramiko.SSHException() | OSError() | EOFError():
+            reason = str(error).strip() or type(error).__name__
+            message = f"{host.address} port {host.port} does not answer as an SSH server: {reason}"
+            return ConnectionFailed(host.name, Reason.UNREACHABLE, message, by_hand)
+    return None
