@@ -84,9 +84,11 @@ def _build(raw: RawSite, options: Options) -> Site:
     secrets: dict[str, Any] = {}
     for name, value in variables.items():
         option = options.get(name)
+        if name.startswith("ansible_"):
+            continue
         if (option is not None and option.secret) or raw.in_vault(name):
             secrets[name] = _wrap(value)
-        elif option is not None:
+        else:
             settings[name] = value
     for name in secrets:
         settings.pop(name, None)

@@ -54,7 +54,7 @@ class VaultAccess:
     @classmethod
     def locate(
         cls,
-        site_name: str,
+        site: Path,
         *,
         password_file: Path | None = None,
         password_command: str = "",
@@ -62,6 +62,7 @@ class VaultAccess:
     ) -> VaultAccess:
         """Return the first source there is: option, command, environment, the generated file, a question.
 
+        A generated file lies in `~/.config/ratssaal/`, or as `vault-password` beside the site's directory (as in labs).
         `ask` is given only where somebody sits at a terminal; it returns the typed password.
         """
         if password_file is not None:
@@ -71,9 +72,10 @@ class VaultAccess:
         environment = os.environ.get("ANSIBLE_VAULT_PASSWORD_FILE")
         if environment:
             return cls(Path(environment).expanduser(), source="ANSIBLE_VAULT_PASSWORD_FILE")
-        generated = default_password_file(site_name)
-        if generated.is_file():
-            return cls(generated, source=str(generated))
+        site = site.resolve()
+        for generated in (site.parent / "vault-password", default_password_file(site.name)):
+            if generated.is_file():
+                return cls(generated, source=str(generated))
         return cls(ask=ask)
 
     def ansible_args(self) -> list[str]:

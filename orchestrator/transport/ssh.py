@@ -184,8 +184,15 @@ def pinned_keys(host: Host, known_hosts: Path) -> tuple[HostKey, ...]:
 def pin_host_key(host: Host, known_hosts: Path, key: HostKey) -> None:
     """Write the key as the only one of this host; other hosts' lines stay as they are."""
     lines = known_hosts.read_text().splitlines() if known_hosts.is_file() else []
-    kept = [line for line in lines if known_name(host) not in line.split(" ", 1)[0].split(",")]
+    kept = [line for line in lines if not _names_host(line, known_name(host))]
     write_private(known_hosts, "\n".join([*kept, f"{known_name(host)} {key.kind} {key.base64}"]) + "\n")
+
+
+def _names_host(line: str, name: str) -> bool:
+    names = line.split(" ", 1)[0]
+    if names.startswith("|1|"):  # OpenSSH's HashKnownHosts
+        return paramiko.HostKeys.hash_host(name, names) == names
+    return name in names.split(",")
 
 
 def ssh_config(site: Site) -> str:
