@@ -1,0 +1,312 @@
+"""A site with mistakes: every one is named with its place and a hint, all at once."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+
+import pytest
+
+from orchestrator.inventory import ansible_tools
+from orchestrator.inventory.secret import Secret
+from orchestrator.inventory.vault import VAULT, VaultAccess, changed_vault, read_vault
+from tests.unit.site_cases import Case, copy_case, new_case
+
+SITE = "group_vars/all/site.yml"
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return new_case(tmp_path_factory.mktemp("original"))
+
+
+@pytest.fixture
+def case(tmp_path: Path, original: Case) -> Case:
+    return copy_case(original, tmp_path)
+
+
+def test_new_site_with_two_values_is_valid(case: Case) -> None:
+    site = case.load()
+    assert site.name == "town"
+    assert [(host.name, host.address, host.user, host.port) for host in site.hosts] == [
+        ("meet", "192.0.2.10", "root", 22)
+    ]
+    assert site.settings["jitsi_domain"] == "meet.example.org"
+    assert site.settings["jitsi_auth"] == "internal"
+    assert site.settings["jitsi_conference_log_days"] == 7
+    assert site.topology["hosts"]["meet"]["groups"] == ["jitsi_signalling", "jitsi_bridges", "turn_servers"]
+    assert any("imprint" in line for line in site.undecided)
+
+
+def test_secrets_never_show(case: Case) -> None:
+    with VaultAccess(case.password_file) as access:
+        value = read_vault(case.path, access)["coturn_secret"]
+    site = case.load()
+    assert site.secrets["coturn_secret"].reveal() == value
+    assert "coturn_secret" not in site.settings
+    assert value not in repr(site)
+    assert value not in f"{site.secrets['coturn_secret']} {site.secrets['coturn_secret']!r}"
+    with pytest.raises(TypeError):
+        json.dumps(site.secrets["coturn_secret"])
+    with pytest.raises(TypeError):
+        pickle.dumps(Secret("x"))
+
+
+def test_misspelt_key_names_the_nearest(case: Case) -> None:
+    case.append("jitsi_conference_log_day: 3\n")
+    problem = case.only_problem()
+    assert problem.message == "unknown key jitsi_conference_log_day"
+    assert problem.where == case.at("jitsi_conference_log_day:")
+    assert "did you mean jitsi_conference_log_days?" in problem.hint
+
+
+def test_misspelt_prefix_is_noticed_too(case: Case) -> None:
+    case.append("jisti_allowed_origins: []\n")
+    assert "did you mean jitsi_allowed_origins?" in case.only_problem().hint
+
+
+def test_own_variables_of_the_operator_are_left_alone(case: Case) -> None:
+    case.append("site_room: 7\nansible_python_interpreter: /usr/bin/python3\n")
+    assert case.problems() == []
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("jitsi_conference_log_days: seven", "expected a whole number, got a text"),
+        ('jitsi_conference_log_days: "7"', "expected a whole number, got a text"),
+        ("jitsi_p2p: 1", "expected true or false, got a whole number"),
+        ("jitsi_allowed_origins: https://a.example", "expected a list, got a text"),
+        ("jitsi_turn_domain: 7", "expected a text, got a whole number"),
+        ("jitsi_jwt: [a]", "expected a mapping, got a list"),
+    ],
+)
+def test_wrong_type(case: Case, line: str, message: str) -> None:
+    case.append(f"{line}\n")
+    problem = case.only_problem()
+    assert message in problem.message
+    assert problem.where == case.at(line)
+    assert problem.hint
+
+
+def test_wrong_choice_lists_the_choices(case: Case) -> None:
+    case.append("jitsi_auth: ldap\n")
+    problem = case.only_problem()
+    assert problem.where == case.at("jitsi_auth: ldap")
+    assert "'internal' or 'jwt'" in problem.hint
+
+
+def test_nested_problems_have_their_own_lines(case: Case) -> None:
+    case.append("jitsi_auth: jwt\njitsi_jwt:\n  app_id: town\n  jwks_ulr: https://x.example/\n  issuers: [town, 3]\n")
+    problems = {problem.where: problem for problem in case.problems()}
+    assert problems[case.at("jwks_ulr")].hint == "did you mean jwks_url?"
+    assert "jitsi_jwt.issuers.1" in problems[case.at("issuers:")].message
+
+
+@pytest.mark.parametrize("value", ["{{ ansible_host }}", "https://{% if x %}a{% endif %}.example"])
+def test_template_where_a_literal_is_required(case: Case, value: str) -> None:
+    case.append(f'jitsi_allowed_origins:\n  - "{value}"\n')
+    problem = case.only_problem()
+    assert problem.message == "jitsi_allowed_origins holds a template where a literal value is required"
+    assert problem.where == case.at("jitsi_allowed_origins:")
+
+
+def test_two_hosts_with_one_address(case: Case) -> None:
+    case.append("        second:\n          ansible_host: 192.0.2.10\n", "hosts.yml")
+    problem = case.only_problem()
+    assert problem.message == "second has the same address as meet: 192.0.2.10"
+    lines = (case.path / "hosts.yml").read_text().splitlines()
+    assert problem.where == f"{case.path / 'hosts.yml'}:{len(lines)}"
+
+
+def test_bridge_without_signalling_host(case: Case) -> None:
+    (case.path / "hosts.yml").write_text(
+        "all:\n  children:\n    jitsi_bridges:\n      hosts:\n        b1:\n          ansible_host: 192.0.2.11\n"
+    )
+    problem = case.only_problem()
+    assert problem.message == "bridge b1 has no signalling host"
+    assert problem.where == f"{case.path / 'hosts.yml'}:5"
+
+
+@pytest.mark.parametrize(
+    ("value", "part"),
+    [
+        ("meet", "no fully qualified domain name"),
+        ("192.0.2.1", "is an address"),
+        ("Meet.Example.org", "write it as meet.example.org"),
+        ("rathaus.münchen.example", "xn--mnchen-3ya"),
+        ("meet_.example.org", "no fully qualified domain name"),
+        ("https://meet.example.org", "no fully qualified domain name"),
+        ("meet.example.org.", "write it as meet.example.org"),
+        ("meet.7", "ends with a number"),
+    ],
+)
+def test_domain_that_is_no_fqdn(case: Case, value: str, part: str) -> None:
+    case.replace(SITE, "jitsi_domain: meet.example.org", f'jitsi_domain: "{value}"')
+    problem = case.only_problem()
+    assert part in f"{problem.message} {problem.hint}"
+    assert problem.where == case.at("jitsi_domain: ")
+
+
+def test_unfilled_values_are_to_be_edited(tmp_path: Path, case: Case) -> None:
+    case.replace(SITE, "jitsi_domain: meet.example.org", 'jitsi_domain: ""')
+    case.replace("hosts.yml", "ansible_host: 192.0.2.10", 'ansible_host: ""')
+    problems = {problem.message: problem for problem in case.problems()}
+    assert problems["jitsi_domain is not filled in"].where == case.at("jitsi_domain: ")
+    assert problems["jitsi_domain is not filled in"].hint.startswith(f"edit {case.path / SITE}")
+    assert problems["the address of meet is not filled in"].where == case.at("ansible_host: ", "hosts.yml")
+    assert len(problems) == 2
+
+
+def test_address_must_be_a_literal(case: Case) -> None:
+    case.replace("hosts.yml", "ansible_host: 192.0.2.10", "ansible_host: meet.example.org")
+    assert "is no IP address" in case.only_problem().message
+
+
+def test_missing_vault(case: Case) -> None:
+    (case.path / VAULT).unlink()
+    problem = case.only_problem()
+    assert problem.message == "the vault is missing"
+    assert problem.where == str(case.path / VAULT)
+
+
+def test_vault_in_plain_text(case: Case) -> None:
+    (case.path / VAULT).write_text("coturn_secret: plain\n")
+    messages = [problem.message for problem in case.problems()]
+    assert "the vault is not encrypted" in messages
+
+
+def test_undecryptable_vault_does_not_hide_other_mistakes(case: Case) -> None:
+    case.password_file.write_text("wrong\n")
+    case.append("jitsi_conference_log_days: seven\n")
+    problems = case.problems()
+    assert len(problems) == 2, problems
+    assert problems[0].message.startswith("the vault cannot be decrypted")
+    assert problems[0].where == f"{case.path / VAULT}:1"
+    assert str(case.password_file) in problems[0].hint or "--vault-password-file" in problems[0].hint
+    assert problems[1].where == case.at("jitsi_conference_log_days: seven")
+
+
+def test_password_file_that_does_not_exist(case: Case) -> None:
+    case.password_file.unlink()
+    assert "does not exist" in case.only_problem().message
+
+
+def test_secret_missing_in_the_vault(case: Case) -> None:
+    with VaultAccess(case.password_file) as access, changed_vault(case.path, access) as values:
+        del values["coturn_secret"]
+    problem = case.only_problem()
+    assert problem.message == "the vault has no coturn_secret"
+    assert "vault.yml" in problem.where
+
+
+def test_unknown_key_in_the_vault(case: Case) -> None:
+    with VaultAccess(case.password_file) as access, changed_vault(case.path, access) as values:
+        values["coturn_secert"] = "canary"
+    problem = case.only_problem()
+    assert problem.message == "unknown key coturn_secert"
+    assert "canary" not in f"{problem.message} {problem.hint}"
+
+
+def test_secret_of_the_wrong_type_is_not_shown(case: Case) -> None:
+    with VaultAccess(case.password_file) as access, changed_vault(case.path, access) as values:
+        values["coturn_secret"] = 424242
+    problem = case.only_problem()
+    assert "expected a text, got a whole number" in problem.message
+    assert "424242" not in f"{problem.message} {problem.hint}"
+
+
+def test_secret_in_a_plain_file(case: Case) -> None:
+    case.append("coturn_secret: plain-canary\n")
+    problem = case.only_problem()
+    assert problem.message == "the secret coturn_secret stands in plain text"
+    assert problem.where == case.at("coturn_secret")
+
+
+def test_unknown_group_and_misspelt_keyword(case: Case) -> None:
+    case.append("    jitsi_bridge:\n      host:\n        x:\n", "hosts.yml")
+    hints = {problem.message: problem.hint for problem in case.problems()}
+    assert hints["unknown group jitsi_bridge"] == "did you mean jitsi_bridges?"
+    assert hints["host is no keyword of a group"] == "did you mean hosts?"
+
+
+def test_host_in_no_group(case: Case) -> None:
+    case.replace("hosts.yml", "  children:\n", "  hosts:\n    lost:\n      ansible_host: 192.0.2.99\n  children:\n")
+    problem = case.only_problem()
+    assert problem.message == "host lost is in no group"
+    assert problem.where == case.at("lost:", "hosts.yml")
+
+
+def test_broken_yaml_names_its_line_and_other_files_are_still_judged(case: Case) -> None:
+    case.append("jitsi_p2p: [\n", "group_vars/all/versions.yml")
+    case.append("jitsi_turn_domain: turn\n")
+    problems = case.problems()
+    assert [problem.message.split(":")[0] for problem in problems] == ["is not valid YAML", "jitsi_turn_domain"]
+    assert "versions.yml:" in problems[0].where
+
+
+def test_key_given_twice(case: Case) -> None:
+    case.append("jitsi_p2p: true\njitsi_p2p: false\n")
+    problem = case.only_problem()
+    assert problem.message.startswith("jitsi_p2p is given twice, first in line ")
+
+
+def test_host_variables_and_files_are_judged(case: Case) -> None:
+    (case.path / "host_vars").mkdir()
+    (case.path / "host_vars/meet.yml").write_text("---\nbase_address6: 192.0.2.1\n")
+    problem = case.only_problem()
+    assert problem.where == f"{case.path / 'host_vars/meet.yml'}:2"
+    assert "is no IPv6 address" in problem.message
+
+
+@pytest.mark.parametrize(
+    ("lines", "at", "part"),
+    [
+        ("jitsi_allowed_origins: [http://a.example]", "jitsi_allowed", "is no https origin"),
+        ("jitsi_allowed_origins: [https://a.example/x]", "jitsi_allowed", "write it as https://a.example"),
+        ("firewall_management_sources: [192.0.2.1/24]", "firewall_m", "write it as 192.0.2.0/24"),
+        ("firewall_extra_flows:\n  - {proto: tcp, port: 70000}", "70000", "is no port"),
+        ("firewall_extra_flows:\n  - {proto: icmp, port: 7}", "icmp", "is no protocol"),
+        ("jitsi_conference_log_days: 0", "log_days: 0", "1 or more"),
+        ("vendor_repository_url: ftp://x.example", "ftp:", "is no repository address"),
+        ("vendor_repository_key: files/jitsi.asc", "jitsi.asc", "does not exist"),
+        ("certificates_source: pem", "certificates_source: pem", "certificates_chain_file is missing"),
+        ("jitsi_auth: jwt", "jitsi_auth: jwt", "jitsi_jwt.app_id is missing"),
+    ],
+)
+def test_format_rules(case: Case, lines: str, at: str, part: str) -> None:
+    case.append(f"{lines}\n")
+    problem = case.problems()[0]
+    assert part in f"{problem.message} {problem.hint}"
+    assert problem.where.startswith(str(case.path / SITE))
+    found = [
+        n for n, line in enumerate((case.path / SITE).read_text().splitlines(), 1) if at in line and "#" not in line
+    ]
+    assert problem.where == f"{case.path / SITE}:{found[-1]}"
+
+
+def test_everything_at_once(case: Case) -> None:
+    case.append("jitsi_p2p: maybe\njitsi_colour: red\njitsi_turn_domain: turn\n")
+    case.append("        second:\n          ansible_host: 192.0.2.10\n", "hosts.yml")
+    assert len(case.problems()) == 4
+
+
+def test_no_hosts_file(tmp_path: Path, case: Case) -> None:
+    (case.path / "hosts.yml").unlink()
+    problem = case.only_problem()
+    assert problem.where == str(case.path / "hosts.yml")
+    assert "ratssaal new" in problem.hint
+
+
+def test_one_process_reads_the_site(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[str] = []
+    real = ansible_tools._run  # noqa: SLF001
+
+    def counting(arguments: list[str], text: str | None = None) -> str:
+        started.append(Path(arguments[0]).name)
+        return real(arguments, text)
+
+    monkeypatch.setattr(ansible_tools, "_run", counting)
+    case.load()
+    assert started == ["ansible-inventory"]
