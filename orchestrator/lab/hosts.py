@@ -8,6 +8,7 @@ import signal
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -200,11 +201,35 @@ def running_pids(machine_prefix: str) -> list[int]:
     return found
 
 
+def payload_pids(machine_prefix: str) -> list[int]:
+    """Return the processes inside such hosts, found by their control group, also when systemd-nspawn itself is gone."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cgroup"):
+        try:
+            groups = path.read_text()
+        except OSError:
+            continue
+        if machine_prefix in groups:
+            found.append(int(path.parent.name))
+    return found
+
+
 def kill(machine_prefix: str) -> None:
-    """End hosts at once (they are throwaway) and wait until their processes are gone."""
-    for pid in running_pids(machine_prefix):
-        # The payload's PID 1 dies with systemd-nspawn, and everything in its PID namespace with it.
-        os.kill(pid, signal.SIGKILL)
-    deadline = time.monotonic() + 10
-    while running_pids(machine_prefix) and time.monotonic() < deadline:
+    """End hosts at once (they are throwaway) and wait until their processes are gone, at most 15 s."""
+    deadline = time.monotonic() + 15
+    while time.monotonic() < deadline:
+        # systemd-nspawn does not take its payload along when it is killed, so both are looked for.
+        alive = [pid for pid in running_pids(machine_prefix) + payload_pids(machine_prefix) if not _is_zombie(pid)]
+        if not alive:
+            return
+        for pid in alive:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
         time.sleep(0.05)
+
+
+def _is_zombie(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except OSError:
+        return True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import secrets
 import subprocess
 import sys
 import time
@@ -26,7 +27,7 @@ def write_site(
     from orchestrator.lab.lab import LabSite
 
     site, password_file = folder / "site", folder / "vault-password"
-    settings: dict[str, object] = {"ratssaal_lab": True, "base_address6": members[0].address6}
+    settings: dict[str, object] = {}
     if repository:
         from orchestrator.lab.standins import build_repository
 
@@ -38,19 +39,23 @@ def write_site(
             "vendor_repository_key": str(built.key_file),
         }
     if not (site / "hosts.yml").is_file():
-        from orchestrator.inventory.scaffold import create_site
+        from orchestrator.inventory.scaffold import FirstHost, create_site
 
         create_site(
             site,
-            topology="jitsi-single",
             domain=domain,
-            address=members[0].address,
-            user="root",
-            key_file=folder / "id_ed25519",
-            vault_password_file=password_file,
+            host=FirstHost(
+                address=members[0].address,
+                address6=members[0].address6,
+                name=members[0].name,
+                key_file=str(folder / "id_ed25519"),
+                variables={"ratssaal_lab": True},
+            ),
             settings=settings,
+            accounts={"rehearsal": secrets.token_urlsafe(16)},
+            known_hosts="".join(_known_hosts(host) for host in members),
+            password_file=password_file,
         )
-        (site / "known_hosts").write_text("".join(_known_hosts(host) for host in members))
     return LabSite(site, tuple(members), password_file, domain)
 
 

@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Makes a change that could lock the administrator out, and proves a second login before it stays."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from ansible.plugins.loader import action_loader
+from ansible.plugins.action import ActionBase
+
+_TRIES = 3
+_LOGIN_SECONDS = 10
+
+
+class ActionModule(ActionBase):
+    """Action part of guarded_change; the module of the same name documents it."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Look; if something differs: apply, prove, confirm, or put back."""
+        super().run(tmp, task_vars)
+        variables = dict(task_vars or {})
+        arguments = dict(self._task.args)
+        renderer = action_loader.get(
+            "managed_files", task=self._task, connection=self._connection, play_context=self._play_context,
+            loader=self._loader, templar=self._templar, shared_loader_obj=self._shared_loader_obj,
+        )
+        arguments["files"] = [renderer.wire_entry(dict(raw), variables) for raw in arguments.get("files", [])]
+        looked = self._phase("look", arguments, task_vars)
+        if looked.get("failed") or not looked.get("changed") or self._task.check_mode:
+            return looked
+        applied = self._phase("apply", arguments, task_vars)
+        if applied.get("failed"):
+            return applied
+        refusals = self._prove()
+        if not refusals:
+            confirmed = self._phase("confirm", arguments, task_vars)
+            return confirmed | {"changed_paths": looked.get("changed_paths", [])}
+        return self._put_back(arguments, task_vars, refusals)
+
+    def _phase(self, phase: str, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
+        result: dict[str, Any] = self._execute_module(
+            module_name="guarded_change", module_args=arguments | {"phase": phase}, task_vars=task_vars
+        )
+        return result
+
+    def _put_back(self, arguments: dict[str, Any], task_vars: Any, refusals: list[str]) -> dict[str, Any]:
+        seconds = int(arguments.get("confirm_seconds", 60))
+        try:
+            restored = not self._phase("restore", arguments, task_vars).get("failed")
+        except Exception:  # the first connection is cut as well: the host's own timer does it
+            restored = False
+        state = "was put back at once" if restored else f"comes back by the host's own timer within {seconds} s"
+        return {
+            "failed": True,
+            "changed": False,
+            "msg": f"{arguments['name']}: the old state {state}, because no second login was possible after the change: "
+            + "; ".join(refusals),
+        }
+
+    def _prove(self) -> list[str]:
+        """Return why a second login failed, by OpenSSH and by Paramiko; [] if both got in."""
+        if self._connection.transport != "ssh":
+            return []
+        refusals: list[str] = []
+        for attempt in range(_TRIES):
+            refusals = [reason for reason in (self._openssh(), self._paramiko()) if reason]
+            if not refusals:
+                break
+            if attempt < _TRIES - 1:
+                time.sleep(2)
+        return refusals
+
+    def _option(self, name: str) -> Any:
+        return self._connection.get_option(name)
+
+    def _openssh(self) -> str:
+        argv = ["ssh", *shlex.split(self._option("ssh_common_args") or ""), "-o", "ControlMaster=no"]
+        argv += ["-o", "ControlPath=none", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_LOGIN_SECONDS}"]
+        if self._option("port"):
+            argv += ["-p", str(self._option("port"))]
+        if self._option("private_key_file"):
+            argv += ["-i", os.path.expanduser(self._option("private_key_file"))]
+        if self._option("remote_user"):
+            argv += ["-l", self._option("remote_user")]
+        try:
+            done = subprocess.run(
+                [*argv, self._option("host"), "true"],
+                capture_output=True, text=True, check=False, timeout=_LOGIN_SECONDS * 2, stdin=subprocess.DEVNULL,
+            )
+        except subprocess.TimeoutExpired:
+            return "OpenSSH: no answer"
+        return "" if done.returncode == 0 else f"OpenSSH: {(done.stderr.strip().splitlines() or ['refused'])[-1]}"
+
+    def _paramiko(self) -> str:
+        try:
+            import paramiko
+        except ImportError:
+            self._display.vv("Paramiko is not installed beside Ansible: the second login was proven by OpenSSH alone")
+            return ""
+        client = paramiko.SSHClient()
+        try:
+            found = re.search(r'UserKnownHostsFile="?([^"\s]+)"?', self._option("ssh_common_args") or "")
+            client.load_host_keys(found.group(1) if found else str(Path("~/.ssh/known_hosts").expanduser()))
+            key = self._option("private_key_file")
+            client.connect(
+                self._option("host"), port=int(self._option("port") or 22), username=self._option("remote_user") or None,
+                key_filename=os.path.expanduser(key) if key else None, timeout=_LOGIN_SECONDS,
+                banner_timeout=_LOGIN_SECONDS, auth_timeout=_LOGIN_SECONDS,
+            )
+        except (paramiko.SSHException, OSError) as error:
+            return f"Paramiko: {error}"
+        finally:
+            client.close()
+        return ""

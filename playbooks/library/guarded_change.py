@@ -1,0 +1,206 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host's side of a change that could lock its administrator out."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: guarded_change
+short_description: Change files that could cut the connection, with an undo that the host runs by itself
+description:
+  - The action plugin of the same name calls this module up to three times (look, apply, confirm or restore).
+  - Between apply and confirm a timer on the host, and after a reboot a unit, puts the old files back.
+options:
+  name:
+    description: Name of the change; also of its directory below /var/lib/ratssaal/guard and of its timer.
+    type: str
+    required: true
+  phase:
+    description: What to do now.
+    type: str
+    choices: [look, apply, confirm, restore]
+    required: true
+  files:
+    description: The wanted files, as in M(managed_files).
+    type: list
+    elements: dict
+    default: []
+  check:
+    description: Shell command that refuses a wrong configuration before it is put to use.
+    type: str
+    default: "true"
+  apply:
+    description: Shell command that puts the files to use.
+    type: str
+    default: "true"
+  undo:
+    description: Shell command that puts the restored files to use; the same as C(apply) where it is empty.
+    type: str
+    default: ""
+  effective:
+    description: Shell command that fails where the files are right but not in effect.
+    type: str
+    default: "true"
+  confirm_seconds:
+    description: Seconds after which the host puts the old state back unless the change was confirmed.
+    type: int
+    default: 60
+"""
+
+import base64  # noqa: E402
+import os  # noqa: E402
+import shlex  # noqa: E402
+import shutil  # noqa: E402
+import subprocess  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.ratssaal_files import FileProblem, differences, replace, write_entry  # noqa: E402
+
+_GUARD = "/var/lib/ratssaal/guard"
+_BOOT_UNIT = "/etc/systemd/system/ratssaal-guard.service"
+# A transient timer does not survive a reboot; this does, and it runs before what it repairs is loaded.
+_BOOT_TEXT = """\
+# Made by Ratssaal: puts back a firewall or sshd change that nobody confirmed before this boot.
+[Unit]
+Description=Undo of an unconfirmed Ratssaal change
+DefaultDependencies=no
+RequiresMountsFor=/var/lib
+After=local-fs.target
+Before=ratssaal-firewall.service ssh.service ssh.socket network-pre.target
+ConditionDirectoryNotEmpty=/var/lib/ratssaal/guard
+
+[Service]
+Type=oneshot
+ExecStart=/bin/sh -c 'for undo in /var/lib/ratssaal/guard/*/restore; do test ! -f "$undo" || sh "$undo"; done'
+
+[Install]
+WantedBy=sysinit.target
+"""
+
+
+class Guard:
+    """One named change on this host."""
+
+    def __init__(self, module):
+        self.module = module
+        self.parameters = module.params
+        self.folder = os.path.join(_GUARD, self.parameters["name"])
+        self.timer = "ratssaal-guard-%s" % self.parameters["name"]
+        self.entries = [self.entry(raw) for raw in self.parameters["files"]]
+
+    @staticmethod
+    def entry(raw):
+        """Return a wanted file with its defaults filled in."""
+        entry = {"owner": "root", "group": "root", "mode": "0644", "validate": None, "force": True, "state": "file"}
+        entry.update(raw)
+        if entry["state"] == "file":
+            entry["bytes"] = base64.b64decode(entry.pop("content_base64"))
+        return entry
+
+    def shell(self, command):
+        """Run a shell command and return exit code and output."""
+        done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+        return done.returncode, done.stdout.decode(errors="replace").strip()
+
+    def look(self):
+        """Say what differs; an unconfirmed change of a killed run is undone first."""
+        if os.path.exists(os.path.join(self.folder, "restore")) and not self.module.check_mode:
+            self.restore()
+        reasons = {entry["dest"]: differences(entry) for entry in self.entries}
+        changed = sorted(path for path, found in reasons.items() if found)
+        ineffective = not changed and self.shell(self.parameters["effective"])[0] != 0
+        self.module.exit_json(changed=bool(changed) or ineffective, changed_paths=changed, ineffective=ineffective)
+
+    def save(self):
+        """Write the old state and the script that puts it back, whole, before anything changes."""
+        draft = self.folder + ".draft"
+        shutil.rmtree(draft, ignore_errors=True)
+        os.makedirs(draft, 0o700)
+        lines = ["# puts back what was there before the change %s" % self.parameters["name"]]
+        for number, entry in enumerate(self.entries):
+            path = shlex.quote(entry["dest"])
+            if os.path.lexists(entry["dest"]):
+                shutil.copy2(entry["dest"], os.path.join(draft, "old%d" % number))
+                saved = shlex.quote(os.path.join(self.folder, "old%d" % number))
+                lines.append("cp -p %s %s.restored && mv -f %s.restored %s" % (saved, path, path, path))
+            else:
+                lines.append("rm -f %s" % path)
+        lines.append("( %s ) || true" % (self.parameters["undo"] or self.parameters["apply"]))
+        lines.append("logger -t ratssaal-guard 'put back the state before: %s'" % self.parameters["name"])
+        lines.append("rm -rf %s" % shlex.quote(self.folder))
+        with open(os.path.join(draft, "restore"), "w") as handle:
+            handle.write("\n".join(lines) + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+        shutil.rmtree(self.folder, ignore_errors=True)
+        os.rename(draft, self.folder)
+
+    def arm(self):
+        """Start the timer, and make sure of the unit that does its work after a reboot."""
+        if not os.path.exists(_BOOT_UNIT) or open(_BOOT_UNIT).read() != _BOOT_TEXT:
+            replace(_BOOT_UNIT, _BOOT_TEXT.encode(), 0o644, 0, 0)
+            self.shell("systemctl daemon-reload && systemctl enable ratssaal-guard.service")
+        self.shell("systemctl stop %s.timer; systemctl reset-failed %s.service" % (self.timer, self.timer))
+        code, output = self.shell(
+            "systemd-run --quiet --collect --unit=%s --on-active=%d --timer-property=AccuracySec=1s /bin/sh %s"
+            % (self.timer, self.parameters["confirm_seconds"], shlex.quote(os.path.join(self.folder, "restore")))
+        )
+        if code != 0:
+            shutil.rmtree(self.folder)
+            self.module.fail_json(msg="nothing was changed: the undo timer does not start: %s" % output)
+
+    def apply(self):
+        """Save, arm, write, check, put to use; whatever fails is put back at once."""
+        self.save()
+        self.arm()
+        try:
+            for entry in self.entries:
+                if differences(entry):
+                    write_entry(entry)
+        except (FileProblem, OSError) as problem:
+            self.restore()
+            self.module.fail_json(msg="put back as it was: %s" % problem)
+        for what in ("check", "apply"):
+            code, output = self.shell(self.parameters[what])
+            if code != 0:
+                self.restore()
+                self.module.fail_json(msg="put back as it was, %s failed: %s" % (what, output[-800:]))
+        self.module.exit_json(changed=True)
+
+    def confirm(self):
+        """Keep the change: the timer ends, the old state goes."""
+        if not os.path.isdir(self.folder):
+            self.module.fail_json(msg="the host put the old state back before the change was confirmed")
+        self.shell("systemctl stop %s.timer" % self.timer)
+        shutil.rmtree(self.folder)
+        self.module.exit_json(changed=True)
+
+    def restore(self):
+        """Put the old state back now."""
+        self.shell("systemctl stop %s.timer; sh %s" % (self.timer, shlex.quote(os.path.join(self.folder, "restore"))))
+
+
+def main():
+    """Do one phase."""
+    module = AnsibleModule(
+        argument_spec={
+            "name": {"type": "str", "required": True},
+            "phase": {"type": "str", "required": True, "choices": ["look", "apply", "confirm", "restore"]},
+            "files": {"type": "list", "elements": "dict", "default": []},
+            "check": {"type": "str", "default": "true"},
+            "apply": {"type": "str", "default": "true"},
+            "undo": {"type": "str", "default": ""},
+            "effective": {"type": "str", "default": "true"},
+            "confirm_seconds": {"type": "int", "default": 60},
+        },
+        supports_check_mode=True,
+    )
+    guard = Guard(module)
+    phase = module.params["phase"]
+    if phase == "restore":
+        guard.restore()
+        module.exit_json(changed=True)
+    getattr(guard, phase)()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Measures what this host is and what can be set on it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: host_capabilities
+short_description: Measure distribution, memory, disk and what of the kernel is this host's own
+description: Returns the fact C(ratssaal_host); roles branch on measured capabilities and on nothing else.
+options: {}
+"""
+
+import os  # noqa: E402
+import platform  # noqa: E402
+import shutil  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+
+def _release():
+    with open("/etc/os-release") as handle:
+        return dict(line.rstrip().replace('"', "").partition("=")[::2] for line in handle if "=" in line)
+
+
+def _settable(path):
+    """Say whether this kernel setting is ours: writable, and writing its own value back is accepted."""
+    try:
+        with open(path) as handle:
+            value = handle.read()
+        with open(path, "w") as handle:
+            handle.write(value)
+    except OSError:
+        return False
+    return True
+
+
+def _memory_mb():
+    with open("/proc/meminfo") as handle:
+        return int(handle.readline().split()[1]) // 1024
+
+
+def main():
+    """Return the facts."""
+    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+    release = _release()
+    module.exit_json(
+        changed=False,
+        ansible_facts={
+            "ratssaal_host": {
+                "distribution": release.get("ID", ""),
+                "release": release.get("VERSION_CODENAME", ""),
+                "major": int(release.get("VERSION_ID", "0").partition(".")[0] or 0),
+                "kernel_settable": _settable("/proc/sys/kernel/kptr_restrict"),
+                "clock_settable": not os.path.exists("/run/systemd/container"),
+                "memory_mb": _memory_mb(),
+                "disk_free_mb": shutil.disk_usage("/var").free // 2**20,
+                "python": platform.python_version(),
+            }
+        },
+    )
+
+
+if __name__ == "__main__":
+    main()

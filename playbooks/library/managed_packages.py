@@ -1,0 +1,278 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Installs, pins and removes Debian packages in one round trip, on a host where an earlier run may have been killed."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: managed_packages
+short_description: Keep packages installed, at exact versions, held or absent
+description:
+  - Repairs what an interrupted dpkg left, waits for another's apt lock and names its holder.
+  - Services do not start while their packages are installed; they start after they are configured.
+  - Refuses Ratssaal's stand-in packages on a host that no lab made.
+options:
+  names:
+    description: Packages that must be installed, in whatever version.
+    type: list
+    elements: str
+    default: []
+  versions:
+    description: Package to exact version.
+    type: dict
+    default: {}
+  hold:
+    description: Packages that no upgrade may touch.
+    type: list
+    elements: str
+    default: []
+  absent:
+    description: Packages that must not be installed.
+    type: list
+    elements: str
+    default: []
+  debconf:
+    description: Answers (package, question, type, value) given before a package is installed for the first time.
+    type: list
+    elements: dict
+    default: []
+  update:
+    description: Read the package lists anew even if nothing is missing.
+    type: bool
+    default: false
+  lock_timeout:
+    description: Seconds to wait for somebody else's apt.
+    type: int
+    default: 120
+"""
+
+import fcntl  # noqa: E402
+import glob  # noqa: E402
+import os  # noqa: E402
+import re  # noqa: E402
+import subprocess  # noqa: E402
+import time  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
+_POLICY = "/usr/sbin/policy-rc.d"
+_POLICY_MARK = "# made by Ratssaal for one apt run"
+# 101: "action forbidden by policy" (Debian: sysv-rc README.policy-rc.d)
+_POLICY_TEXT = "#!/bin/sh\n%s; a leftover of a killed run is removed by the next\nexit 101\n" % _POLICY_MARK
+_LAB_MARK = "/etc/ratssaal/lab-host"
+_STAND_IN_ORIGIN = "Ratssaal stand-ins"
+_ENVIRONMENT = dict(
+    os.environ, DEBIAN_FRONTEND="noninteractive", DEBCONF_NONINTERACTIVE_SEEN="true", LC_ALL="C.UTF-8",
+    NEEDRESTART_MODE="l", APT_LISTCHANGES_FRONTEND="none",
+)
+_KEEP_CONFIGURATION = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
+
+
+class Packages:
+    """One look at dpkg's database, and what is done about it."""
+
+    def __init__(self, module):
+        self.module = module
+        self.done = []
+        self.read()
+
+    def read(self):
+        """Read names, versions and states of all packages; a foreign architecture's are left out."""
+        output = self.run(["dpkg-query", "-W", "-f=${Package}\t${Version}\t${db:Status-Abbrev}\n"])
+        rows = [line.split("\t") for line in output.splitlines()]
+        self.installed = {name: version for name, version, state in rows if state[1] == "i"}
+        self.held = {name for name, _, state in rows if state[0] == "h"}
+        # U unpacked, F half-configured, H half-installed, W and t: triggers that never ran
+        self.broken = [name for name, _, state in rows if state[1] in "UFHWt" or state[2] != " "]
+
+    def run(self, argv, stdin=None):
+        """Run a command that must succeed and return its output."""
+        done = subprocess.run(
+            argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_ENVIRONMENT, check=False
+        )
+        output = done.stdout.decode(errors="replace")
+        if done.returncode != 0:
+            self.module.fail_json(msg=_explain(argv, output), actions=self.done)
+        return output
+
+    def change(self, what, argv, stdin=None):
+        """Run a command that changes the host; in check mode only note it."""
+        self.done.append(what)
+        if not self.module.check_mode:
+            self.run(argv, stdin)
+
+    def repair(self):
+        """Finish what an interrupted dpkg left."""
+        journal = [name for name in os.listdir("/var/lib/dpkg/updates") if name.isdigit()]
+        if not self.broken and not journal:
+            return
+        self.change("repair %s" % " ".join(self.broken or ["dpkg's journal"]), ["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"])
+        self.change("repair dependencies", ["apt-get", "-y", "-q", *_KEEP_CONFIGURATION, "--fix-broken", "install"])
+        self.read()
+
+    def missing(self):
+        """Return apt's words for what has to be installed."""
+        parameters = self.module.params
+        words = [name for name in parameters["names"] if name not in self.installed and name not in parameters["versions"]]
+        words += ["%s=%s" % item for item in parameters["versions"].items() if self.installed.get(item[0]) != item[1]]
+        return words
+
+    def install(self):
+        """Install what is missing."""
+        words = self.missing()
+        if self.module.params["update"] or words:
+            self.refresh(bool(words))
+        if not words:
+            return
+        for answer in self.module.params["debconf"]:
+            if answer["package"] not in self.installed:
+                self.preseed(answer)
+        argv = ["apt-get", "-y", "-q", "--no-install-recommends", "--allow-downgrades", "--allow-change-held-packages"]
+        self.change("install %s" % " ".join(words), [*argv, *_KEEP_CONFIGURATION, "install", *words])
+        if not self.module.check_mode:
+            self.read()
+
+    def refresh(self, for_packages):
+        """Read the package lists; any source that fails is an error, and so is a stand-in repository where it must not be."""
+        if self.module.check_mode:
+            return
+        self.run(["apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=2", "update"])
+        if not os.path.exists(_LAB_MARK) and _STAND_IN_ORIGIN in _origins():
+            self.module.fail_json(
+                msg="the package repository holds Ratssaal's stand-ins (Origin: %s) and this host is no lab host; "
+                "nothing was installed. Hint: set vendor_repository_url and vendor_repository_key to Jitsi's own" % _STAND_IN_ORIGIN
+            )
+
+    def preseed(self, answer):
+        """Answer one debconf question."""
+        if self.module.check_mode:
+            return
+        value = answer["value"]
+        value = str(value).lower() if isinstance(value, bool) else str(value)
+        line = "%s %s %s %s\n" % (answer["package"], answer["question"], answer["type"], value)
+        self.run(["debconf-set-selections"], line.encode())
+
+    def hold(self):
+        """Hold what must not be upgraded by anybody else."""
+        wanted = [name for name in self.module.params["hold"] if name in self.installed and name not in self.held]
+        if wanted:
+            self.change("hold %s" % " ".join(wanted), ["apt-mark", "hold", *wanted])
+
+    def remove(self):
+        """Remove what must not be there."""
+        wanted = [name for name in self.module.params["absent"] if name in self.installed]
+        if wanted:
+            self.change("remove %s" % " ".join(wanted), ["apt-get", "-y", "-q", "purge", *wanted])
+
+
+def _origins():
+    found = set()
+    for path in glob.glob("/var/lib/apt/lists/*Release"):
+        with open(path, errors="replace") as handle:
+            found.update(re.findall(r"^Origin: (.*)$", handle.read(20000), flags=re.MULTILINE))
+    return found
+
+
+def _explain(argv, output):
+    """Return what went wrong in words that help; the tail of the output otherwise."""
+    tail = "\n".join(line for line in output.strip().splitlines()[-12:])
+    if "No space left on device" in output:
+        return "the disk of this host is full. Hint: free space below /var, then run again\n" + tail
+    if "NO_PUBKEY" in output or "is not signed" in output or "BADSIG" in output or "signatures were invalid" in output:
+        return "a package repository is not signed by the pinned key. Hint: compare vendor_repository_key with its owner's\n" + tail
+    if "Could not resolve" in output or "Failed to fetch" in output or "Could not connect" in output:
+        return "a package repository cannot be reached from this host. Hint: try `apt-get update` there\n" + tail
+    return "%s failed:\n%s" % (" ".join(argv[:2]), tail)
+
+
+def _lock_holder(path):
+    """Return "pid (command)" of whoever holds the lock, or None."""
+    try:
+        with open(path, "r+") as handle:
+            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return None
+    except FileNotFoundError:
+        return None
+    except OSError:
+        inode = os.stat(path).st_ino
+        with open("/proc/locks") as locks:
+            for line in locks:
+                words = line.split()
+                if words[-3].rpartition(":")[2] == str(inode):
+                    return _command(words[-4])
+        return "another process"
+
+
+def _command(pid):
+    try:
+        with open("/proc/%s/cmdline" % pid) as handle:
+            return "%s (%s)" % (pid, handle.read().replace("\0", " ").strip() or "?")
+    except OSError:
+        return pid
+
+
+def _wait_for_locks(module):
+    deadline = time.monotonic() + module.params["lock_timeout"]
+    while True:
+        holder = next((found for found in map(_lock_holder, _LOCKS) if found), None)
+        if holder is None:
+            return
+        if time.monotonic() > deadline:
+            module.fail_json(
+                msg="apt on this host is locked by process %s since more than %s s. Hint: wait until it ends, then run again"
+                % (holder, module.params["lock_timeout"])
+            )
+        time.sleep(1)
+
+
+def _deny_starts():
+    """Keep invoke-rc.d from starting services; an operator's own policy-rc.d stays. Returns whether it is ours."""
+    if os.path.exists(_POLICY) and not _leftover():
+        return False
+    with open(_POLICY, "w") as handle:
+        handle.write(_POLICY_TEXT)
+    os.chmod(_POLICY, 0o755)
+    return True
+
+
+def _leftover():
+    try:
+        with open(_POLICY) as handle:
+            return _POLICY_MARK in handle.read()
+    except FileNotFoundError:
+        return False
+
+
+def main():
+    """Look once, then repair, install, hold and remove what differs."""
+    specification = {
+        "names": {"type": "list", "elements": "str", "default": []},
+        "versions": {"type": "dict", "default": {}},
+        "hold": {"type": "list", "elements": "str", "default": []},
+        "absent": {"type": "list", "elements": "str", "default": []},
+        "debconf": {"type": "list", "elements": "dict", "default": [], "no_log": True},
+        "update": {"type": "bool", "default": False},
+        "lock_timeout": {"type": "int", "default": 120},
+    }
+    module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
+    packages = Packages(module)
+    # A run that was killed inside apt may have left our ban on service starts, or an apt that is still at work.
+    busy = packages.missing() or packages.broken or module.params["update"] or _leftover()
+    ours = False
+    if busy and not module.check_mode:
+        _wait_for_locks(module)
+        packages.read()
+        ours = _deny_starts()
+    try:
+        packages.repair()
+        packages.install()
+        packages.hold()
+        packages.remove()
+    finally:
+        if ours:
+            os.unlink(_POLICY)
+    module.exit_json(changed=bool(packages.done), actions=packages.done)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,155 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Brings many systemd units into their wanted state in one round trip."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: managed_units
+short_description: Enable, start, restart and reload many systemd units in one round trip
+description:
+  - Acts on the markers that M(managed_files) leaves, so that a run that was killed before a restart catches up.
+  - A started unit must still be active after C(settle) seconds, else the task fails with the journal's tail.
+options:
+  units:
+    description: Dictionaries with name, enabled (bool), state (started or stopped) and masked (bool).
+    type: list
+    elements: dict
+    required: true
+  settle:
+    description: Seconds after which a unit that was started or restarted must be active.
+    type: float
+    default: 1.5
+"""
+
+import os  # noqa: E402
+import subprocess  # noqa: E402
+import time  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.ratssaal_files import clear_pending, pending  # noqa: E402
+
+_PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,Result"
+
+
+def _systemctl(*words):
+    done = subprocess.run(["systemctl", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
+    return done.returncode, done.stdout.decode(errors="replace")
+
+
+def _states(names):
+    code, output = _systemctl("show", "--property", _PROPERTIES, *names)
+    if code != 0:
+        return {}
+    found = {}
+    blocks = [block for block in output.strip().split("\n\n") if block]
+    for name, block in zip(names, blocks):
+        found[name] = dict(line.partition("=")[::2] for line in block.splitlines())
+    return found
+
+
+def _enabled(name, state):
+    """Say whether a unit starts at boot; a SysV script has no unit file state, so its links are looked at."""
+    if state["UnitFileState"] in ("enabled", "enabled-runtime", "static", "alias", "generated", "indirect"):
+        if state["UnitFileState"] != "generated":
+            return True
+        return _systemctl("is-enabled", name)[0] == 0
+    return False
+
+
+class Units:
+    """Collects what is done, in check mode only by name."""
+
+    def __init__(self, module):
+        self.module = module
+        self.done = []
+        self.started = []
+
+    def act(self, verb, name):
+        """Run one systemctl verb, or only note it in check mode."""
+        self.done.append("%s %s" % (verb, name))
+        if self.module.check_mode:
+            return
+        code, output = _systemctl(verb, name)
+        if code != 0:
+            self.fail(name, "systemctl %s failed: %s" % (verb, output.strip()[-300:]))
+
+    def fail(self, name, why):
+        """End the task with what the unit said last."""
+        tail = subprocess.run(
+            ["journalctl", "--no-pager", "--quiet", "-n", "8", "-o", "cat", "-u", name, "--namespace=*"],
+            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False,
+        ).stdout.decode(errors="replace")
+        self.module.fail_json(msg="%s: %s\n%s" % (name, why, tail.strip()[-1200:]), actions=self.done)
+
+    def bring(self, wanted, state):
+        """Bring one unit into its wanted state."""
+        name = wanted["name"]
+        if state.get("LoadState") == "not-found" and self.module.check_mode:
+            self.done.append("start %s" % name)  # its package is not there yet either
+            return
+        if wanted.get("masked"):
+            if state["LoadState"] != "masked":
+                self.act("mask", name)
+            return
+        if state["LoadState"] == "masked":
+            self.act("unmask", name)
+        if "enabled" in wanted and bool(wanted["enabled"]) != _enabled(name, state):
+            self.act("enable" if wanted["enabled"] else "disable", name)
+        active = state["ActiveState"] in ("active", "activating", "reloading")
+        if wanted.get("state", "started") == "stopped":
+            if active:
+                self.act("stop", name)
+            return
+        restart, reload = name in pending("restart"), name in pending("reload")
+        if not active:
+            self.act("start", name)
+        elif restart:
+            self.act("restart", name)
+        elif reload:
+            self.act("reload-or-restart", name)
+        if not active or restart or reload:
+            self.started.append(name)
+
+    def prove(self, settle):
+        """Wait until everything that was started is active and stays so."""
+        deadline = time.monotonic() + 30
+        time.sleep(settle)
+        while True:
+            states = _states(self.started)
+            waiting = [name for name in self.started if states[name]["ActiveState"] in ("activating", "reloading")]
+            if not waiting or time.monotonic() > deadline:
+                break
+            time.sleep(0.3)
+        for name in self.started:
+            if states[name]["ActiveState"] != "active":
+                self.fail(name, "is %s (%s) after its start" % (states[name]["ActiveState"], states[name]["Result"]))
+            clear_pending("restart", name)
+            clear_pending("reload", name)
+
+
+def main():
+    """Compare states, act on what differs, prove the effect."""
+    module = AnsibleModule(
+        argument_spec={
+            "units": {"type": "list", "elements": "dict", "required": True},
+            "settle": {"type": "float", "default": 1.5},
+        },
+        supports_check_mode=True,
+    )
+    if not os.path.isdir("/run/systemd/system"):
+        module.fail_json(msg="this host is not run by systemd")
+    units = Units(module)
+    names = [unit["name"] for unit in module.params["units"]]
+    states = _states(names)
+    if any(state.get("NeedDaemonReload") == "yes" for state in states.values()) and not module.check_mode:
+        _systemctl("daemon-reload")
+        states = _states(names)
+    for unit in module.params["units"]:
+        units.bring(unit, states.get(unit["name"], {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}))
+    if units.started and not module.check_mode:
+        units.prove(module.params["settle"])
+    module.exit_json(changed=bool(units.done), actions=units.done)
+
+
+if __name__ == "__main__":
+    main()

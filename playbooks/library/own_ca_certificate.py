@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""The host's side of a certificate from the site's own CA: the private key never leaves the host."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: own_ca_certificate
+short_description: Keep a certificate that the site's own CA signed
+description:
+  - The action plugin of the same name signs on the control node; key and request are made here.
+options:
+  phase:
+    description: Look at what is there (and make a request), or install what was signed.
+    type: str
+    choices: [look, install]
+    required: true
+  names:
+    description: DNS names that the certificate must carry, the first is its subject.
+    type: list
+    elements: str
+    required: true
+  ca_certificate:
+    description: The CA's certificate as PEM.
+    type: str
+    required: true
+  certificate:
+    description: What the CA signed, as PEM.
+    type: str
+    default: ""
+  dest:
+    description: Directory of fullchain.pem, key.pem and ca.pem.
+    type: str
+    required: true
+  group:
+    description: Group that may read the key.
+    type: str
+    required: true
+  renew_days:
+    description: A certificate with fewer days left is made anew.
+    type: int
+    default: 30
+  reloads:
+    description: Units that must be reloaded for a new certificate.
+    type: list
+    elements: str
+    default: []
+"""
+
+import os  # noqa: E402
+import re  # noqa: E402
+import subprocess  # noqa: E402
+import tempfile  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.ratssaal_files import FileProblem, group_id, mark_pending, read_bytes, replace  # noqa: E402
+
+
+def _openssl(*words, stdin=None):
+    done = subprocess.run(["openssl", *words], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    return done.stdout.decode(errors="replace") if done.returncode == 0 else None
+
+
+def reasons(parameters):
+    """Return why what is there does not do: a list of words, empty where it does."""
+    folder = parameters["dest"]
+    chain, key = os.path.join(folder, "fullchain.pem"), os.path.join(folder, "key.pem")
+    if not os.path.exists(chain) or not os.path.exists(key):
+        return ["missing"]
+    found = []
+    public, own = _openssl("x509", "-in", chain, "-noout", "-pubkey"), _openssl("pkey", "-in", key, "-pubout")
+    if public is None or public != own:
+        found.append("key")
+    names = _openssl("x509", "-in", chain, "-noout", "-ext", "subjectAltName") or ""
+    if sorted(re.findall(r"DNS:([^,\s]+)", names)) != sorted(parameters["names"]):
+        found.append("names")
+    with tempfile.NamedTemporaryFile() as ca:
+        ca.write(parameters["ca_certificate"].encode())
+        ca.flush()
+        if _openssl("verify", "-no-CApath", "-no-CAstore", "-CAfile", ca.name, chain) is None:
+            found.append("issuer")
+    if _openssl("x509", "-in", chain, "-noout", "-checkend", str(parameters["renew_days"] * 86400)) is None:
+        found.append("expiry")
+    return found
+
+
+def _modes(parameters):
+    """Return the files of ours whose mode or group is not as it should be."""
+    wanted = {"fullchain.pem": 0o644, "ca.pem": 0o644, "key.pem": 0o640}
+    found = []
+    for name, mode in wanted.items():
+        path = os.path.join(parameters["dest"], name)
+        if os.path.exists(path):
+            now = os.stat(path)
+            group = group_id(parameters["group"]) if name == "key.pem" else 0
+            if (now.st_mode & 0o7777, now.st_uid, now.st_gid) != (mode, 0, group):
+                found.append((path, mode, group))
+    return found
+
+
+def _request(parameters):
+    """Make a new key beside the old one and return the signing request."""
+    os.makedirs(parameters["dest"], 0o755, exist_ok=True)
+    key = os.path.join(parameters["dest"], "key.new.pem")
+    handle = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+    with os.fdopen(handle, "w") as stream:
+        stream.write(_openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256") or "")
+    return _openssl("req", "-new", "-key", key, "-subj", "/CN=" + parameters["names"][0][:64])
+
+
+def _install(parameters):
+    folder = parameters["dest"]
+    new_key = read_bytes(os.path.join(folder, "key.new.pem"))
+    if new_key is None:
+        raise FileProblem("no key waits for this certificate in %s" % folder)
+    group = group_id(parameters["group"])
+    if group is None:
+        raise FileProblem("no group %s on this host" % parameters["group"])
+    mark_pending("reload", parameters["reloads"])
+    replace(os.path.join(folder, "key.pem"), new_key, 0o640, 0, group)
+    chain = parameters["certificate"] + parameters["ca_certificate"]
+    replace(os.path.join(folder, "fullchain.pem"), chain.encode(), 0o644, 0, 0)
+    replace(os.path.join(folder, "ca.pem"), parameters["ca_certificate"].encode(), 0o644, 0, 0)
+    os.unlink(os.path.join(folder, "key.new.pem"))
+
+
+def main():
+    """Look, or install."""
+    module = AnsibleModule(
+        argument_spec={
+            "phase": {"type": "str", "required": True, "choices": ["look", "install"]},
+            "names": {"type": "list", "elements": "str", "required": True},
+            "ca_certificate": {"type": "str", "required": True},
+            "certificate": {"type": "str", "default": ""},
+            "dest": {"type": "str", "required": True},
+            "group": {"type": "str", "required": True},
+            "renew_days": {"type": "int", "default": 30},
+            "reloads": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    parameters = module.params
+    if parameters["phase"] == "install":
+        try:
+            _install(parameters)
+        except (FileProblem, OSError) as problem:
+            module.fail_json(msg=str(problem))
+        module.exit_json(changed=True)
+    why = reasons(parameters)
+    wrong_modes = [] if why else _modes(parameters)
+    if read_bytes(os.path.join(parameters["dest"], "ca.pem")) != parameters["ca_certificate"].encode() and not why:
+        why = ["ca"]
+    for path, mode, group in wrong_modes:
+        if not module.check_mode:
+            os.chown(path, 0, group)
+            os.chmod(path, mode)
+    request = _request(parameters) if why and not module.check_mode else ""
+    if request is None:
+        module.fail_json(msg="openssl could not make a key and a request")
+    module.exit_json(changed=bool(why or wrong_modes), reasons=why, request=request)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Keeps Prosody's internal accounts equal to a list, without restarting it."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: prosody_accounts
+short_description: Keep Prosody's internal_hashed accounts equal to a list
+description:
+  - Compares each password with the stored SCRAM keys, so an unchanged account is left alone.
+options:
+  accounts:
+    description: Dictionaries with jid and password.
+    type: list
+    elements: dict
+    required: true
+  absent_others_in:
+    description: Domains in which every account that is not listed is removed.
+    type: list
+    elements: str
+    default: []
+"""
+
+import binascii  # noqa: E402
+import glob  # noqa: E402
+import hashlib  # noqa: E402
+import hmac  # noqa: E402
+import os  # noqa: E402
+import re  # noqa: E402
+import subprocess  # noqa: E402
+
+from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+
+_DATA = "/var/lib/prosody"
+
+
+def _encoded(text):
+    """Encode a name as Prosody's datamanager does (prosody:util/datamanager.lua): all but letters and digits as %xx."""
+    return "".join(c if c.isalnum() and c.isascii() else "".join("%%%02x" % byte for byte in c.encode()) for c in text)
+
+
+def _decoded(text):
+    return re.sub(r"%([0-9a-f]{2})", lambda match: chr(int(match.group(1), 16)), text)
+
+
+def _path(jid):
+    user, _, domain = jid.partition("@")
+    return "%s/%s/accounts/%s.dat" % (_DATA, _encoded(domain), _encoded(user))
+
+
+def _stored(path):
+    """Return the fields of a stored account."""
+    try:
+        with open(path) as handle:
+            return dict(re.findall(r'\["(\w+)"\]\s*=\s*"?([^";\n]*)"?;', handle.read()))
+    except FileNotFoundError:
+        return None
+
+
+def _fits(fields, password):
+    """Say whether the SCRAM-SHA-1 keys were made from this password (RFC 5802)."""
+    try:
+        salt, count = fields["salt"], int(fields["iteration_count"])
+        salted = hashlib.pbkdf2_hmac("sha1", password.encode(), salt.encode(), count)
+        stored = hashlib.sha1(hmac.new(salted, b"Client Key", "sha1").digest()).digest()
+        return binascii.unhexlify(fields["stored_key"]) == stored
+    except (KeyError, ValueError, binascii.Error):
+        return False
+
+
+def _prosodyctl(module, words, stdin=None):
+    done = subprocess.run(
+        ["prosodyctl", *words], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    output = done.stdout.decode(errors="replace")
+    # prosodyctl answers some failures with exit code 0 and an error on the terminal
+    if done.returncode != 0 or "rror" in output:
+        module.fail_json(msg="prosodyctl %s failed: %s" % (words[0], output.strip()[-400:]))
+
+
+def main():
+    """Compare, register what differs, remove what is not wanted."""
+    module = AnsibleModule(
+        argument_spec={
+            "accounts": {"type": "list", "elements": "dict", "required": True, "no_log": True},
+            "absent_others_in": {"type": "list", "elements": "str", "default": []},
+        },
+        supports_check_mode=True,
+    )
+    changed, wanted = [], {}
+    for account in module.params["accounts"]:
+        wanted[account["jid"]] = _path(account["jid"])
+        fields = _stored(wanted[account["jid"]])
+        if fields is not None and _fits(fields, account["password"]):
+            continue
+        changed.append(account["jid"])
+        if not module.check_mode:
+            # `passwd` and `adduser` ask twice on standard input: a password never stands in a process list.
+            answer = ("%s\n%s\n" % (account["password"], account["password"])).encode()
+            _prosodyctl(module, ["passwd" if fields is not None else "adduser", account["jid"]], answer)
+            if not _fits(_stored(wanted[account["jid"]]) or {}, account["password"]):
+                module.fail_json(msg="prosodyctl did not store the account %s" % account["jid"])
+    for domain in module.params["absent_others_in"]:
+        for path in sorted(glob.glob("%s/%s/accounts/*.dat" % (_DATA, _encoded(domain)))):
+            if path not in wanted.values():
+                jid = "%s@%s" % (_decoded(os.path.basename(path)[:-4]), domain)
+                changed.append(jid)
+                if not module.check_mode:
+                    _prosodyctl(module, ["deluser", jid])
+    module.exit_json(changed=bool(changed), accounts=sorted(changed))
+
+
+if __name__ == "__main__":
+    main()

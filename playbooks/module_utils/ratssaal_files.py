@@ -1,0 +1,173 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What our modules share on the target: atomic files, their state, and the markers of pending restarts."""
+
+from __future__ import annotations
+
+import grp
+import os
+import pwd
+import shutil
+import stat
+import subprocess
+import tempfile
+
+PENDING = "/var/lib/ratssaal/pending"
+
+
+class FileProblem(Exception):
+    """A file cannot be brought into its wanted state; the message says which and why."""
+
+
+def owner_id(name):
+    """Return the uid of `name`, or None if there is no such user yet."""
+    try:
+        return pwd.getpwnam(name).pw_uid
+    except KeyError:
+        return None
+
+
+def group_id(name):
+    """Return the gid of `name`, or None if there is no such group yet."""
+    try:
+        return grp.getgrnam(name).gr_gid
+    except KeyError:
+        return None
+
+
+def read_bytes(path):
+    """Return a file's content, or None if it is not there."""
+    try:
+        with open(path, "rb") as handle:
+            return handle.read()
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def differences(entry):
+    """Return what differs between the host and one wanted file: a list of words, empty where nothing does."""
+    path, state = entry["dest"], entry["state"]
+    try:
+        now = os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return [] if state == "absent" else ["missing"]
+    if state == "absent":
+        return ["present"]
+    if state == "link":
+        same = stat.S_ISLNK(now.st_mode) and os.readlink(path) == entry["link"]
+        return [] if same else ["link"]
+    if state == "directory" and not stat.S_ISDIR(now.st_mode):
+        return ["type"]
+    if state == "file" and not stat.S_ISREG(now.st_mode):
+        return ["type"]
+    found = []
+    if state == "file" and read_bytes(path) != entry["bytes"] and (entry["force"] or now.st_size == 0):
+        found.append("content")
+    if stat.S_IMODE(now.st_mode) != int(entry["mode"], 8):
+        found.append("mode")
+    if now.st_uid != owner_id(entry["owner"]):
+        found.append("owner")
+    if now.st_gid != group_id(entry["group"]):
+        found.append("group")
+    return found
+
+
+def write_entry(entry):
+    """Bring one file into its wanted state. Raises FileProblem."""
+    path, state = entry["dest"], entry["state"]
+    if state == "absent":
+        _remove(path)
+        return
+    parent = os.path.dirname(path)
+    if not os.path.isdir(parent):
+        os.makedirs(parent, 0o755)
+    if state == "link":
+        temporary = path + ".ratssaal-new"
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        if os.path.isdir(path) and not os.path.islink(path):
+            raise FileProblem("%s is a directory, a link was wanted" % path)
+        os.symlink(entry["link"], temporary)
+        os.replace(temporary, path)
+        return
+    uid, gid = owner_id(entry["owner"]), group_id(entry["group"])
+    if uid is None or gid is None:
+        raise FileProblem("%s: no user %s or no group %s on this host" % (path, entry["owner"], entry["group"]))
+    if state == "directory":
+        if os.path.lexists(path) and not os.path.isdir(path):
+            raise FileProblem("%s is not a directory" % path)
+        os.makedirs(path, exist_ok=True)
+        os.chown(path, uid, gid)
+        os.chmod(path, int(entry["mode"], 8))
+        return
+    content = entry["bytes"]
+    if not entry["force"]:
+        kept = read_bytes(path)
+        content = content if not kept else kept
+    replace(path, content, int(entry["mode"], 8), uid, gid, entry["validate"])
+
+
+def replace(path, content, mode, uid, gid, validate=None):
+    """Replace a file atomically: a reader, or a power cut, sees the old or the new one whole. Raises FileProblem."""
+    if os.path.isdir(path) and not os.path.islink(path):
+        raise FileProblem("%s is a directory, a file was wanted" % path)
+    handle, temporary = tempfile.mkstemp(prefix=".ratssaal-", dir=os.path.dirname(path))
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            os.fchown(stream.fileno(), uid, gid)
+            os.fchmod(stream.fileno(), mode)
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        if validate:
+            _validate(path, validate, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise FileProblem("%s cannot be written: %s" % (path, error.strerror)) from error
+    finally:
+        if os.path.exists(temporary):
+            os.unlink(temporary)
+
+
+def _validate(path, command, temporary):
+    done = subprocess.run(
+        command.replace("%s", temporary), shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+    )
+    if done.returncode != 0:
+        output = done.stdout.decode(errors="replace").replace(temporary, path)
+        raise FileProblem("%s is refused by its own program: %s" % (path, output[-800:].strip()))
+
+
+def _remove(path):
+    if os.path.isdir(path) and not os.path.islink(path):
+        shutil.rmtree(path)
+    elif os.path.lexists(path):
+        os.unlink(path)
+
+
+def mark_pending(kind, units):
+    """Note that `units` need a "restart" or "reload", before the file that needs it changes.
+
+    A run that is killed in between leaves the note, and the next run's managed_units acts on it.
+    """
+    folder = os.path.join(PENDING, kind)
+    os.makedirs(folder, 0o755, exist_ok=True)
+    for unit in units:
+        with open(os.path.join(folder, unit), "w") as handle:
+            handle.flush()
+            os.fsync(handle.fileno())
+
+
+def pending(kind):
+    """Return the units that need a "restart" or "reload"."""
+    try:
+        return sorted(os.listdir(os.path.join(PENDING, kind)))
+    except FileNotFoundError:
+        return []
+
+
+def clear_pending(kind, unit):
+    """Forget that `unit` needs a "restart" or "reload"."""
+    try:
+        os.unlink(os.path.join(PENDING, kind, unit))
+    except FileNotFoundError:
+        pass

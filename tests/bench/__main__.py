@@ -1,0 +1,73 @@
+"""Benchmarks: `make bench` prints ratios from one run; nothing here is a test.
+
+The unit is 100 `ansible.builtin.file` tasks that change nothing, under Ansible's default settings, on the same lab host in the
+same run: what a naive converge of that size costs.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import tempfile
+from pathlib import Path
+
+from orchestrator import content
+from orchestrator.lab.lab import Lab
+from tests.bench.measure import Cost, alternate, cost
+
+BIN = Path(sys.executable).parent
+
+
+def start_up() -> None:
+    """Compare `ratssaal --help` with a bare import of click and rich."""
+    tool, bare = alternate(
+        [str(BIN / "ratssaal"), "--help"], [str(BIN / "python"), "-c", "import click, rich"], rounds=11
+    )
+    print(f"help: {tool.wall / bare.wall:.2f} of a bare import of click and rich (to reach: 1.3)")
+
+
+def unit(inventory: Path, vault_password_file: Path, folder: Path) -> Cost:
+    """Return the cost of 100 unchanged file tasks under Ansible's own defaults."""
+    playbook = folder / "unit.yml"
+    task = "    - ansible.builtin.file: {path: /etc/hostname, state: file}\n"
+    playbook.write_text("- hosts: all\n  gather_facts: false\n  tasks:\n" + task * 100)
+    (folder / "ansible.cfg").write_text("[defaults]\n")
+    environment = os.environ | {"ANSIBLE_CONFIG": str(folder / "ansible.cfg")}
+    argv = [str(BIN / "ansible-playbook"), "-i", str(inventory), "--vault-password-file", str(vault_password_file)]
+    return cost([*argv, str(playbook)], env=environment)
+
+
+def converge(inventory: Path, vault_password_file: Path) -> Cost:
+    """Return the cost of one run of the whole site's playbook."""
+    environment = os.environ | {"ANSIBLE_CONFIG": str(content.root() / "ansible.cfg")}
+    argv = [str(BIN / "ansible-playbook"), "-i", str(inventory), "--vault-password-file", str(vault_password_file)]
+    return cost([*argv, str(content.root() / "playbooks/site.yml")], env=environment)
+
+
+def main() -> None:
+    """Start one lab host, measure, print the ratios, take the host down."""
+    start_up()
+    lab = Lab()
+    try:
+        site = lab.up("bench", debian=13, hosts=1)
+        inventory = site.path / "hosts.yml"
+        first = converge(inventory, site.vault_password_file)
+        second = converge(inventory, site.vault_password_file)
+        with tempfile.TemporaryDirectory() as folder:
+            base = unit(inventory, site.vault_password_file, Path(folder))
+        print(f"first run: {first.wall / base.wall:.2f} of the unit's wall time")
+        print(
+            f"second run of provision and harden: wall {second.wall / base.wall:.3f} (to reach: 0.15), "
+            f"control-node CPU {second.cpu / base.cpu:.3f} (to reach: 0.2) of the unit"
+        )
+        verify = cost([str(BIN / "ratssaal"), "verify", str(site.path), "--json"])
+        print(f"verify of one host, the whole command: {verify.wall / base.wall:.3f} of the unit's wall time")
+        report = max((site.path / "reports").glob("*/report.json"))
+        print(f"round trips: {json.loads(report.read_text()).get('round_trips')} (to reach: 3)")
+    finally:
+        lab.down("bench")
+
+
+if __name__ == "__main__":
+    main()
