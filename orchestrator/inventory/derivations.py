@@ -53,7 +53,8 @@ _SPECIAL_RANGES = (
     "198.51.100.0-198.51.100.255",
     "203.0.113.0-203.0.113.255",
     "224.0.0.0-255.255.255.255",
-    "::1",
+    # The unspecified address reaches loopback too (CVE-2020-26262 in coturn).
+    "::-::1",
     "64:ff9b::-64:ff9b::ffff:ffff",
     "::ffff:0.0.0.0-::ffff:255.255.255.255",
     "100::-100::ffff:ffff:ffff:ffff",
@@ -61,6 +62,7 @@ _SPECIAL_RANGES = (
     "2002::-2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
     "fc00::-fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
     "fe80::-febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+    "ff00::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
 )
 _EVERYTHING = ("0.0.0.0-255.255.255.255", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
 

@@ -9,7 +9,7 @@ import shutil
 import string
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +44,7 @@ class FirstHost:
     user: str = "root"
     port: int = 22
     key_file: str = ""
+    variables: Mapping[str, Any] = field(default_factory=dict)
 
 
 def create_site(
@@ -52,33 +53,30 @@ def create_site(
     topology: str = "jitsi-single",
     domain: str = "",
     address: str = "",
-    address6: str = "",
-    host_name: str = "meet",
-    user: str = "root",
-    port: int = 22,
-    key_file: Path | str = "",
+    host: FirstHost | None = None,
     settings: Mapping[str, Any] | None = None,
     accounts: Mapping[str, str] | None = None,
     known_hosts: str = "",
-    vault_password_file: Path | None = None,
-    vault_password_command: str = "",
+    password_file: Path | None = None,
+    password_command: str = "",
 ) -> NewSite:
     """Write a complete site directory at `path`, which must not exist or be empty.
 
-    `settings` are written into site.yml as values in place of the commented defaults; `known_hosts` is text. The vault
-    is encrypted with `vault_password_file` (made when it does not exist), the command's output, or a generated password
-    in `~/.config/ratssaal/<site>.vault-password` (mode 0600). Nothing is left behind when it fails. Raises UsageError.
+    `host` says how the host is reached; `address` alone is short for that. `settings` are written into site.yml as
+    values in place of the commented defaults; `known_hosts` is text. The vault is encrypted with `password_file` (made
+    when it does not exist), the command's output, or a generated password in
+    `~/.config/ratssaal/<site>.vault-password` (mode 0600). Nothing is left behind when it fails. Raises UsageError.
     """
     path = path.absolute()
     _refuse(path, topology)
     chosen = {"jitsi_domain": domain, **(settings or {})}
-    address6 = address6 or str(chosen.pop("base_address6", ""))
-    texts = site_texts(FirstHost(address, address6, host_name, user, port, str(key_file)), chosen, known_hosts)
-    password, generated = _password(path.name, vault_password_file, vault_password_command)
+    first = host or FirstHost()
+    texts = site_texts(replace(first, address=address or first.address), chosen, known_hosts)
+    password, generated = _password(path.name, password_file, password_command)
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
-        with VaultAccess(password, command=vault_password_command) as access:
+        with VaultAccess(password, command=password_command) as access:
             write_vault(draft, new_secrets(path.name, accounts or {}), access)
         for name, text in texts.items():
             (draft / name).parent.mkdir(parents=True, exist_ok=True)
@@ -163,6 +161,7 @@ def _hosts_text(host: FirstHost) -> str:
     else:
         lines.append("          # Without this line SSH takes its own default keys and the agent's.\n")
         lines.append("          # ansible_ssh_private_key_file: ~/.ssh/id_ed25519\n")
+    lines.extend(f"          {name}: {_inline(value)}\n" for name, value in host.variables.items())
     for group in ("jitsi_bridges", "turn_servers"):
         lines.append(f"    {group}:\n      hosts:\n        {host.name}:\n")
     return "".join(lines)

@@ -9,6 +9,7 @@ import ssl
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature
@@ -157,7 +158,7 @@ def _judge_chain(chain: Sequence[x509.Certificate], names: Sequence[str], where:
         except (ValueError, TypeError, InvalidSignature):
             message = f"the chain is broken: {_label(lower)} was not issued by {_label(upper)}"
             yield Remark(Problem(message, where, "the host's certificate first, then each issuer in turn"))
-    if len(chain) == 1 and leaf.issuer != leaf.subject and leaf.issuer not in _trusted_subjects():
+    if len(chain) == 1 and leaf.issuer != leaf.subject and not _known_root(leaf.issuer):
         message = f"the chain may be incomplete: the issuer {leaf.issuer.rfc4514_string()} is not in it"
         yield Remark(Problem(message, where, "append the intermediate certificates"), blocking=False)
     now = datetime.datetime.now(datetime.UTC)
@@ -194,9 +195,12 @@ def _public(key: object) -> bytes:
     )
 
 
-def _trusted_subjects() -> set[x509.Name]:
-    certificates = ssl.create_default_context().get_ca_certs(binary_form=True)
-    return {x509.load_der_x509_certificate(der).subject for der in certificates}
+def _known_root(issuer: x509.Name) -> bool:
+    """Say whether this machine trusts an authority of that name, so that a chain need not carry it."""
+    # The decoded form, because Debian's bundle holds certificates that cryptography is about to refuse.
+    trusted: list[Any] = [entry.get("subject", ()) for entry in ssl.create_default_context().get_ca_certs()]
+    wanted = tuple(attribute.value for attribute in issuer)
+    return any(tuple(value for part in subject for _, value in part) == wanted for subject in trusted)
 
 
 def _names(site: Site, lookup: Lookup) -> Iterator[Remark]:

@@ -141,8 +141,10 @@ def connect(host: Host, known_hosts: Path, *, timeout: float = CONNECT_SECONDS) 
     """Open a connection whose host key is the pinned one; raises ConnectionFailed otherwise."""
     client = paramiko.SSHClient()
     client.set_missing_host_key_policy(_Reject())
-    if known_hosts.is_file():
-        client.load_host_keys(str(known_hosts))
+    pinned = paramiko.HostKeys(str(known_hosts)).lookup(known_name(host)) if known_hosts.is_file() else None
+    # Paramiko asks for the kind of key that is pinned first; the same one as fetch_host_key shows, where it is there.
+    for kind, key in sorted((pinned or {}).items(), key=lambda item: item[0] != "ssh-ed25519"):
+        client.get_host_keys().add(known_name(host), kind, key)
     with _typed_errors(host, known_hosts, client):
         client.connect(
             host.address,

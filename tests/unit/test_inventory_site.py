@@ -301,7 +301,7 @@ def test_no_hosts_file(tmp_path: Path, case: Case) -> None:
 
 def test_one_process_reads_the_site(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     started: list[str] = []
-    real = ansible_tools._run  # noqa: SLF001
+    real = ansible_tools._run
 
     def counting(arguments: list[str], text: str | None = None) -> str:
         started.append(Path(arguments[0]).name)

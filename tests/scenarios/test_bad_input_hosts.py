@@ -1,0 +1,220 @@
+"""Preflight on a real host: each fault is made on the host, seen, taken back, and gone again."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import Unreachable
+from orchestrator.inventory.scaffold import FirstHost, create_site
+from orchestrator.inventory.site import Site, load_site
+from orchestrator.inventory.vault import VaultAccess
+from orchestrator.lab.lab import Lab, LabSite
+from orchestrator.operations.preflight import Report, inspect
+from orchestrator.transport import ssh
+
+LAB = "inp"
+Run = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[LabSite]:
+    driver = Lab()
+    driver.down(LAB)
+    try:
+        yield driver.up(LAB, debian=13, hosts=1, repository=False)
+    finally:
+        driver.down(LAB)
+
+
+@pytest.fixture
+def site(lab: LabSite, tmp_path: Path) -> Site:
+    """A site of its own for each test; its repository is the lab's bridge, where nothing answers."""
+    key = tmp_path / "id_ed25519"
+    shutil.copy(lab.path.parent / "id_ed25519", key)
+    key.chmod(0o600)
+    create_site(
+        tmp_path / "town",
+        domain=lab.domain,
+        host=FirstHost(lab.hosts[0].address, key_file=str(key)),
+        known_hosts=(lab.path / "known_hosts").read_text(),
+        settings={"ratssaal_lab": True, "vendor_repository_url": "http://127.0.0.1:9"},
+        password_file=tmp_path / "password",
+    )
+    with VaultAccess(tmp_path / "password") as access:
+        return load_site(tmp_path / "town", access)
+
+
+@pytest.fixture
+def run(site: Site) -> Iterator[Run]:
+    with ssh.connect(site.hosts[0], site.known_hosts) as connection:
+
+        def command(script: str) -> str:
+            answer = connection.run(f"set -e\n{script}\n")
+            assert answer.code == 0, answer
+            return answer.stdout
+
+        yield command
+
+
+def blocking(report: Report) -> list[str]:
+    """Return the blocking problems but that of the repository, which no test but its own is about."""
+    assert report.unreachable == ()
+    return [problem.message for problem in report.blocking if "repository" not in problem.message]
+
+
+def failed(site: Site) -> ssh.ConnectionFailed:
+    with pytest.raises(ssh.ConnectionFailed) as caught:
+        ssh.connect(site.hosts[0], site.known_hosts)
+    assert caught.value.exit_code == 4
+    return caught.value
+
+
+def test_fit_host_and_nothing_touched(site: Site, run: Run) -> None:
+    run("touch /root/before; sleep 1.1")
+    assert blocking(inspect(site)) == []
+    changed = run(
+        "find /etc /usr /root /var/lib /var/cache /opt -newer /root/before -not -path '*/systemd/*'; rm /root/before"
+    )
+    # The session's own traces: the log-in records of PAM and the directory that held the marker.
+    assert set(changed.split()) <= {"/root", "/var/lib/lastlog", "/var/lib/wtmpdb"}
+
+
+def test_unreachable_repository(site: Site) -> None:
+    (problem,) = [p for p in inspect(site).blocking if "repository" in p.message]
+    assert "http://127.0.0.1:9 cannot be read from the host" in problem.message
+    assert "refused" in problem.message
+
+
+def test_wrong_ssh_key(site: Site, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
+    spoiled = replace(site, hosts=(replace(site.hosts[0], key_file=str(other)),))
+    error = failed(spoiled)
+    assert error.reason is ssh.Reason.AUTHENTICATION
+    assert f"does not accept {other}" in error.problems[0].message
+    assert error.problems[0].hint.startswith("ssh-copy-id ")
+    with pytest.raises(Unreachable):
+        inspect(spoiled).require()
+
+
+def test_unknown_host_key_is_shown_and_pinned(site: Site, run: Run) -> None:
+    site.known_hosts.write_text(
+        "192.0.2.1 ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIEX/sFnMlEXGVgrBHZRgGoYTpRK9nXKkPfcLJTQoFCyP\n"
+    )
+    error = failed(site)
+    assert error.reason is ssh.Reason.UNKNOWN_KEY
+    assert f"ratssaal preflight {site.path} --accept-host-key" in error.problems[0].hint
+    key = ssh.fetch_host_key(site.hosts[0])
+    assert key.fingerprint in error.problems[0].message
+    assert key.fingerprint in run("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub")
+    ssh.pin_host_key(site.hosts[0], site.known_hosts, key)
+    assert site.known_hosts.read_text().startswith("192.0.2.1 ")
+    ssh.connect(site.hosts[0], site.known_hosts).close()
+
+
+def test_changed_host_key(site: Site, run: Run) -> None:
+    old = ssh.fetch_host_key(site.hosts[0])
+    keys = "/etc/ssh/ssh_host_*"
+    run(f"mkdir /root/keys; mv {keys} /root/keys/; ssh-keygen -q -A; systemctl restart ssh")
+    try:
+        error = failed(site)
+        assert error.reason is ssh.Reason.CHANGED_KEY
+        new = ssh.fetch_host_key(site.hosts[0])
+        assert new != old
+        assert new.fingerprint in error.problems[0].message
+        assert "CHANGED" in error.problems[0].message
+        ssh.pin_host_key(site.hosts[0], site.known_hosts, new)
+        ssh.connect(site.hosts[0], site.known_hosts).close()
+        assert ssh.pinned_keys(site.hosts[0], site.known_hosts) == (new,)
+    finally:
+        run(f"rm {keys}; mv /root/keys/* /etc/ssh/; rmdir /root/keys; systemctl restart ssh")
+
+
+def test_silent_address(site: Site) -> None:
+    # 198.18.0.0/15 is for benchmarks; the lab gives this address to nobody.
+    gone = replace(site.hosts[0], address=site.hosts[0].address.rsplit(".", 1)[0] + ".250")
+    with pytest.raises(ssh.ConnectionFailed) as caught:
+        ssh.connect(gone, site.known_hosts, timeout=3)
+    assert caught.value.reason is ssh.Reason.UNREACHABLE
+
+
+def test_apt_lock_held_by_somebody(site: Site, run: Run) -> None:
+    hold = "import fcntl,time; f=open('/var/lib/dpkg/lock-frontend','w'); fcntl.lockf(f,fcntl.LOCK_EX); time.sleep(600)"
+    run(f'systemd-run --quiet --unit=test-lock python3 -c "{hold}"')
+    try:
+        wait_for(lambda: any("apt is locked by process" in text for text in blocking(inspect(site))))
+        (message,) = blocking(inspect(site))
+        assert "lock-frontend" in message
+        assert "python3 -c import fcntl" in message
+    finally:
+        run("systemctl stop test-lock")
+    assert blocking(inspect(site)) == []
+
+
+def test_taken_port(site: Site, run: Run) -> None:
+    run("systemd-run --quiet --unit=test-port python3 -m http.server 80")
+    try:
+        wait_for(lambda: bool(blocking(inspect(site))))
+        (message,) = blocking(inspect(site))
+        assert message.startswith("port 80/tcp is taken by python3 (process ")
+        assert message.endswith("nginx needs it")
+    finally:
+        run("systemctl stop test-port")
+    assert blocking(inspect(site)) == []
+
+
+def test_full_disk(site: Site, run: Run) -> None:
+    run("mount -t tmpfs -o size=50m tmpfs /var")
+    try:
+        (message,) = blocking(inspect(site))
+        assert message.startswith("too little disk space: ")
+        assert message.endswith("below /var")
+    finally:
+        run("umount /var")
+    assert blocking(inspect(site)) == []
+
+
+def test_unsupported_distribution(site: Site, run: Run) -> None:
+    run("cp /usr/lib/os-release /root/os-release; sed -i 's/^VERSION_ID=.*/VERSION_ID=\"11\"/' /usr/lib/os-release")
+    try:
+        (message,) = blocking(inspect(site))
+        assert message.startswith("unsupported distribution: ")
+    finally:
+        run("cat /root/os-release > /usr/lib/os-release; rm /root/os-release")
+    assert blocking(inspect(site)) == []
+
+
+def test_user_without_root_rights(site: Site, run: Run) -> None:
+    run(
+        "useradd --create-home plain; install -d -o plain -m 0700 /home/plain/.ssh;"
+        "install -o plain -m 0600 /root/.ssh/authorized_keys /home/plain/.ssh/authorized_keys"
+    )
+    try:
+        plain = replace(site, hosts=(replace(site.hosts[0], user="plain"),))
+        assert blocking(inspect(plain)) == ["the user has no root rights without a password"]
+        sudo = replace(site, hosts=(replace(site.hosts[0], user="sysadmin"),))
+        assert blocking(inspect(sudo)) == []
+    finally:
+        run("pkill -KILL -u plain || true; userdel --remove plain")
+
+
+def test_command_that_does_not_end_is_ended(site: Site, run: Run) -> None:
+    with ssh.connect(site.hosts[0], site.known_hosts) as connection:
+        with pytest.raises(ssh.ConnectionFailed) as caught:
+            connection.run("exec sleep 4242", timeout=1)
+        assert caught.value.reason is ssh.Reason.TIMEOUT
+    wait_for(lambda: "4242" not in run("ps -eo args | grep '[s]leep 4242' || true"))
+
+
+def wait_for(condition: Callable[[], bool], seconds: float = 15) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.3)

@@ -1,0 +1,291 @@
+"""Judging a host's facts: each lack is named with its remedy, and a fit host is not bothered."""
+
+from __future__ import annotations
+
+import base64
+import fcntl
+import http.server
+import json
+import os
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.errors import PreflightFailed, Unreachable
+from orchestrator.operations import openpgp, preflight, preflight_facts
+from orchestrator.operations.preflight_checks import Remark, Wanted, judge_host
+from orchestrator.transport.ssh import ConnectionFailed, Reason
+
+TOPOLOGY = {
+    "hosts": {
+        "meet": {
+            "address": "192.0.2.10",
+            "address6": "",
+            "groups": ["jitsi_signalling", "jitsi_bridges", "turn_servers"],
+            "ssh_port": 22,
+        }
+    },
+    "settings": {"jitsi_domain": "meet.example.org"},
+}
+FINGERPRINT = "A" * 24 + "0123456789ABCDEF"
+
+
+def signature(issuer: str) -> str:
+    """Return a version 4 signature packet that names its issuer, as apt's repositories carry it."""
+    fingerprint = b"\x21" + b"\x04" + bytes.fromhex(issuer)
+    hashed = bytes([len(fingerprint)]) + fingerprint
+    body = b"\x04\x01\x01\x08" + len(hashed).to_bytes(2, "big") + hashed + b"\x00\x00" + b"\x00\x00"
+    return base64.b64encode(b"\xc2" + bytes([len(body)]) + body).decode()
+
+
+def facts(**changes: Any) -> dict[str, Any]:
+    """Return what a fit, fresh Debian 13 host tells, with changes."""
+    return {
+        "os": {"ID": "debian", "VERSION_ID": "13", "PRETTY_NAME": "Debian GNU/Linux 13 (trixie)"},
+        "architecture": "x86_64",
+        "python": "3.13",
+        "root": True,
+        "lab_host": False,
+        "systemd": True,
+        "memory_mb": 8000,
+        "disk_free_mb": {"/": 40_000, "/var": 40_000},
+        "locks": [],
+        "sockets": [{"proto": "tcp", "address": "0.0.0.0", "port": 22, "process": "sshd", "pid": 7}],
+        "repository": {"url": "u", "error": "", "signed": signature(FINGERPRINT), "origin": "jitsi.org"},
+        "time": 1000.0,
+        **changes,
+    }
+
+
+WANTED = Wanted("https://download.jitsi.org", (FINGERPRINT,), 1001.0)
+
+
+def judge(**changes: Any) -> list[Remark]:
+    return judge_host("meet", facts(**changes), TOPOLOGY, WANTED)
+
+
+def test_a_fit_host_is_not_bothered() -> None:
+    assert judge() == []
+
+
+@pytest.mark.parametrize(
+    ("changes", "message", "blocking"),
+    [
+        (
+            {"os": {"ID": "ubuntu", "VERSION_ID": "24.04", "PRETTY_NAME": "Ubuntu 24.04"}},
+            "unsupported distribution: Ubuntu 24.04",
+            True,
+        ),
+        (
+            {"os": {"ID": "debian", "VERSION_ID": "11", "PRETTY_NAME": "Debian 11"}},
+            "unsupported distribution: Debian 11",
+            True,
+        ),
+        ({"os": None}, "unsupported distribution: an unknown system", True),
+        ({"root": False}, "the user has no root rights without a password", True),
+        ({"systemd": False}, "systemd does not run on the host", True),
+        ({"architecture": "armv7l"}, "the bridge has no native libraries for armv7l", True),
+        ({"memory_mb": 1000}, "too little memory: 1000 MB", True),
+        ({"memory_mb": 3000}, "too little memory: 3000 MB", False),
+        ({"memory_mb": None}, "the memory cannot be determined", False),
+        ({"disk_free_mb": {"/": 40_000, "/var": 200}}, "too little disk space: 200 MB free below /var", True),
+        ({"disk_free_mb": {"/": 5000}}, "too little disk space: 5000 MB free below /", False),
+        ({"time": 4000.0}, "the clock is 2999 s ahead of this machine's", False),
+        ({"locks": None}, "the package manager's locks cannot be looked at", False),
+        ({"sockets": None}, "the listening sockets cannot be looked at", False),
+        ({"repository": None}, "the package repository cannot be looked at", False),
+    ],
+)
+def test_each_lack(changes: dict[str, Any], message: str, blocking: bool) -> None:
+    (remark,) = judge(**changes)
+    assert remark.problem.message == message
+    assert remark.problem.where == "meet"
+    assert remark.blocking is blocking
+
+
+def test_host_without_python_is_told_so_and_nothing_more() -> None:
+    remarks = judge_host("meet", {"python": "", "os": {"ID": "debian", "VERSION_ID": "12"}}, TOPOLOGY, WANTED)
+    assert [r.problem.message for r in remarks] == ["Python is missing on the host"]
+    assert remarks[0].problem.hint == "apt-get install --yes python3"
+
+
+def test_apt_lock_names_its_holder_once() -> None:
+    held = [{"path": path, "pid": 812, "command": "/usr/bin/dpkg"} for path in preflight_facts.APT_LOCKS[:2]]
+    (remark,) = judge(locks=held)
+    assert "process 812 (/usr/bin/dpkg)" in remark.problem.message
+    assert "ps -fp 812" in remark.problem.hint
+
+
+@pytest.mark.parametrize(
+    ("proto", "address", "port", "process", "taken"),
+    [
+        ("tcp", "0.0.0.0", 80, "apache2", True),
+        ("tcp", "::", 443, "apache2", True),
+        ("udp", "192.0.2.10", 10000, "other", True),
+        ("tcp", "127.0.0.1", 5280, "other", True),
+        ("tcp", "::", 8080, "tomcat", True),
+        ("udp", "0.0.0.0", 3478, "", True),
+        ("tcp", "0.0.0.0", 80, "nginx", False),
+        ("tcp", "127.0.0.1", 8888, "java", False),
+        ("udp", "0.0.0.0", 80, "other", False),
+        ("tcp", "192.0.2.10", 5280, "other", False),
+        ("udp", "0.0.0.0", 50000, "other", False),
+        ("tcp", "0.0.0.0", 9999, "other", False),
+    ],
+)
+def test_taken_ports(proto: str, address: str, port: int, process: str, taken: bool) -> None:
+    remarks = judge(sockets=[{"proto": proto, "address": address, "port": port, "process": process, "pid": 5}])
+    assert [r.blocking for r in remarks] == ([True] if taken else [])
+    if taken:
+        assert f"port {port}/{proto} is taken by {process or 'an unseen process'}" in remarks[0].problem.message
+
+
+def test_unreachable_repository() -> None:
+    (remark,) = judge(repository={"url": "https://x/InRelease", "error": "timed out", "signed": "", "origin": ""})
+    assert "cannot be read from the host: timed out" in remark.problem.message
+
+
+def test_repository_signed_by_another_key() -> None:
+    other = "B" * 40
+    (remark,) = judge(repository={"url": "u", "error": "", "signed": signature(other), "origin": ""})
+    assert remark.blocking
+    assert remark.problem.message == f"the package repository is signed by another key: {other}"
+    assert FINGERPRINT in remark.problem.hint
+
+
+def test_unsigned_repository() -> None:
+    (remark,) = judge(repository={"url": "u", "error": "", "signed": "", "origin": ""})
+    assert "is not signed" in remark.problem.message
+
+
+def test_stand_ins_are_refused_outside_the_lab() -> None:
+    answer = {"url": "u", "error": "", "signed": signature(FINGERPRINT), "origin": "Ratssaal stand-ins"}
+    assert "stand-ins" in judge(repository=answer)[0].problem.message
+    assert judge(repository=answer, lab_host=True) == []
+
+
+def test_all_lacks_at_once() -> None:
+    assert len(judge(memory_mb=100, disk_free_mb={"/": 1}, systemd=False, root=False)) == 4
+
+
+def test_keys_of_gpg_are_read(tmp_path: Path) -> None:
+    environment = {"GNUPGHOME": str(tmp_path), "PATH": os.environ["PATH"]}
+    tmp_path.chmod(0o700)
+
+    def gpg(*arguments: str, data: bytes = b"") -> bytes:
+        command = ["gpg", "--batch", "--quiet", "--passphrase", "", *arguments]
+        return subprocess.run(command, input=data, capture_output=True, env=environment, check=True).stdout
+
+    gpg("--quick-generate-key", "test@example.org", "ed25519", "sign", "never")
+    listed = gpg("--with-colons", "--list-keys").decode()
+    fingerprint = next(line.split(":")[9] for line in listed.splitlines() if line.startswith("fpr"))
+    assert fingerprint in openpgp.key_fingerprints(gpg("--export", "--armor"))
+    assert fingerprint in openpgp.key_fingerprints(gpg("--export"))
+    armoured = gpg("--detach-sign", "--armor", data=b"text")
+    (signer,) = openpgp.signers(armoured)
+    assert openpgp.same_key(signer, fingerprint)
+    assert not openpgp.same_key(signer, "B" * 40)
+    subprocess.run(["gpgconf", "--kill", "all"], env=environment, check=True)
+
+
+@pytest.mark.parametrize(
+    "data", [b"", b"hello", b"-----BEGIN PGP PUBLIC KEY BLOCK-----\n\n????\n-----END", b"\x99\xff\xff"]
+)
+def test_files_that_are_no_keys(data: bytes) -> None:
+    with pytest.raises(openpgp.NotOpenPGP):
+        openpgp.key_fingerprints(data)
+
+
+@pytest.mark.parametrize(
+    ("url", "suite", "expected"),
+    [
+        ("https://download.jitsi.org", "stable/", ["https://download.jitsi.org/stable/InRelease"]),
+        ("http://198.18.1.1:8043/", "./", ["http://198.18.1.1:8043/InRelease"]),
+        ("https://deb.example.org", "trixie", ["https://deb.example.org/dists/trixie/InRelease"]),
+    ],
+)
+def test_where_the_index_lies(url: str, suite: str, expected: list[str]) -> None:
+    settings = {"vendor_repository_url": url, "vendor_repository_suite": suite}
+    assert preflight.repository_addresses(settings) == expected
+
+
+def test_facts_script_runs_from_standard_input() -> None:
+    encoded = base64.b64encode(json.dumps({"repository": []}).encode()).decode()
+    script = Path(preflight_facts.__file__).read_text() + f'\nmain("{encoded}")\n'
+    output = subprocess.run([sys.executable, "-"], input=script, capture_output=True, text=True, check=True).stdout
+    assert json.loads(output)["python"] == f"{sys.version_info[0]}.{sys.version_info[1]}"
+
+
+def test_lock_holder_is_seen_without_taking_the_lock(tmp_path: Path) -> None:
+    path = tmp_path / "lock"
+    path.touch()
+    program = f"import fcntl,sys; f=open({str(path)!r},'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
+    with subprocess.Popen(
+        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        (found,) = preflight_facts.locks([str(path)])
+        assert found["pid"] == holder.pid
+        assert "fcntl" in found["command"]
+        holder.communicate()
+    assert preflight_facts.locks([str(path)]) == []
+    with path.open("w") as handle:
+        fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
+@pytest.mark.parametrize(("family", "address"), [(socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1")])
+def test_listening_socket_is_seen(family: socket.AddressFamily, address: str) -> None:
+    with socket.socket(family, socket.SOCK_STREAM) as listener:
+        listener.bind((address, 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        (found,) = [entry for entry in preflight_facts.sockets() if entry["port"] == port]
+    assert (found["proto"], found["address"], found["pid"]) == ("tcp", address, os.getpid())
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """Serve a directory on loopback."""
+
+    class Quiet(http.server.SimpleHTTPRequestHandler):
+        def __init__(self, *arguments: Any) -> None:
+            super().__init__(*arguments, directory=str(tmp_path))
+
+        def log_message(self, *_: Any) -> None: ...
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Quiet) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_repository_is_read(tmp_path: Path, web: str) -> None:
+    (tmp_path / "InRelease").write_text(
+        "-----BEGIN PGP SIGNED MESSAGE-----\nHash: SHA512\n\nOrigin: jitsi.org\nSuite: stable\n"
+        f"-----BEGIN PGP SIGNATURE-----\n\n{signature(FINGERPRINT)}\n=abcd\n-----END PGP SIGNATURE-----\n"
+    )
+    answer = preflight_facts.repository([f"{web}/missing", f"{web}/InRelease"], {})
+    assert (answer["error"], answer["origin"]) == ("", "jitsi.org")
+    assert openpgp.signers(base64.b64decode(answer["signed"])) == (FINGERPRINT,)
+    assert preflight_facts.repository([f"{web}/missing"], {})["error"] == "HTTP status 404"
+
+
+def test_report_prefers_unreachable_hosts() -> None:
+    failed = ConnectionFailed("meet", Reason.UNREACHABLE, "does not answer", "ssh meet")
+    (remark,) = judge(systemd=False)
+    report = preflight.Report((remark.problem,), (), failed.problems, {}, ())
+    with pytest.raises(Unreachable) as unreachable:
+        report.require()
+    assert unreachable.value.exit_code == 4
+    assert len(unreachable.value.problems) == 2
+    with pytest.raises(PreflightFailed) as failed_check:
+        preflight.Report((remark.problem,), (), (), {}, ()).require()
+    assert failed_check.value.exit_code == 3
+    preflight.Report((), (remark.problem,), (), {}, ()).require()

@@ -1,0 +1,207 @@
+"""Certificate files, key files and names, judged on the control node."""
+
+from __future__ import annotations
+
+import datetime
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import NameOID
+
+from orchestrator.inventory.secret import Secret
+from orchestrator.operations.preflight_checks import Remark
+from orchestrator.operations.preflight_local import judge_control_node, judge_pem, judge_pkcs12
+from tests.unit.site_cases import Case, new_case
+
+NAMES = ["meet.example.org", "turn.meet.example.org"]
+NOW = datetime.datetime.now(datetime.UTC)
+Key = ec.EllipticCurvePrivateKey
+
+
+class Authority:
+    """Root, intermediate and leaf, made for one test."""
+
+    def __init__(self) -> None:
+        self.root_key, self.middle_key, self.leaf_key = (ec.generate_private_key(ec.SECP256R1()) for _ in range(3))
+        self.root = self.issue("root", self.root_key, "root", self.root_key, ca=True)
+        self.middle = self.issue("middle", self.middle_key, "root", self.root_key, ca=True)
+        self.leaf = self.issue("leaf", self.leaf_key, "middle", self.middle_key, names=NAMES)
+
+    def issue(
+        self,
+        subject: str,
+        key: Key,
+        issuer: str,
+        by: Key,
+        *,
+        names: list[str] | None = None,
+        days: int = 90,
+        ca: bool = False,
+    ) -> x509.Certificate:
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, subject)]))
+            .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
+            .public_key(key.public_key())
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(NOW - datetime.timedelta(days=100))
+            .not_valid_after(NOW + datetime.timedelta(days=days, hours=1))
+            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        )
+        if names:
+            builder = builder.add_extension(
+                x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False
+            )
+        return builder.sign(by, hashes.SHA256())
+
+
+def pem(*certificates: x509.Certificate) -> bytes:
+    return b"".join(c.public_bytes(serialization.Encoding.PEM) for c in certificates)
+
+
+def key_pem(key: Key, password: bytes | None = None) -> bytes:
+    protection = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    return key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, protection)
+
+
+@pytest.fixture
+def judge(tmp_path: Path) -> Callable[..., list[Remark]]:
+    def run(chain: bytes, key: bytes, names: list[str] = NAMES) -> list[Remark]:
+        (tmp_path / "chain.pem").write_bytes(chain)
+        (tmp_path / "key.pem").write_bytes(key)
+        return list(judge_pem(tmp_path / "chain.pem", tmp_path / "key.pem", names))
+
+    return run
+
+
+def only(remarks: list[Remark], *, blocking: bool = True) -> str:
+    (remark,) = remarks
+    assert remark.blocking is blocking
+    assert remark.problem.where.endswith((".pem", ".p12"))
+    return remark.problem.message
+
+
+def test_fitting_files(judge: Callable[..., list[Remark]]) -> None:
+    a = Authority()
+    assert judge(pem(a.leaf, a.middle), key_pem(a.leaf_key)) == []
+    assert judge(pem(a.leaf, a.middle, a.root), key_pem(a.leaf_key)) == []
+
+
+def test_wildcard_covers_one_label(judge: Callable[..., list[Remark]]) -> None:
+    a = Authority()
+    leaf = a.issue("leaf", a.leaf_key, "middle", a.middle_key, names=["*.example.org"])
+    assert judge(pem(leaf, a.middle), key_pem(a.leaf_key), ["meet.example.org"]) == []
+    assert "is not for turn.meet.example.org" in only(judge(pem(leaf, a.middle), key_pem(a.leaf_key)))
+
+
+def test_wrong_name(judge: Callable[..., list[Remark]]) -> None:
+    a = Authority()
+    remarks = judge(pem(a.leaf, a.middle), key_pem(a.leaf_key), ["other.example.org"])
+    assert only(remarks) == "the certificate is not for other.example.org"
+    assert "it is for meet.example.org" in remarks[0].problem.hint
+
+
+def test_wrong_key(judge: Callable[..., list[Remark]]) -> None:
+    a = Authority()
+    message = only(judge(pem(a.leaf, a.middle), key_pem(a.middle_key)))
+    assert message == "the private key does not belong to the certificate"
+
+
+def test_wrong_chain(judge: Callable[..., list[Remark]]) -> None:
+    a, b = Authority(), Authority()
+    assert only(judge(pem(a.leaf, b.middle), key_pem(a.leaf_key))).startswith("the chain is broken")
+    assert only(judge(pem(a.leaf, a.root), key_pem(a.leaf_key))).startswith("the chain is broken")
+
+
+def test_missing_intermediate_warns(judge: Callable[..., list[Remark]]) -> None:
+    a = Authority()
+    assert only(judge(pem(a.leaf), key_pem(a.leaf_key)), blocking=False).startswith("the chain may be incomplete")
+
+
+@pytest.mark.parametrize(("days", "part", "blocking"), [(-1, "has expired", True), (5, "expires in 5 days", False)])
+def test_expiry(judge: Callable[..., list[Remark]], days: int, part: str, blocking: bool) -> None:
+    a = Authority()
+    leaf = a.issue("leaf", a.leaf_key, "middle", a.middle_key, names=NAMES, days=days)
+    assert part in only(judge(pem(leaf, a.middle), key_pem(a.leaf_key)), blocking=blocking)
+
+
+def test_encrypted_and_missing_keys(judge: Callable[..., list[Remark]]) -> None:
+    a = Authority()
+    assert only(judge(pem(a.leaf, a.middle), key_pem(a.leaf_key, b"x"))) == "the private key is encrypted"
+    assert only(judge(pem(a.leaf, a.middle), b"")) == "there is no private key in the file"
+    assert only(judge(b"nothing", key_pem(a.leaf_key))) == "there is no certificate in the file"
+
+
+def test_pkcs12(tmp_path: Path) -> None:
+    a, path = Authority(), tmp_path / "all.p12"
+
+    def write(leaf: x509.Certificate, key: Key, *others: x509.Certificate) -> None:
+        protection = serialization.BestAvailableEncryption(b"word")
+        path.write_bytes(pkcs12.serialize_key_and_certificates(b"x", key, leaf, others, protection))
+
+    write(a.leaf, a.leaf_key, a.root, a.middle)
+    assert list(judge_pkcs12(path, Secret("word"), NAMES)) == []
+    assert "cannot be opened" in only(list(judge_pkcs12(path, Secret("canary"), NAMES)))
+    assert "canary" not in str(list(judge_pkcs12(path, Secret("canary"), NAMES)))
+    assert "cannot be opened" in only(list(judge_pkcs12(path, None, NAMES)))
+    assert "is not for x.example" in only(list(judge_pkcs12(path, Secret("word"), ["x.example"])))
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return new_case(tmp_path_factory.mktemp("site"))
+
+
+def messages(case: Case, answers: dict[str, tuple[str, ...]]) -> list[str]:
+    def lookup(name: str) -> tuple[str, ...]:
+        return answers.get(name, ())
+
+    return [str(remark.problem) for remark in judge_control_node(case.load(), lookup=lookup)]
+
+
+def test_names_must_point_to_the_host(case: Case) -> None:
+    right = {name: ("192.0.2.10",) for name in NAMES}
+    assert messages(case, right) == []
+    assert messages(case, {**right, NAMES[1]: ()}) == ["turn.meet.example.org has no DNS entry"]
+    assert messages(case, {**right, NAMES[0]: ("192.0.2.10", "192.0.2.66")}) == [
+        "meet.example.org points to 192.0.2.66"
+    ]
+
+
+def test_site_in_the_lab_asks_no_dns(tmp_path: Path) -> None:
+    case = new_case(tmp_path)
+    case.replace("group_vars/all/site.yml", "jitsi_domain: meet.example.org", "jitsi_domain: meet.lab.test")
+
+    def lookup(name: str) -> tuple[str, ...]:
+        raise AssertionError(name)
+
+    assert all("reserved name" in str(r.problem) for r in judge_control_node(case.load(), lookup=lookup))
+
+
+def test_private_key_that_others_may_read(tmp_path: Path) -> None:
+    case, key = new_case(tmp_path), tmp_path / "id"
+    case.append("")
+    case.replace(
+        "hosts.yml", "ansible_user: root\n", f"ansible_user: root\n          ansible_ssh_private_key_file: {key}\n"
+    )
+    answers: Any = {name: ("192.0.2.10",) for name in NAMES}
+    assert messages(case, answers) == [f"meet: the private key {key} does not exist"]
+    key.write_text("x")
+    key.chmod(0o644)
+    assert messages(case, answers) == [f"meet: others may read the private key {key}, so OpenSSH refuses it"]
+    key.chmod(0o600)
+    assert messages(case, answers) == []
+
+
+def test_vendor_key_that_is_none(tmp_path: Path) -> None:
+    case = new_case(tmp_path)
+    (case.path / "jitsi.asc").write_text("<html>not found</html>")
+    case.append("vendor_repository_key: jitsi.asc\n")
+    (message,) = messages(case, {name: ("192.0.2.10",) for name in NAMES})
+    assert "the vendor's key file cannot be used" in message
