@@ -37,14 +37,14 @@ def tool_path(name: str) -> str:
 
 def inventory_list(hosts_file: Path, vault_arguments: Sequence[str]) -> dict[str, Any]:
     """Return what Ansible makes of the inventory: groups, and every variable of every host by its precedence."""
-    output = _run([tool_path("ansible-inventory"), "-i", str(hosts_file), "--list", *vault_arguments])
+    output = _run([tool_path("ansible-inventory"), "-i", str(hosts_file.resolve()), "--list", *vault_arguments])
     parsed: dict[str, Any] = json.loads(output)
     return parsed
 
 
 def vault_decrypt(path: Path, vault_arguments: Sequence[str]) -> str:
     """Return the plain text of an encrypted file; it is never written to disk."""
-    return _run([tool_path("ansible-vault"), "decrypt", "--output", "-", *vault_arguments, str(path)])
+    return _run([tool_path("ansible-vault"), "decrypt", "--output", "-", *vault_arguments, str(path.resolve())])
 
 
 def vault_encrypt(text: str, vault_arguments: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -310,6 +311,11 @@ def identity_origins(settings: Settings) -> list[str]:
     if login.scheme and login.netloc:
         origins.append(f"{login.scheme}://{login.netloc}")
     return list(dict.fromkeys(origins))
+
+
+def control_path(value: str, site: str | Path) -> Path:
+    """Return a file's path on the control node: absolute, below the home directory, or relative to the site."""
+    return Path(site).resolve() / Path(value).expanduser()
 
 
 def _groups(topology: Topology, host: str) -> Sequence[str]:

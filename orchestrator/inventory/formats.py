@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from orchestrator.inventory.derivations import control_path
+
 Location = tuple[str | int, ...]
 Fault = tuple[Location, str, str]
 Rule = Callable[[Any], Iterator[Fault]]
@@ -73,11 +75,6 @@ def faults(name: str, value: Any, site: Path) -> Iterator[Fault]:
         yield from _positive(value)
     if name.endswith("_file") or name in _PATHS:
         yield from _existing(value, site)
-
-
-def control_path(value: str, site: Path) -> Path:
-    """Return a path on the control node: absolute, below the home directory, or relative to the site's directory."""
-    return site.resolve() / Path(value).expanduser()
 
 
 def _existing(value: Any, site: Path) -> Iterator[Fault]:

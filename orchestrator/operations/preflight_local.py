@@ -17,8 +17,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from orchestrator.errors import Problem
-from orchestrator.inventory.derivations import SIGNALLING, TURN, certificate_names, turn_domain
-from orchestrator.inventory.formats import control_path
+from orchestrator.inventory.derivations import SIGNALLING, TURN, certificate_names, control_path, turn_domain
 from orchestrator.inventory.secret import Secret
 from orchestrator.inventory.site import Site
 from orchestrator.inventory.yamlfiles import show

@@ -32,6 +32,10 @@ def _turn_peers(topology: dict[str, Any], host: str) -> dict[str, list[str]]:
     return {"allowed": _D.turn_allowed_peers(topology, host), "denied": _D.turn_denied_peers(topology["settings"])}
 
 
+def _control_path(value: str, inventory_directory: str) -> str:
+    return str(_D.control_path(value, inventory_directory)) if value else ""
+
+
 class FilterModule:
     """Names of the filters as the roles use them."""
 
@@ -48,4 +52,5 @@ class FilterModule:
             "ratssaal_ice_servers": _D.ice_servers,
             "ratssaal_csp": _D.content_security_policy,
             "ratssaal_turn_peers": _turn_peers,
+            "ratssaal_control_path": _control_path,
         }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 import subprocess
 import time
@@ -10,8 +11,10 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
-from orchestrator.errors import Unreachable
+from orchestrator.cli.preflight import preflight
+from orchestrator.errors import PreflightFailed, Unreachable, UsageError
 from orchestrator.inventory.scaffold import FirstHost, create_site
 from orchestrator.inventory.site import Site, load_site
 from orchestrator.inventory.vault import VaultAccess
@@ -117,6 +120,22 @@ def test_unknown_host_key_is_shown_and_pinned(site: Site, run: Run) -> None:
     ssh.pin_host_key(site.hosts[0], site.known_hosts, key)
     assert site.known_hosts.read_text().startswith("192.0.2.1 ")
     ssh.connect(site.hosts[0], site.known_hosts).close()
+
+
+def test_command_pins_only_after_a_yes(site: Site) -> None:
+    site.known_hosts.write_text("")
+    arguments = [str(site.path), "--vault-password-file", str(site.path.parent / "password"), "--accept-host-key"]
+    refused = CliRunner().invoke(preflight, arguments)
+    assert isinstance(refused.exception, UsageError)
+    assert ssh.fetch_host_key(site.hosts[0]).fingerprint in refused.stderr
+    assert site.known_hosts.read_text() == ""
+    accepted = CliRunner().invoke(preflight, [*arguments, "--yes", "--json"])
+    # The repository of these tests does not answer, so the host is seen but not ready.
+    assert isinstance(accepted.exception, PreflightFailed)
+    answer = json.loads(accepted.stdout)
+    assert answer["unreachable"] == []
+    assert answer["hosts"]["meet"]["root"] is True
+    assert ssh.pinned_keys(site.hosts[0], site.known_hosts) == (ssh.fetch_host_key(site.hosts[0]),)
 
 
 def test_changed_host_key(site: Site, run: Run) -> None:

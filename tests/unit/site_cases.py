@@ -8,7 +8,7 @@ from pathlib import Path
 
 from orchestrator.errors import InvalidSite, Problem
 from orchestrator.inventory.rules import Options
-from orchestrator.inventory.scaffold import FirstHost, create_site
+from orchestrator.inventory.scaffold import create_site
 from orchestrator.inventory.site import Site, load_site
 from orchestrator.inventory.specs import load_options
 from orchestrator.inventory.vault import VaultAccess

@@ -209,6 +209,9 @@ def test_the_filters_are_the_same_functions(tmp_path: Path) -> None:
     built = filters["ratssaal_topology"](hostvars, {key: ["meet"] for key in ALL}, {"jitsi_domain": "meet.example.org"})
     assert built == topology()
     assert filters["ratssaal_flows"](built, "meet") == derivations.flows(topology(), "meet")
+    assert filters["ratssaal_control_path"]("tls/chain.pem", str(tmp_path)) == str(tmp_path / "tls/chain.pem")
+    assert filters["ratssaal_control_path"]("/etc/x.pem", str(tmp_path)) == "/etc/x.pem"
+    assert filters["ratssaal_control_path"]("", str(tmp_path)) == ""
     assert filters["ratssaal_csp"](built["settings"]) == derivations.content_security_policy(built["settings"])
 
 

@@ -1,0 +1,95 @@
+"""`ratssaal preflight`: look, touch nothing."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from orchestrator.cli import console
+from orchestrator.cli.siteargument import SiteArgument, site_argument
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from orchestrator.errors import Problem
+    from orchestrator.inventory.site import Site
+    from orchestrator.operations.preflight import Report
+
+
+@click.command()
+@site_argument
+@click.option("--accept-host-key", is_flag=True, help="Show unknown or changed host keys and pin them after a yes.")
+@click.option("--yes", is_flag=True, help="Pin the shown host keys without asking.")
+@click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
+def preflight(site: SiteArgument, accept_host_key: bool, yes: bool, as_json: bool) -> None:
+    """Look whether SITE is ready for provisioning; touch nothing.
+
+    \b
+    Looks at
+      - the inventory and the vault: all mistakes at once, with file and line
+      - SSH: log-in, pinned host keys, root rights
+      - each host in one round trip: distribution, memory, disk, taken ports,
+        package locks, clock, the package repository as the host reaches it
+      - certificate files, the vendor's key, DNS
+
+    Exit codes: 0 ready (warnings allowed), 3 not ready, 4 a host cannot be reached.
+    """
+    from orchestrator.operations.preflight import inspect
+
+    with site.vault() as access:
+        loaded = site.load(access)
+    if accept_host_key:
+        _accept_host_keys(loaded, yes=yes)
+    report = inspect(loaded)
+    if as_json:
+        click.echo(json.dumps(_as_json(loaded, report), indent=2))
+    else:
+        _show(loaded, report)
+    report.require()
+
+
+def _accept_host_keys(site: Site, *, yes: bool) -> None:
+    from orchestrator.transport import ssh
+
+    for host in site.hosts:
+        key, pinned = ssh.fetch_host_key(host), ssh.pinned_keys(host, site.known_hosts)
+        if key in pinned:
+            continue
+        known = {other.kind: other.fingerprint for other in pinned}
+        state = f"CHANGED, pinned until now: {', '.join(known.values())}" if known else "not pinned yet"
+        console.say(f"{host.name} ({ssh.known_name(host)}): {key.kind} {key.fingerprint} ({state})")
+        if not yes:
+            if not console.interactive():
+                raise UsageError("nobody can confirm the host key", hint="compare the fingerprint, then add --yes")
+            click.confirm("Is this what `ssh-keygen -lf` prints on the host itself?", abort=True, err=True)
+        ssh.pin_host_key(host, site.known_hosts, key)
+        console.say(f"pinned in {site.known_hosts}")
+
+
+def _show(site: Site, report: Report) -> None:
+    for problem in report.warnings:
+        console.say(f"note: {problem}" + (f"\n      {problem.hint}" if problem.hint else ""))
+    for sentence in report.undecided:
+        console.say(f"undecided: {sentence}")
+    if report.fit:
+        hosts = "host is" if len(site.hosts) == 1 else "hosts are"
+        console.say(f"{site.name}: {len(site.hosts)} {hosts} ready. Next: ratssaal plan {site.name}")
+
+
+def _as_json(site: Site, report: Report) -> dict[str, Any]:
+    def rows(problems: tuple[Problem, ...]) -> list[dict[str, str]]:
+        return [{"message": p.message, "where": p.where, "hint": p.hint} for p in problems]
+
+    return {
+        "site": site.name,
+        "ready": report.fit,
+        "blocking": rows(report.blocking),
+        "unreachable": rows(report.unreachable),
+        "warnings": rows(report.warnings),
+        "undecided": list(report.undecided),
+        "hosts": {
+            name: {key: value for key, value in facts.items() if key not in {"sockets", "repository"}}
+            for name, facts in report.facts.items()
+        },
+    }

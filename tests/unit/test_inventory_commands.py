@@ -1,0 +1,124 @@
+"""new, users and preflight as a person calls them: exit codes, what is printed where, and what stays secret."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner, Result
+
+from orchestrator.cli.new import new
+from orchestrator.cli.preflight import preflight
+from orchestrator.cli.users import users
+from orchestrator.errors import InvalidSite, UsageError
+from orchestrator.inventory.vault import VAULT, VaultAccess, read_vault
+
+
+@pytest.fixture
+def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> CliRunner:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("ANSIBLE_VAULT_PASSWORD_FILE", raising=False)
+    return CliRunner()
+
+
+def run(runner: CliRunner, command: click.Command, *arguments: str) -> Result:
+    result = runner.invoke(command, list(arguments))
+    if result.exception is not None and not isinstance(result.exception, SystemExit):
+        raise result.exception
+    return result
+
+
+def test_new_users_and_undo(call: CliRunner, tmp_path: Path) -> None:
+    made = run(call, new, "town", "--domain", "meet.example.org")
+    assert made.exit_code == 0
+    assert "Edit inventories/town/hosts.yml: ansible_host" in made.stderr
+    assert "jitsi_domain" not in made.stderr
+    added = run(call, users, "add", "anna")
+    password = added.stdout.strip()
+    assert len(password) == 23
+    assert password not in added.stderr
+    assert "ratssaal provision town" in added.stderr
+    assert password not in (tmp_path / "inventories/town" / VAULT).read_text()
+    with VaultAccess.locate(tmp_path / "inventories/town") as access:
+        assert read_vault(tmp_path / "inventories/town", access)["jitsi_accounts"] == {"anna": password}
+    listed = run(call, users, "list", "--json")
+    assert json.loads(listed.stdout) == ["anna"]
+    assert password not in listed.output
+    assert run(call, users, "remove", "anna", "town").exit_code == 0
+    assert json.loads(run(call, users, "list", "town", "--json").stdout) == []
+
+
+def test_account_is_not_overwritten_unless_asked(call: CliRunner) -> None:
+    run(call, new, "town")
+    first = run(call, users, "add", "anna").stdout
+    with pytest.raises(UsageError, match="exists already"):
+        run(call, users, "add", "anna")
+    assert run(call, users, "add", "--reset", "anna").stdout != first
+
+
+@pytest.mark.parametrize("name", ["Anna", "a b", "a@b", "", "a/b", "ä"])
+def test_account_names_are_judged(call: CliRunner, name: str) -> None:
+    run(call, new, "town")
+    with pytest.raises(UsageError) as caught:
+        run(call, users, "add", name)
+    assert caught.value.exit_code == 2
+
+
+def test_unknown_account(call: CliRunner) -> None:
+    run(call, new, "town")
+    with pytest.raises(UsageError, match="there is no account anna"):
+        run(call, users, "remove", "anna")
+
+
+def test_wrong_password_leaves_the_vault_alone(call: CliRunner, tmp_path: Path) -> None:
+    run(call, new, "town")
+    before = (tmp_path / "inventories/town" / VAULT).read_bytes()
+    (tmp_path / "wrong").write_text("wrong\n")
+    with pytest.raises(InvalidSite) as caught:
+        run(call, users, "add", "anna", "town", "--vault-password-file", "wrong")
+    assert caught.value.exit_code == 3
+    assert caught.value.problems[0].where.endswith("vault.yml:1")
+    assert (tmp_path / "inventories/town" / VAULT).read_bytes() == before
+
+
+def test_new_judges_the_two_values(call: CliRunner, tmp_path: Path) -> None:
+    for option, value in (("--domain", "meet"), ("--address", "meet.example.org")):
+        result = run(call, new, "town", option, value)
+        assert result.exit_code == 2
+        assert option in result.stderr
+    assert not (tmp_path / "inventories").exists()
+
+
+def test_new_twice(call: CliRunner) -> None:
+    run(call, new, "town")
+    with pytest.raises(UsageError, match="exists already"):
+        run(call, new, "town")
+
+
+def test_new_as_json(call: CliRunner, tmp_path: Path) -> None:
+    answer = json.loads(run(call, new, "town", "--json").stdout)
+    assert answer["path"] == str(tmp_path / "inventories/town")
+    assert len(answer["edit"]) == 2
+
+
+def test_preflight_of_an_unfilled_site_names_both_places(call: CliRunner) -> None:
+    run(call, new, "town")
+    with pytest.raises(InvalidSite) as caught:
+        run(call, preflight)
+    places = {problem.where.partition(":")[0] for problem in caught.value.problems}
+    assert places == {"inventories/town/hosts.yml", "inventories/town/group_vars/all/site.yml"}
+
+
+def test_which_site(call: CliRunner) -> None:
+    with pytest.raises(UsageError, match="there is no site"):
+        run(call, preflight)
+    run(call, new, "one")
+    run(call, new, "two")
+    with pytest.raises(UsageError, match="which site") as caught:
+        run(call, preflight)
+    assert caught.value.problems[0].hint == "name one of: one, two"
+    with pytest.raises(UsageError, match="there is no site three"):
+        run(call, preflight, "three")
