@@ -1,0 +1,4 @@
+-- Stand-in of jitsi-meet:resources/prosody-plugins/mod_polls_component.lua: an empty component, so that its address exists.
+if module:get_host_type() ~= "component" then
+	error("polls_component is a component");
+end
