@@ -294,7 +294,7 @@ def _describe(host: Host, known_hosts: Path, error: Exception) -> ConnectionFail
             hint = "ansible_ssh_private_key_file in hosts.yml names it"
             return ConnectionFailed(host.name, Reason.AUTHENTICATION, message, hint)
         case paramiko.SSHException() | OSError() | EOFError():
-            reason = str(error).strip() or type(error).__name__
+            reason = str(error).removeprefix("[Errno None] ").strip() or type(error).__name__
             message = f"{host.address} port {host.port} does not answer as an SSH server: {reason}"
             return ConnectionFailed(host.name, Reason.UNREACHABLE, message, by_hand)
     return None

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
 
+from orchestrator import content
 from orchestrator.cli.preflight import preflight
 from orchestrator.errors import PreflightFailed, Unreachable, UsageError
+from orchestrator.inventory.ansible_tools import tool_path
 from orchestrator.inventory.scaffold import FirstHost, create_site
 from orchestrator.inventory.site import Site, load_site
 from orchestrator.inventory.vault import VaultAccess
@@ -95,6 +101,42 @@ def test_unreachable_repository(site: Site) -> None:
     assert "refused" in problem.message
 
 
+def test_repository_signed_by_the_wrong_key(site: Site, lab: LabSite, tmp_path: Path) -> None:
+    right, wrong = (gpg_key(tmp_path / name) for name in ("right", "wrong"))
+    (tmp_path / "served/stable").mkdir(parents=True)
+    (tmp_path / "Release").write_text("Origin: test\nSuite: stable\n")
+    index = tmp_path / "served/stable/InRelease"
+    gpg(tmp_path / "right", "--clearsign", "--output", str(index), str(tmp_path / "Release"))
+    gateway = lab.hosts[0].address.rsplit(".", 1)[0] + ".1"
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
+    with ThreadingHTTPServer((gateway, 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        url = f"http://{gateway}:{server.server_address[1]}"
+
+        def remarks(key: Path) -> list[str]:
+            settings = {**site.settings, "vendor_repository_url": url, "vendor_repository_key": str(key)}
+            return [problem.message for problem in inspect(replace(site, settings=settings)).blocking]
+
+        assert remarks(right) == []
+        (message,) = remarks(wrong)
+        server.shutdown()
+    assert message.startswith("the package repository is signed by another key: ")
+
+
+def gpg(home: Path, *arguments: str) -> None:
+    command = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--passphrase", "", *arguments]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def gpg_key(home: Path) -> Path:
+    """Make a signing key in a directory of its own and return its public half as a file."""
+    home.mkdir(mode=0o700)
+    gpg(home, "--quick-generate-key", f"{home.name}@example.org", "ed25519", "sign", "never")
+    gpg(home, "--armor", "--output", f"{home}.asc", "--export")
+    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
+    return Path(f"{home}.asc")
+
+
 def test_wrong_ssh_key(site: Site, tmp_path: Path) -> None:
     other = tmp_path / "other"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(other)], check=True)
@@ -154,6 +196,36 @@ def test_changed_host_key(site: Site, run: Run) -> None:
         assert ssh.pinned_keys(site.hosts[0], site.known_hosts) == (new,)
     finally:
         run(f"rm {keys}; mv /root/keys/* /etc/ssh/; rmdir /root/keys; systemctl restart ssh")
+
+
+def test_plain_ansible_uses_the_same_pinned_keys(site: Site) -> None:
+    def ping() -> subprocess.CompletedProcess[str]:
+        password = site.path.parent / "password"
+        return subprocess.run(
+            [tool_path("ansible"), "all", "-i", str(site.hosts_file), "-m", "ansible.builtin.ping"],
+            env={**os.environ, "ANSIBLE_VAULT_PASSWORD_FILE": str(password), "ANSIBLE_SSH_ARGS": "-o ControlPath=none"},
+            cwd=content.root(),
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+
+    answer = ping()
+    assert answer.returncode == 0, answer
+    assert "pong" in answer.stdout
+    assert "[WARNING]" not in answer.stderr
+    site.known_hosts.write_text("")
+    answer = ping()
+    assert answer.returncode == 4
+    assert "Host key verification failed" in answer.stdout + answer.stderr
+
+
+def test_ssh_config_reaches_the_host(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(ssh.ssh_config(site))
+    command = ["ssh", "-F", str(tmp_path / "config"), "-o", "BatchMode=yes", "meet", "hostname"]
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 0
+    site.known_hosts.write_text("")
+    assert subprocess.run(command, capture_output=True, check=False).returncode == 255
 
 
 def test_silent_address(site: Site) -> None:
