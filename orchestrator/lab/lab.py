@@ -2,45 +2,50 @@
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from orchestrator.errors import UsageError
-from orchestrator.lab import hosts as machinery
-from orchestrator.lab import network as networking
-from orchestrator.lab.hosts import LabHost
-from orchestrator.lab.network import Network
-from orchestrator.lab.rootfs import root_file_system
+from orchestrator.lab import archives, discovery, forwarding, machines, repository
+from orchestrator.lab.hosts import LabHost, prepare, unmount
+from orchestrator.lab.locks import locked
+from orchestrator.lab.network import Network, dropping_chains, free_number
+from orchestrator.lab.rootfs import clear_unfinished, root_file_system
+from orchestrator.lab.site import LabSite, build_repository, names_of, write_site
+
+__all__ = ["STATE", "Lab", "LabHost", "LabSite", "check_able"]
 
 STATE = Path("/var/lib/ratssaal-lab")
-_NAME = re.compile(r"^[a-z][a-z0-9]{0,7}$")
+_FORWARDING = STATE / "forwarding.json"
+_NAME = re.compile(r"[a-z][a-z0-9]{0,11}")
 _PROGRAMS = {
-    "mmdebstrap": "mmdebstrap",
-    "systemd-nspawn": "systemd-container",
-    "nft": "nftables",
+    "apt-config": "apt",
     "ip": "iproute2",
+    "mmdebstrap": "mmdebstrap",
+    "nft": "nftables",
     "ssh-keygen": "openssh-client",
+    "systemd-nspawn": "systemd-container",
+    "unshare": "util-linux",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class LabSite:
-    """What a lab hands out: a complete site directory, its hosts, and where its vault password lies."""
+class Record:
+    """What is written down about a lab: its network's number, its hosts' release and count, and the repository."""
 
-    path: Path
-    hosts: tuple[LabHost, ...]
-    vault_password_file: Path
-    domain: str
+    number: int
+    debian: int
+    hosts: int
+    repository: bool
 
 
 class Lab:
@@ -50,101 +55,159 @@ class Lab:
         self._say = say
 
     def up(self, name: str, debian: int = 13, hosts: int = 1, repository: bool = True) -> LabSite:
-        """Start lab `name` with `hosts` Debian `debian` hosts and return its site; a running lab is returned as it is.
+        """Start lab `name` with `hosts` Debian `debian` hosts and return its site; what runs already stays as it is.
 
-        Raises UsageError without root or a needed program, TaskFailed if a root file system cannot be built,
-        Unreachable if a host does not come up.
+        A lab that was begun by this call and fails is removed again. Raises UsageError without root or a needed
+        program, TaskFailed if a part cannot be made, Unreachable if a host does not come up.
         """
         check_able(name)
         lower = root_file_system(debian, self._say)
-        with _state_lock():
-            network = self._claim(name, debian)
-        network.up()
-        members = _members(network, hosts)
-        key = _ssh_key(STATE / name)
-        domain = f"meet.{name}.lab.test"
-        names = {f"{domain} turn.{domain}": members[0].address}
-        names |= {f"{host.name}.{name}.lab.test {host.name}": host.address for host in members}
-        _write_outside_hosts(network, names)
+        with locked(_lock(name), lambda: self._say(f"waiting: lab {name} is being changed by another process")):
+            fresh = _recorded(name) is None
+            try:
+                return self._raise_up(name, self._claim(name, debian, hosts, repository), lower)
+            except BaseException:
+                if fresh:
+                    self._take_down(name)
+                raise
+
+    def _raise_up(self, name: str, record: Record, lower: Path) -> LabSite:
+        network, folder = Network(name, record.number), STATE / name
+        members = _members(network, record.hosts)
+        if network.is_up() and all(machines.supervisors(name, host.name) for host in members):
+            self._say(f"lab {name} is running")
+        names, key = names_of(members), _ssh_key(folder)
+        network.up(names)
+        self._warn_of_firewalls(network)
 
         def start(host: LabHost) -> None:
-            if not machinery.running_pids(host.machine):
-                self._say(f"starting {host.name} (Debian {debian}, {host.address})")
-                machinery.prepare(host, lower, names, key)
-                machinery.boot(host)
-            machinery.wait_for_ssh(host)
+            if not machines.supervisors(name, host.name):
+                self._say(f"starting {host.name}: Debian {record.debian}, {host.address}, {host.address6}")
+                prepare(host, lower, names, key)
+                machines.boot(host)
+            machines.wait_until_up(host)
 
         with ThreadPoolExecutor(max_workers=4) as pool:
+            building = pool.submit(build_repository, folder) if record.repository else None
             list(pool.map(start, members))
-        from orchestrator.lab.site import write_site
+            built = building.result() if building else None
+        if built is not None:
+            repository.serve(built.path, folder, network)
+            self._say("packages: STAND-INS in place of Jitsi's own, from the lab's repository")
+        return write_site(folder, members, built)
 
-        return write_site(STATE / name, network, members, domain, repository=repository, say=self._say)
-
-    def _claim(self, name: str, debian: int) -> Network:
-        record = STATE / name / "lab.json"
-        if record.is_file():
-            return Network(name, json.loads(record.read_text())["number"])
-        taken = {json.loads(path.read_text())["number"] for path in STATE.glob("*/lab.json")}
-        number = min(set(range(1, 255)) - taken)
-        switches = STATE / "forwarding.json"
-        if not switches.is_file():
-            switches.write_text(json.dumps(networking.forwarding()))
-        record.parent.mkdir(parents=True, exist_ok=True)
-        _write_whole(record, json.dumps({"number": number, "debian": debian}))
-        return Network(name, number)
+    def _claim(self, name: str, debian: int, hosts: int, with_repository: bool) -> Record:
+        """Return what is written down about the lab, after choosing a free network number for a new one."""
+        with locked(STATE / ".lock", lambda: None):
+            known = _recorded(name)
+            if known is not None and known.debian != debian:
+                raise UsageError(f"lab {name} has Debian {known.debian} hosts", hint=f"ratssaal lab down {name}")
+            if known is None:
+                self._take_down(name, known_lock=True)  # what a crash left of an earlier lab of this name
+                taken = [record.number for record in map(_recorded, _names()) if record is not None]
+                known = Record(free_number(taken), debian, hosts, with_repository)
+            known = Record(known.number, debian, max(hosts, known.hosts), known.repository)
+            _write_record(name, known)
+            forwarding.enable(_FORWARDING)
+        return known
 
     def down(self, name: str) -> bool:
         """End lab `name` and remove all of it, also what a crash left; False if there was nothing."""
         check_able(name)
-        folder = STATE / name
-        network = Network(name, _number(folder))
-        found = folder.exists() or Path(f"/sys/class/net/{network.bridge}").exists()
-        machinery.kill(f"rs-{name}-")
-        _end_repository(folder)
-        for root in sorted(folder.glob("hosts/*/root")):
-            while os.path.ismount(root):
-                subprocess.run(["umount", "--lazy", str(root)], check=True, capture_output=True)
-        for host in _present(network):
-            machinery.keep_archives(host)
-        network.down()
-        shutil.rmtree(Path("/etc/netns") / network.outside, ignore_errors=True)
-        shutil.rmtree(folder, ignore_errors=True)
-        with _state_lock():
-            switches = STATE / "forwarding.json"
-            if not list(STATE.glob("*/lab.json")) and switches.is_file():
-                networking.restore_forwarding(json.loads(switches.read_text()))
-                switches.unlink()
+        waiting = f"waiting: lab {name} is being changed by another process"
+        with locked(_lock(name), lambda: self._say(waiting), remove=True):
+            found = self._take_down(name)
+        clear_unfinished()
+        archives.prune()
         return found
 
-    def running(self) -> list[dict[str, object]]:
+    def down_all(self) -> list[str]:
+        """End every lab of which anything is on this machine and return their names."""
+        check_able("all")
+        names = sorted(name for name in discovery.traces(STATE) if _NAME.fullmatch(name))
+        for name in names:
+            self._say(f"removing lab {name}")
+            self.down(name)
+        return names
+
+    def _take_down(self, name: str, *, known_lock: bool = False) -> bool:
+        """Remove a lab from the outside in: what runs, what is mounted, the network, the files, the switches."""
+        folder = STATE / name
+        found = folder.exists()
+        found |= machines.kill(name)
+        found |= repository.end(folder)
+        for lab, target in discovery.mounts(STATE):
+            if lab == name:
+                unmount(target)
+        for downloads in folder.glob("hosts/h*/archives"):
+            archives.keep(downloads)
+        record = _recorded(name)
+        found |= Network(name, record.number if record else 0).down()
+        shutil.rmtree(folder, ignore_errors=True)
+        if known_lock:
+            return found
+        with locked(STATE / ".lock", lambda: None):
+            if not any(_recorded(other) for other in _names()):
+                forwarding.restore(_FORWARDING)
+        return found
+
+    def site(self, name: str) -> LabSite:
+        """Return the site of a lab that is there. Raises UsageError."""
+        record = _recorded(name)
+        if record is None:
+            hint = f"ratssaal lab up {name}" if _NAME.fullmatch(name) else "ratssaal lab ls"
+            raise UsageError(f"there is no lab {name}", hint=hint)
+        hosts = tuple(_members(Network(name, record.number), record.hosts))
+        folder = STATE / name
+        return LabSite(folder / "site", hosts, folder / "vault-password", f"meet.{name}.lab.test")
+
+    def running(self) -> list[dict[str, Any]]:
         """Return a row per host of every lab on this machine, for people and for `--json`."""
-        rows: list[dict[str, object]] = []
-        for record in sorted(STATE.glob("*/lab.json")):
-            facts = json.loads(record.read_text())
-            for host in _present(Network(record.parent.name, facts["number"])):
-                rows.append(
-                    {
-                        "lab": record.parent.name,
-                        "host": host.name,
-                        "debian": facts["debian"],
-                        "address": host.address,
-                        "address6": host.address6,
-                        "running": bool(machinery.running_pids(host.machine)),
-                        "site": str(record.parent / "site"),
-                    }
-                )
+        rows: list[dict[str, Any]] = []
+        for name in _names():
+            record = _recorded(name)
+            if record is not None:
+                site = self.site(name)
+                rows += [_row(host, record, site) for host in site.hosts]
         return rows
+
+    def half_made(self) -> dict[str, list[str]]:
+        """Return what crashed labs left behind: lab name -> what is there."""
+        return {name: found for name, found in discovery.traces(STATE).items() if _recorded(name) is None}
+
+    def _warn_of_firewalls(self, network: Network) -> None:
+        for chain in dropping_chains():
+            self._say(
+                f"warning: this machine's own firewall drops by default ({chain}); if hosts cannot fetch packages, let"
+                f" {network.bridge} through there"
+            )
 
 
 def check_able(name: str) -> None:
     """Raise UsageError if this user on this machine cannot run a lab called `name`."""
-    if not _NAME.match(name):
-        raise UsageError(f"{name!r} is no lab name", hint="use up to 8 lower-case letters and digits, a letter first")
+    if not _NAME.fullmatch(name):
+        raise UsageError(f"{name!r} is no lab name", hint="use up to 12 lower-case letters and digits, a letter first")
     if os.geteuid() != 0:
-        raise UsageError("the lab needs root: it mounts, makes bridges and boots hosts", hint=f"sudo {' '.join(sys.argv)}")
-    missing = sorted(package for program, package in _PROGRAMS.items() if shutil.which(program) is None)
+        hint = f"sudo {' '.join(sys.argv)}"
+        raise UsageError("the lab needs root: it mounts, makes bridges and boots hosts", hint=hint)
+    missing = sorted({package for program, package in _PROGRAMS.items() if shutil.which(program) is None})
     if missing:
-        raise UsageError("programs are missing", hint=f"apt-get install {' '.join(missing)}")
+        raise UsageError("programs that the lab needs are missing", hint=f"apt-get install {' '.join(missing)}")
+
+
+def _row(host: LabHost, record: Record, site: LabSite) -> dict[str, Any]:
+    return {
+        "lab": host.network.lab,
+        "host": host.name,
+        "debian": record.debian,
+        "address": host.address,
+        "address6": host.address6,
+        "running": bool(machines.supervisors(host.network.lab, host.name)),
+        "site": str(site.path),
+        "vault_password_file": str(site.vault_password_file),
+        "key_file": str(site.key_file),
+        "outside": host.network.outside,
+    }
 
 
 def _members(network: Network, count: int) -> list[LabHost]:
@@ -152,46 +215,34 @@ def _members(network: Network, count: int) -> list[LabHost]:
     return [LabHost(f"h{index}", index, network, folder / f"h{index}") for index in range(1, count + 1)]
 
 
-def _present(network: Network) -> list[LabHost]:
-    count = len(list((STATE / network.lab / "hosts").glob("h*")))
-    return _members(network, count)
+def _names() -> list[str]:
+    return sorted(path.parent.name for path in STATE.glob("*/lab.json"))
 
 
-def _number(folder: Path) -> int:
-    record = folder / "lab.json"
-    return int(json.loads(record.read_text())["number"]) if record.is_file() else 0
+def _lock(name: str) -> Path:
+    return STATE / f".{name}.lock"
+
+
+def _recorded(name: str) -> Record | None:
+    try:
+        return Record(**json.loads((STATE / name / "lab.json").read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+
+
+def _write_record(name: str, record: Record) -> None:
+    path = STATE / name / "lab.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = path.with_suffix(".new")
+    unfinished.write_text(json.dumps(asdict(record)))
+    unfinished.rename(path)
 
 
 def _ssh_key(folder: Path) -> str:
     """Make the lab's own key pair once and return the public half."""
     key = folder / "id_ed25519"
-    if not key.is_file():
+    if not key.with_suffix(".pub").is_file():
+        key.unlink(missing_ok=True)
         argv = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ratssaal-lab", "-f", str(key)]
         subprocess.run(argv, check=True, capture_output=True)
     return key.with_suffix(".pub").read_text()
-
-
-def _write_outside_hosts(network: Network, names: dict[str, str]) -> None:
-    folder = Path("/etc/netns") / network.outside
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = ["127.0.0.1 localhost", *(f"{address} {name}" for name, address in names.items())]
-    (folder / "hosts").write_text("\n".join(lines) + "\n")
-
-
-def _end_repository(folder: Path) -> None:
-    """End the lab's package server, found by the directory that it serves."""
-    subprocess.run(["pkill", "-KILL", "-f", f"http.server .*--directory {folder}/"], check=False, capture_output=True)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    unfinished = path.with_suffix(".new")
-    unfinished.write_text(text)
-    unfinished.rename(path)
-
-
-@contextmanager
-def _state_lock() -> Iterator[None]:
-    STATE.mkdir(parents=True, exist_ok=True)
-    with (STATE / ".lock").open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield

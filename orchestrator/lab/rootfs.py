@@ -3,62 +3,126 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import subprocess
+import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
-from orchestrator.errors import TaskFailed, Problem
-from orchestrator.lab.aptsources import CODENAMES, debian_sources
+from orchestrator.errors import Problem, TaskFailed
+from orchestrator.lab.aptsources import CODENAMES, apt_settings, debian_sources
+from orchestrator.lab.locks import Busy, locked
 
 CACHE = Path("/var/cache/ratssaal-lab")
+SUDO_USER = "operator"
+MARKER = "etc/ratssaal/lab-host"
+
+# Security updates come into the root file system by building it anew.
+MAXIMUM_AGE_DAYS = 30
 
 # A server as Debian's installer leaves it with "SSH server" ticked, less the kernel. What Ratssaal needs beyond that is
 # installed by its roles, as in production.
-PACKAGES = (
-    "adduser apt-utils bash-completion ca-certificates cron curl dbus debconf-utils gpgv iproute2 iputils-ping less locales "
-    "logrotate lsb-release nano netbase openssh-server openssl procps python3 python3-apt sudo systemd systemd-resolved "
-    "systemd-sysv systemd-timesyncd tzdata udev vim-tiny"
-).split()
+_PACKAGES = """
+adduser apt-utils bash-completion ca-certificates cron curl dbus iproute2 iputils-ping less libpam-systemd locales
+logrotate nano netbase openssh-client openssh-server openssl procps python3 sudo systemd systemd-sysv
+systemd-timesyncd tzdata udev vim-tiny
+"""
 
+# Debian has a group `operator` from the start (base-passwd), so the user joins it instead of getting one of that name.
 _CUSTOMIZE = (
-    "mkdir -p $1/etc/ratssaal && echo 'made by ratssaal lab' > $1/etc/ratssaal/lab-host",
-    "rm -f $1/etc/ssh/ssh_host_*",
-    "chroot $1 useradd --create-home --shell /bin/bash sysadmin",
-    "echo 'sysadmin ALL=(ALL) NOPASSWD:ALL' > $1/etc/sudoers.d/sysadmin && chmod 0440 $1/etc/sudoers.d/sysadmin",
-    "chroot $1 systemctl enable systemd-networkd ssh",
-    "chroot $1 systemctl disable systemd-resolved systemd-networkd-wait-online || true",
-    "rm -f $1/etc/resolv.conf $1/etc/hostname $1/etc/machine-id && touch $1/etc/machine-id",
-    "rm -rf $1/var/lib/apt/lists && mkdir -p $1/var/lib/apt/lists/partial",
+    f'mkdir -p "$1/etc/ratssaal" && echo "made by ratssaal lab" > "$1/{MARKER}"',
+    'rm -f "$1"/etc/ssh/ssh_host_*',
+    f'chroot "$1" useradd --create-home --shell /bin/bash --gid operator --groups sudo {SUDO_USER}',
+    f'echo "{SUDO_USER} ALL=(ALL) NOPASSWD:ALL" > "$1/etc/sudoers.d/{SUDO_USER}"',
+    f'chmod 0440 "$1/etc/sudoers.d/{SUDO_USER}"',
+    'echo "LANG=C.UTF-8" > "$1/etc/default/locale"',
+    'chroot "$1" systemctl enable systemd-networkd.service ssh.service',
+    # mmdebstrap's own traces and the identity that each host makes for itself
+    'rm -f "$1/etc/resolv.conf" "$1/etc/hostname" "$1/etc/apt/apt.conf.d/99mmdebstrap" "$1"/etc/apt/sources.list.d/*',
+    ': > "$1/etc/apt/sources.list" && : > "$1/etc/machine-id"',
 )
 
 
 def root_file_system(release: int, say: Callable[[str], None]) -> Path:
-    """Return the directory of the cached root file system of Debian `release`, building it if need be (about 30 s).
+    """Return the directory of the cached root file system of Debian `release`, building it if need be (about 40 s).
 
-    Raises TaskFailed with the tail of mmdebstrap's output.
+    Raises TaskFailed with the tail of mmdebstrap's output, or when the machine has no Debian package source.
     """
-    sources = debian_sources(release)
-    recipe = hashlib.sha256("\0".join([sources, *PACKAGES, *_CUSTOMIZE]).encode()).hexdigest()[:12]
-    target = CACHE / f"debian{release}-{recipe}"
-    if target.is_dir():
-        return target
-    say(f"building the root file system of Debian {release}")
+    try:
+        sources = debian_sources(release)
+    except LookupError as error:
+        hint = "the lab takes its sources from /etc/apt/sources.list(.d): give this machine a Debian source"
+        raise TaskFailed([Problem(str(error), hint=hint)]) from error
+    settings = apt_settings()
     CACHE.mkdir(parents=True, exist_ok=True)
-    unfinished = CACHE / f".{target.name}.{os.getpid()}"
-    source_list = CACHE / f".{target.name}.list"
-    source_list.write_text(sources)
-    packages = [*PACKAGES, *(["openssh-client"])]
-    argv = ["mmdebstrap", "--variant=minbase", f"--include={','.join(packages)}"]
-    argv += [f"--customize-hook={hook}" for hook in _CUSTOMIZE]
-    argv += [CODENAMES[release], str(unfinished), str(source_list)]
-    done = subprocess.run(argv, capture_output=True, text=True, check=False)
-    source_list.unlink()
+    with locked(CACHE / f".debian{release}.lock", lambda: say(f"waiting for Debian {release}, which is being built")):
+        _clear_unfinished(release)
+        recipe = hashlib.sha256("\0".join([sources, settings, _PACKAGES, *_CUSTOMIZE]).encode()).hexdigest()[:12]
+        target = CACHE / f"debian{release}-{recipe}-{int(time.time()) // 86400}"
+        for known in CACHE.glob(f"debian{release}-{recipe}-*"):
+            if int(time.time()) // 86400 - int(known.name.rpartition("-")[2]) < MAXIMUM_AGE_DAYS:
+                return known
+        say(f"building the root file system of Debian {release} (once, about a minute)")
+        _build(release, target, sources, settings)
+        _clear_outdated(release, target)
+    return target
+
+
+def clear_unfinished() -> None:
+    """Remove what a killed build left in the cache; builds that still run are left alone."""
+    for release in CODENAMES:
+        lock = CACHE / f".debian{release}.lock"
+        if lock.exists():
+            with suppress(Busy), locked(lock):
+                _clear_unfinished(release)
+
+
+def _build(release: int, target: Path, sources: str, settings: str) -> None:
+    unfinished = CACHE / f".{target.name}.unfinished"
+    recipe_files = {"sources": CACHE / f".debian{release}.sources", "settings": CACHE / f".debian{release}.conf"}
+    recipe_files["sources"].write_text(sources)
+    recipe_files["settings"].write_text(settings)
+    done = subprocess.run(
+        [*_DIE_WITH_PARENT, *mmdebstrap_argv(release, unfinished, **recipe_files)],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    for path in recipe_files.values():
+        path.unlink()
     if done.returncode != 0:
         shutil.rmtree(unfinished, ignore_errors=True)
         tail = "\n".join(done.stderr.splitlines()[-5:])
         raise TaskFailed([Problem(f"mmdebstrap failed: {tail}", hint="does `apt-get update` work on this machine?")])
+    (unfinished / "etc/apt/sources.list.d/debian.sources").write_text(sources)
     unfinished.chmod(0o755)
     unfinished.rename(target)
-    return target
+
+
+# A PID namespace whose first process dies with us: a killed `ratssaal lab up` leaves no mmdebstrap behind.
+_DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
+
+
+def mmdebstrap_argv(release: int, target: Path, sources: Path, settings: Path) -> list[str]:
+    """Return the command line that builds the root file system (pure).
+
+    The downloaded indexes stay in it, so that the first `apt-get update` of a host has little to fetch.
+    """
+    argv = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(_PACKAGES.split())}"]
+    argv += ["--skip=cleanup/apt/lists", f"--aptopt={settings}", '--aptopt=Acquire::Languages "en"']
+    argv += [f"--customize-hook={hook}" for hook in _CUSTOMIZE]
+    return [*argv, CODENAMES[release], str(target), str(sources)]
+
+
+def _clear_unfinished(release: int) -> None:
+    for path in CACHE.glob(f".debian{release}-*.unfinished"):
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _clear_outdated(release: int, current: Path) -> None:
+    """Remove older root file systems that no host uses as its lower layer."""
+    mounts = Path("/proc/self/mounts").read_text()
+    for path in CACHE.glob(f"debian{release}-*"):
+        if path != current and f"lowerdir={path}," not in mounts:
+            shutil.rmtree(path, ignore_errors=True)

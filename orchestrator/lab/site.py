@@ -2,87 +2,99 @@
 
 from __future__ import annotations
 
+import os
 import secrets
-import subprocess
-import sys
-import time
-import urllib.request
-from collections.abc import Callable
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
-from orchestrator.lab.hosts import LabHost
+from orchestrator.errors import UsageError
+from orchestrator.inventory.scaffold import FirstHost, create_site
+from orchestrator.lab import repository
+from orchestrator.lab.hosts import LabHost, known_hosts
 from orchestrator.lab.network import Network
 
-if TYPE_CHECKING:
-    from orchestrator.lab.lab import LabSite
 
-REPOSITORY_PORT = 8043
+@dataclass(frozen=True, slots=True)
+class LabSite:
+    """What a lab hands out: a complete site directory, its hosts, and where its vault password lies."""
+
+    path: Path
+    hosts: tuple[LabHost, ...]
+    vault_password_file: Path
+    domain: str
+
+    @property
+    def key_file(self) -> Path:
+        """The private SSH key that logs in to every host, as root and as the sudo user."""
+        return self.path.parent / "id_ed25519"
+
+    @property
+    def known_hosts(self) -> Path:
+        """The pinned keys of every host."""
+        return self.path / "known_hosts"
+
+    @property
+    def network(self) -> Network:
+        """The lab's network, with the name of its outside namespace."""
+        return self.hosts[0].network
 
 
-def write_site(
-    folder: Path, network: Network, members: list[LabHost], domain: str, *, repository: bool, say: Callable[[str], None]
-) -> LabSite:
-    """Write the lab's site below `folder` unless it is there, serve the package repository, and return the site."""
-    from orchestrator.lab.lab import LabSite
+def domain_of(lab: str) -> str:
+    """Return the conference domain of a lab; .test never exists outside (RFC 6761)."""
+    return f"meet.{lab}.lab.test"
 
-    site, password_file = folder / "site", folder / "vault-password"
-    settings: dict[str, object] = {}
-    if repository:
-        from orchestrator.lab.standins import build_repository
 
-        built = build_repository(folder / "repository")
-        _serve(folder / "repository", network)
-        say("packages: STAND-INS for Jitsi's own, from the lab's repository")
-        settings |= {
-            "vendor_repository_url": f"http://{network.gateway}:{REPOSITORY_PORT}",
-            "vendor_repository_key": str(built.key_file),
-        }
-    if not (site / "hosts.yml").is_file():
-        from orchestrator.inventory.scaffold import FirstHost, create_site
+def names_of(hosts: Sequence[LabHost]) -> dict[str, tuple[str, ...]]:
+    """Return what the lab's hosts files know: the conference and TURN names at the first host, and each host's own."""
+    lab, first = hosts[0].network.lab, hosts[0]
+    domain = domain_of(lab)
+    names: dict[str, tuple[str, ...]] = {f"{domain} turn.{domain}": (first.address, first.address6)}
+    names |= {f"{host.name}.{lab}.lab.test {host.name}": (host.address, host.address6) for host in hosts}
+    return names
 
+
+def write_site(folder: Path, hosts: Sequence[LabHost], built: Any | None) -> LabSite:
+    """Write the lab's site below `folder` unless it is there, and return it.
+
+    `built` is the repository of stand-ins (None: the site takes its vendor packages from where the defaults say).
+    """
+    site, first = (LabSite(folder / "site", tuple(hosts), folder / "vault-password", domain_of(folder.name)), hosts[0])
+    if not (site.path / "hosts.yml").is_file():
         create_site(
-            site,
-            domain=domain,
-            host=FirstHost(
-                address=members[0].address,
-                address6=members[0].address6,
-                name=members[0].name,
-                key_file=str(folder / "id_ed25519"),
-                variables={"ratssaal_lab": True},
-            ),
-            settings=settings,
+            site.path,
+            domain=site.domain,
+            host=FirstHost(first.address, first.address6, first.name, "root", 22, str(site.key_file)),
+            settings={"ratssaal_lab": True, **_vendor(first.network, built)},
             accounts={"rehearsal": secrets.token_urlsafe(16)},
-            known_hosts="".join(_known_hosts(host) for host in members),
-            password_file=password_file,
+            password_file=site.vault_password_file,
         )
-    return LabSite(site, tuple(members), password_file, domain)
+    site.known_hosts.write_text("".join(known_hosts(host) for host in hosts))
+    _give_to_caller(folder)
+    return site
 
 
-def _known_hosts(host: LabHost) -> str:
-    lines = ""
-    for path in sorted((host.root / "etc/ssh").glob("ssh_host_*_key.pub")):
-        kind, key = path.read_text().split()[:2]
-        lines += f"{host.address},{host.address6} {kind} {key}\n"
-    return lines
-
-
-def _serve(directory: Path, network: Network) -> None:
-    url = f"http://{network.gateway}:{REPOSITORY_PORT}/"
-    if _answers(url):
-        return
-    argv = [sys.executable, "-m", "http.server", str(REPOSITORY_PORT), "--bind", network.gateway, "--directory", f"{directory}/"]
-    subprocess.Popen(
-        argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
-    )
-    deadline = time.monotonic() + 10
-    while not _answers(url) and time.monotonic() < deadline:
-        time.sleep(0.1)
-
-
-def _answers(url: str) -> bool:
+def build_repository(folder: Path) -> Any:
+    """Build the stand-ins' repository below `folder`. Raises UsageError where this installation has none."""
     try:
-        with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=2) as answer:
-            return bool(answer.status == 200)
-    except OSError:
-        return False
+        from orchestrator.lab.standins import build_repository as build
+    except ImportError as error:
+        hint = "ratssaal lab up --without-repository"
+        raise UsageError(f"the stand-in packages are not part of this installation ({error})", hint=hint) from error
+    return build(folder / "repository")
+
+
+def _vendor(network: Network, built: Any | None) -> Mapping[str, str]:
+    if built is None:
+        return {}
+    return {"vendor_repository_url": repository.url(network), "vendor_repository_key": str(built.key_file)}
+
+
+def _give_to_caller(folder: Path) -> None:
+    """Let the person who called by sudo use the site without root: SSH and Ansible insist on owning their keys."""
+    user, group = int(os.environ.get("SUDO_UID", "0")), int(os.environ.get("SUDO_GID", "0"))
+    if user:
+        top = [path for path in folder.iterdir() if path.name not in ("hosts", "repository")]
+        for path in [*top, *(folder / "site").rglob("*")]:
+            os.chown(path, user, group, follow_symlinks=False)

@@ -1,0 +1,58 @@
+"""Finding and ending processes by what they were started with, never by what a state file remembers."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+
+
+def command_lines() -> Iterator[tuple[int, list[str]]]:
+    """Yield (process id, arguments) of every process on this machine but this one; kernel threads have no arguments."""
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            words = path.read_bytes().decode(errors="replace").split("\0")
+            pid = int(path.parent.name)
+            if words[0] and pid != os.getpid():
+                yield pid, words
+
+
+def parent(pid: int) -> int:
+    """Return the parent's process id, 0 if the process is gone."""
+    return int(_stat(pid)[1]) if _stat(pid) else 0
+
+
+def alive(pid: int) -> bool:
+    """Return whether the process still runs; one that waits to be collected does not."""
+    return bool(_stat(pid)) and _stat(pid)[0] not in "ZX"
+
+
+def kill_all(find: Callable[[], list[int]], seconds: float) -> list[int]:
+    """Send SIGKILL to what `find` returns until it returns nothing alive; return what is left after `seconds`."""
+    deadline = time.monotonic() + seconds
+    while True:
+        left = [pid for pid in find() if alive(pid)]
+        if not left or time.monotonic() > deadline:
+            return left
+        for pid in left:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        time.sleep(0.03)
+
+
+def wait_until_gone(pids: list[int], seconds: float) -> None:
+    """Wait until none of the processes is alive, at most `seconds`."""
+    deadline = time.monotonic() + seconds
+    while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
+        time.sleep(0.03)
+
+
+def _stat(pid: int) -> list[str]:
+    """Return the fields of /proc/<pid>/stat behind the name: state, parent, ..."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
