@@ -14,11 +14,12 @@ from orchestrator.lab import processes
 from orchestrator.lab.hosts import LabHost
 
 BOOT_SECONDS = 90.0
-_EXPORTS = Path("/run/systemd/nspawn/unix-export")
+_TRACES = Path("/run/systemd/nspawn")
 
 # systemd 256 and later refuse to boot on cgroup v1. Where this machine mounts that, the host gets a mount namespace in which
 # /sys/fs/cgroup is the unified hierarchy. It gets a group of its own, since every payload calls itself /payload, and it lets
 # go of the other hosts' file systems, which its copy of the mounts would otherwise hold beyond their end.
+# systemd-nspawn ends with status 133 when the host reboots (systemd: src/nspawn/nspawn.c, EXIT_FORCE_RESTART).
 _WITHOUT_SYSTEMD = """
 machine=$1 state=$2; shift 2
 if ! test -e /sys/fs/cgroup/cgroup.controllers; then
@@ -31,7 +32,11 @@ while read -r kind target rest; do
         rs-*:*/hosts/*/root) umount -l "$target" || true ;;
     esac
 done < /proc/self/mounts
-SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1 exec "$@"
+export SYSTEMD_NSPAWN_UNIFIED_HIERARCHY=1
+while :; do
+    "$@" && exit 0 || status=$?
+    test $status -eq 133 || exit $status
+done
 """
 
 # "degraded" is booted as well; an IPv6 address is "tentative" while the host looks whether somebody else has it.
@@ -62,6 +67,8 @@ def nspawn_argv(host: LabHost) -> list[str]:
         # systemd inside sandboxes units with these; nspawn forbids them by default
         "--system-call-filter=@keyring bpf",
         "--capability=CAP_BPF,CAP_PERFMON",
+        # what the kernel and systemd give a machine's services; nspawn would inherit this process's limit
+        "--rlimit=NOFILE=1024:524288",
     ]
 
 
@@ -71,7 +78,7 @@ def boot_argv(host: LabHost, *, systemd: bool) -> list[str]:
     argv = ["env", "SYSTEMD_NSPAWN_TMPFS_TMP=0", *nspawn_argv(host)]
     if systemd:
         log = f"--property=StandardOutput=append:{host.console}"
-        properties = ["--property=Delegate=yes", "--property=KillMode=mixed", "--property=TasksMax=16384", log]
+        properties = ["--property=Delegate=yes", "--property=TasksMax=16384", "--property=RestartForceExitStatus=133", log]
         return ["systemd-run", "--quiet", "--collect", f"--unit={unit(host)}", "--slice=machine", *properties, *argv]
     prologue = ["sh", "-c", _WITHOUT_SYSTEMD, "sh", host.machine, str(host.state)]
     return ["setsid", "--fork", "unshare", "--mount", "--propagation", "slave", *prologue, *argv]
@@ -86,7 +93,7 @@ def boot(host: LabHost) -> None:
     """Start the host in the background; a running one stays. Raises TaskFailed."""
     if supervisors(host.network.lab, host.name):
         return
-    _clear_exports(host.network.lab, host.name)
+    _clear_traces(host.network.lab, host.name)
     systemd = Path("/run/systemd/system").is_dir() and Path("/sys/fs/cgroup/cgroup.controllers").exists()
     if systemd:
         subprocess.run(["systemctl", "reset-failed", unit(host)], check=False, capture_output=True)
@@ -148,7 +155,7 @@ def kill(lab: str) -> bool:
     left = processes.kill_all(lambda: supervisors(lab) + _members(lab), seconds=15)
     if left:
         raise TaskFailed([Problem(f"processes of lab {lab} cannot be ended: {left}", hint=f"ratssaal lab down {lab}")])
-    _clear_exports(lab)
+    _clear_traces(lab)
     _clear_groups(lab)
     return bool(started or inside)
 
@@ -188,9 +195,9 @@ def _clear_groups(lab: str) -> None:
                 group.rmdir()
 
 
-def _clear_exports(lab: str, host: str = "h*") -> None:
-    """Remove the mount that systemd-nspawn 255 and later leave when killed, and on which the next start would fail."""
-    for folder in _EXPORTS.glob(f"rs-{lab}-{host}"):
+def _clear_traces(lab: str, host: str = "h*") -> None:
+    """Remove what systemd-nspawn leaves when killed: a mount (255 and later) on which the next start would fail."""
+    for folder in _TRACES.glob(f"*/rs-{lab}-{host}"):
         subprocess.run(["umount", "--lazy", str(folder)], check=False, capture_output=True)
         shutil.rmtree(folder, ignore_errors=True)
 
