@@ -1,0 +1,100 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Checks a certificate that the operator gave, all mistakes at once, and installs it only if it fits."""
+
+from __future__ import annotations
+
+import base64
+import datetime
+import os
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+from cryptography import x509
+from cryptography.exceptions import InvalidSignature
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
+
+
+class ActionModule(ActionBase):
+    """Reads PEM or PKCS#12 on the control node; the host gets fullchain.pem, key.pem and ca.pem through managed_files."""
+
+    TRANSFERS_FILES = False
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Read, check, install."""
+        super().run(tmp, task_vars)
+        arguments = dict(self._task.args)
+        base = Path(str((task_vars or {}).get("inventory_dir", ".")))
+        chain, key = _read(arguments, base)
+        problems = _problems(chain, key, [str(name) for name in arguments["names"]])
+        if problems:
+            raise AnsibleActionFail("the given certificate does not fit: " + "; ".join(problems))
+        folder, reloads = str(arguments["dest"]), list(arguments.get("reloads", []))
+        pem = serialization.Encoding.PEM
+        private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+        last = chain[-1].public_bytes(pem)
+        files = [
+            _file(f"{folder}/key.pem", private, "0640", str(arguments["group"]), reloads, secret=True),
+            _file(f"{folder}/fullchain.pem", b"".join(c.public_bytes(pem) for c in chain), "0644", "root", reloads),
+            _file(f"{folder}/ca.pem", last, "0644", "root", []),
+        ]
+        result: dict[str, Any] = self._execute_module(
+            module_name="managed_files", module_args={"files": files}, task_vars=task_vars
+        )
+        return result
+
+
+def _file(
+    dest: str, content: bytes, mode: str, group: str, reloads: list[str], *, secret: bool = False
+) -> dict[str, Any]:
+    wire = base64.b64encode(content).decode()
+    return {"dest": dest, "content_base64": wire, "mode": mode, "group": group, "reloads": reloads, "secret": secret}
+
+
+def _read(arguments: dict[str, Any], base: Path) -> tuple[list[x509.Certificate], Any]:
+    def content(name: str) -> bytes:
+        path = base / os.path.expanduser(str(arguments[name]))
+        if not arguments[name] or not path.is_file():
+            raise AnsibleActionFail(f"certificates_{name}: no file {path} on the control node")
+        return path.read_bytes()
+
+    try:
+        if arguments["source"] == "pkcs12":
+            password = str(arguments["pkcs12_password"]).encode() or None
+            key, leaf, more = pkcs12.load_key_and_certificates(content("pkcs12_file"), password)
+            if key is None or leaf is None:
+                raise AnsibleActionFail("certificates_pkcs12_file holds no certificate with its key")
+            return [leaf, *more], key
+        chain = x509.load_pem_x509_certificates(content("chain_file"))
+        return chain, serialization.load_pem_private_key(content("key_file"), password=None)
+    except (ValueError, TypeError) as error:
+        raise AnsibleActionFail(f"the given certificate cannot be read: {error}") from error
+
+
+def _problems(chain: list[x509.Certificate], key: Any, names: list[str]) -> list[str]:
+    """Return everything that is wrong: key, names, dates, order and signatures of the chain."""
+    leaf, found = chain[0], []
+    form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
+    if leaf.public_key().public_bytes(*form) != key.public_key().public_bytes(*form):
+        found.append("the key is not the certificate's")
+    try:
+        carried = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+    except x509.ExtensionNotFound:
+        carried = []
+    missing = [name for name in names if name not in carried and f"*.{name.partition('.')[2]}" not in carried]
+    if missing:
+        found.append(f"it does not name {', '.join(missing)} (it names {', '.join(carried) or 'nothing'})")
+    now = datetime.datetime.now(datetime.UTC)
+    for certificate in chain:
+        if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
+            found.append(f"{certificate.subject.rfc4514_string()} is not valid now")
+    for certificate, issuer in zip(chain, chain[1:], strict=False):
+        try:
+            certificate.verify_directly_issued_by(issuer)
+        except (ValueError, TypeError, InvalidSignature):
+            found.append(f"the chain breaks after {certificate.subject.rfc4514_string()}")
+    if len(chain) == 1 and leaf.issuer != leaf.subject:
+        found.append("its issuer's certificate is missing from the chain")
+    return found

@@ -1,0 +1,51 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Looks at a repository's key file on the control node before anything is sent."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from ansible.errors import AnsibleActionFail
+from ansible.plugins.action import ActionBase
+
+_ARMOUR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
+
+
+class ActionModule(ActionBase):
+    """Returns `path` and `armoured` of the key file; fails if it is missing, no key, or not the pinned one."""
+
+    TRANSFERS_FILES = False
+    _requires_connection = False
+
+    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
+        """Read the file and compare its fingerprint."""
+        result: dict[str, Any] = super().run(tmp, task_vars)
+        name, wanted = str(self._task.args["file"]), str(self._task.args.get("fingerprint") or "").replace(" ", "").upper()
+        if not name:
+            raise AnsibleActionFail(
+                "vendor_repository_key is not set. Hint: fetch https://download.jitsi.org/jitsi-key.gpg.key on a machine that "
+                "you trust, compare it with a second source, and name the file in group_vars/all/site.yml"
+            )
+        path = Path(str((task_vars or {}).get("inventory_dir", "."))) / os.path.expanduser(name)
+        if not path.is_file():
+            raise AnsibleActionFail(f"vendor_repository_key: no file {path} on the control node")
+        content = path.read_bytes()
+        armoured = _ARMOUR in content
+        # An OpenPGP packet's first byte has its highest bit set (RFC 9580, section 4.2).
+        if not armoured and not (content and content[0] & 0x80):
+            raise AnsibleActionFail(f"vendor_repository_key: {path} is no OpenPGP public key")
+        if wanted and wanted not in _fingerprints(path):
+            raise AnsibleActionFail(f"vendor_repository_key: {path} does not have the fingerprint {wanted}")
+        return result | {"changed": False, "path": str(path), "armoured": armoured}
+
+
+def _fingerprints(path: Path) -> list[str]:
+    argv = ["gpg", "--batch", "--with-colons", "--show-keys", str(path)]
+    try:
+        done = subprocess.run(argv, capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        raise AnsibleActionFail("gpg is needed on the control node to compare a fingerprint: apt-get install gnupg") from error
+    return [line.split(":")[9] for line in done.stdout.splitlines() if line.startswith("fpr:")]
