@@ -10,7 +10,6 @@ from typing import Any
 
 import click
 import yaml
-
 from orchestrator.cli.app import cli
 from orchestrator.verification.catalogue import Control, load_catalogue
 
@@ -107,7 +106,11 @@ def _prose(text: str | list[str]) -> str:
 
 
 def _literal(value: Any) -> str:
-    return {True: "true", False: "false", None: "none"}.get(value, str(value)) if not isinstance(value, list | dict) else str(value)
+    return (
+        {True: "true", False: "false", None: "none"}.get(value, str(value))
+        if not isinstance(value, list | dict)
+        else str(value)
+    )
 
 
 def pages() -> dict[str, str]:

@@ -78,7 +78,12 @@ def boot_argv(host: LabHost, *, systemd: bool) -> list[str]:
     argv = ["env", "SYSTEMD_NSPAWN_TMPFS_TMP=0", *nspawn_argv(host)]
     if systemd:
         log = f"--property=StandardOutput=append:{host.console}"
-        properties = ["--property=Delegate=yes", "--property=TasksMax=16384", "--property=RestartForceExitStatus=133", log]
+        properties = [
+            "--property=Delegate=yes",
+            "--property=TasksMax=16384",
+            "--property=RestartForceExitStatus=133",
+            log,
+        ]
         return ["systemd-run", "--quiet", "--collect", f"--unit={unit(host)}", "--slice=machine", *properties, *argv]
     prologue = ["sh", "-c", _WITHOUT_SYSTEMD, "sh", host.machine, str(host.state)]
     return ["setsid", "--fork", "unshare", "--mount", "--propagation", "slave", *prologue, *argv]
@@ -127,7 +132,7 @@ def enter_argv(host: LabHost, argv: list[str]) -> list[str]:
     if not leaders:
         raise Unreachable([Problem("the lab host is not running", host.name, f"ratssaal lab up {host.network.lab}")])
     clean = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"]
-    return [*clean, "nsenter", f"--target={leaders[0]}", "--all", "--root", "--wd=/", "--", *argv]
+    return [*clean, "nsenter", f"--target={leaders[0]}", "--all", "--root", "--wd", "--", *argv]
 
 
 def enter(host: LabHost, *argv: str, check: bool = True) -> subprocess.CompletedProcess[str]:

@@ -58,15 +58,21 @@ def root_file_system(release: int, say: Callable[[str], None]) -> Path:
     CACHE.mkdir(parents=True, exist_ok=True)
     with locked(CACHE / f".debian{release}.lock", lambda: say(f"waiting for Debian {release}, which is being built")):
         _clear_unfinished(release)
-        recipe = hashlib.sha256("\0".join([sources, settings, _PACKAGES, *_CUSTOMIZE]).encode()).hexdigest()[:12]
+        recipe = _recipe(release, sources, settings)
         target = CACHE / f"debian{release}-{recipe}-{int(time.time()) // 86400}"
         for known in CACHE.glob(f"debian{release}-{recipe}-*"):
             if int(time.time()) // 86400 - int(known.name.rpartition("-")[2]) < MAXIMUM_AGE_DAYS:
+                known.touch()
                 return known
         say(f"building the root file system of Debian {release} (once, about a minute)")
         _build(release, target, sources, settings)
         _clear_outdated(release, target)
     return target
+
+
+def _recipe(release: int, sources: str, settings: str) -> str:
+    argv = mmdebstrap_argv(release, Path("target"), Path("sources"), Path("settings"))
+    return hashlib.sha256("\0".join([sources, settings, *argv]).encode()).hexdigest()[:12]
 
 
 def clear_unfinished() -> None:
@@ -98,6 +104,7 @@ def _build(release: int, target: Path, sources: str, settings: str) -> None:
     (unfinished / "etc/apt/sources.list.d/debian.sources").write_text(sources)
     unfinished.chmod(0o755)
     unfinished.rename(target)
+    target.touch()
 
 
 # A PID namespace whose first process dies with us: a killed `ratssaal lab up` leaves no mmdebstrap behind.
@@ -121,8 +128,9 @@ def _clear_unfinished(release: int) -> None:
 
 
 def _clear_outdated(release: int, current: Path) -> None:
-    """Remove older root file systems that no host uses as its lower layer."""
+    """Remove older root file systems that no host has as its lower layer and no lab asked for today."""
     mounts = Path("/proc/self/mounts").read_text()
     for path in CACHE.glob(f"debian{release}-*"):
-        if path != current and f"lowerdir={path}," not in mounts:
+        unused = f"lowerdir={path}," not in mounts and path.stat().st_mtime < time.time() - 86400
+        if path != current and unused:
             shutil.rmtree(path, ignore_errors=True)

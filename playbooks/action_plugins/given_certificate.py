@@ -80,7 +80,9 @@ def _problems(chain: list[x509.Certificate], key: Any, names: list[str]) -> list
     if leaf.public_key().public_bytes(*form) != key.public_key().public_bytes(*form):
         found.append("the key is not the certificate's")
     try:
-        carried = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(x509.DNSName)
+        carried = leaf.extensions.get_extension_for_class(x509.SubjectAlternativeName).value.get_values_for_type(
+            x509.DNSName
+        )
     except x509.ExtensionNotFound:
         carried = []
     missing = [name for name in names if name not in carried and f"*.{name.partition('.')[2]}" not in carried]

@@ -11,8 +11,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ansible.plugins.loader import action_loader
 from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import action_loader
 
 _TRIES = 3
 _LOGIN_SECONDS = 10
@@ -29,8 +29,13 @@ class ActionModule(ActionBase):
         variables = dict(task_vars or {})
         arguments = dict(self._task.args)
         renderer = action_loader.get(
-            "managed_files", task=self._task, connection=self._connection, play_context=self._play_context,
-            loader=self._loader, templar=self._templar, shared_loader_obj=self._shared_loader_obj,
+            "managed_files",
+            task=self._task,
+            connection=self._connection,
+            play_context=self._play_context,
+            loader=self._loader,
+            templar=self._templar,
+            shared_loader_obj=self._shared_loader_obj,
         )
         arguments["files"] = [renderer.wire_entry(dict(raw), variables) for raw in arguments.get("files", [])]
         looked = self._phase("look", arguments, task_vars)
@@ -93,7 +98,11 @@ class ActionModule(ActionBase):
         try:
             done = subprocess.run(
                 [*argv, self._option("host"), "true"],
-                capture_output=True, text=True, check=False, timeout=_LOGIN_SECONDS * 2, stdin=subprocess.DEVNULL,
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=_LOGIN_SECONDS * 2,
+                stdin=subprocess.DEVNULL,
             )
         except subprocess.TimeoutExpired:
             return "OpenSSH: no answer"
@@ -111,9 +120,13 @@ class ActionModule(ActionBase):
             client.load_host_keys(found.group(1) if found else str(Path("~/.ssh/known_hosts").expanduser()))
             key = self._option("private_key_file")
             client.connect(
-                self._option("host"), port=int(self._option("port") or 22), username=self._option("remote_user") or None,
-                key_filename=os.path.expanduser(key) if key else None, timeout=_LOGIN_SECONDS,
-                banner_timeout=_LOGIN_SECONDS, auth_timeout=_LOGIN_SECONDS,
+                self._option("host"),
+                port=int(self._option("port") or 22),
+                username=self._option("remote_user") or None,
+                key_filename=os.path.expanduser(key) if key else None,
+                timeout=_LOGIN_SECONDS,
+                banner_timeout=_LOGIN_SECONDS,
+                auth_timeout=_LOGIN_SECONDS,
             )
         except (paramiko.SSHException, OSError) as error:
             return f"Paramiko: {error}"

@@ -13,7 +13,22 @@ from ansible.plugins.action import ActionBase
 from ansible.template import trust_as_template
 
 _KNOWN = frozenset(
-    "dest template content src_file link state owner group mode secret validate restarts reloads force".split()
+    [
+        "dest",
+        "template",
+        "content",
+        "src_file",
+        "link",
+        "state",
+        "owner",
+        "group",
+        "mode",
+        "secret",
+        "validate",
+        "restarts",
+        "reloads",
+        "force",
+    ]
 )
 
 
@@ -58,9 +73,14 @@ class ActionModule(ActionBase):
     def _rendered(self, name: str, variables: dict[str, Any], dest: str) -> str:
         source = self._find_needle("templates", name)
         text = trust_as_template(self._loader.get_text_file_contents(source))
-        search = [os.path.dirname(source), *(os.path.join(p, "templates") for p in variables.get("ansible_search_path", []))]
+        search = [
+            os.path.dirname(source),
+            *(os.path.join(p, "templates") for p in variables.get("ansible_search_path", [])),
+        ]
         templar = self._templar.copy_with_new_env(
             searchpath=search, available_variables=variables | {"template_path": name, "template_destpath": dest}
         )
-        rendered = templar.template(text, escape_backslashes=False, overrides={"trim_blocks": True, "lstrip_blocks": True})
+        rendered = templar.template(
+            text, escape_backslashes=False, overrides={"trim_blocks": True, "lstrip_blocks": True}
+        )
         return "" if rendered is None else str(rendered)

@@ -23,7 +23,10 @@ class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Read the file and compare its fingerprint."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        name, wanted = str(self._task.args["file"]), str(self._task.args.get("fingerprint") or "").replace(" ", "").upper()
+        name, wanted = (
+            str(self._task.args["file"]),
+            str(self._task.args.get("fingerprint") or "").replace(" ", "").upper(),
+        )
         if not name:
             raise AnsibleActionFail(
                 "vendor_repository_key is not set. Hint: fetch https://download.jitsi.org/jitsi-key.gpg.key on a machine that "
@@ -47,5 +50,7 @@ def _fingerprints(path: Path) -> list[str]:
     try:
         done = subprocess.run(argv, capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
-        raise AnsibleActionFail("gpg is needed on the control node to compare a fingerprint: apt-get install gnupg") from error
+        raise AnsibleActionFail(
+            "gpg is needed on the control node to compare a fingerprint: apt-get install gnupg"
+        ) from error
     return [line.split(":")[9] for line in done.stdout.splitlines() if line.startswith("fpr:")]

@@ -46,14 +46,14 @@ options:
     default: 60
 """
 
-import base64  # noqa: E402
-import os  # noqa: E402
-import shlex  # noqa: E402
-import shutil  # noqa: E402
-import subprocess  # noqa: E402
+import base64
+import os
+import shlex
+import shutil
+import subprocess
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.ratssaal_files import FileProblem, differences, replace, write_entry  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.ratssaal_files import FileProblem, differences, replace, write_entry
 
 _GUARD = "/var/lib/ratssaal/guard"
 _BOOT_UNIT = "/etc/systemd/system/ratssaal-guard.service"

@@ -10,11 +10,11 @@ description: Returns the fact C(ratssaal_host); roles branch on measured capabil
 options: {}
 """
 
-import os  # noqa: E402
-import platform  # noqa: E402
-import shutil  # noqa: E402
+import os
+import platform
+import shutil
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
 
 
 def _release():

@@ -17,14 +17,22 @@ options:
     required: true
 """
 
-import base64  # noqa: E402
+import base64
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.ratssaal_files import FileProblem, differences, mark_pending, read_bytes, write_entry  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.ratssaal_files import FileProblem, differences, mark_pending, read_bytes, write_entry
 
 
 def _entry(raw):
-    entry = {"owner": "root", "group": "root", "validate": None, "secret": False, "force": True, "restarts": [], "reloads": []}
+    entry = {
+        "owner": "root",
+        "group": "root",
+        "validate": None,
+        "secret": False,
+        "force": True,
+        "restarts": [],
+        "reloads": [],
+    }
     entry.update(raw)
     entry.setdefault("state", "link" if "link" in entry else "file")
     entry.setdefault("mode", "0755" if entry["state"] == "directory" else "0644")

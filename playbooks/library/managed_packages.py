@@ -45,16 +45,21 @@ options:
     default: 120
 """
 
-import fcntl  # noqa: E402
-import glob  # noqa: E402
-import os  # noqa: E402
-import re  # noqa: E402
-import subprocess  # noqa: E402
-import time  # noqa: E402
+import fcntl
+import glob
+import os
+import re
+import subprocess
+import time
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
 
-_LOCKS = ("/var/lib/dpkg/lock-frontend", "/var/lib/dpkg/lock", "/var/lib/apt/lists/lock", "/var/cache/apt/archives/lock")
+_LOCKS = (
+    "/var/lib/dpkg/lock-frontend",
+    "/var/lib/dpkg/lock",
+    "/var/lib/apt/lists/lock",
+    "/var/cache/apt/archives/lock",
+)
 _POLICY = "/usr/sbin/policy-rc.d"
 _POLICY_MARK = "# made by Ratssaal for one apt run"
 # 101: "action forbidden by policy" (Debian: sysv-rc README.policy-rc.d)
@@ -62,8 +67,12 @@ _POLICY_TEXT = "#!/bin/sh\n%s; a leftover of a killed run is removed by the next
 _LAB_MARK = "/etc/ratssaal/lab-host"
 _STAND_IN_ORIGIN = "Ratssaal stand-ins"
 _ENVIRONMENT = dict(
-    os.environ, DEBIAN_FRONTEND="noninteractive", DEBCONF_NONINTERACTIVE_SEEN="true", LC_ALL="C.UTF-8",
-    NEEDRESTART_MODE="l", APT_LISTCHANGES_FRONTEND="none",
+    os.environ,
+    DEBIAN_FRONTEND="noninteractive",
+    DEBCONF_NONINTERACTIVE_SEEN="true",
+    LC_ALL="C.UTF-8",
+    NEEDRESTART_MODE="l",
+    APT_LISTCHANGES_FRONTEND="none",
 )
 _KEEP_CONFIGURATION = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
 
@@ -106,14 +115,19 @@ class Packages:
         journal = [name for name in os.listdir("/var/lib/dpkg/updates") if name.isdigit()]
         if not self.broken and not journal:
             return
-        self.change("repair %s" % " ".join(self.broken or ["dpkg's journal"]), ["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"])
+        self.change(
+            "repair %s" % " ".join(self.broken or ["dpkg's journal"]),
+            ["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"],
+        )
         self.change("repair dependencies", ["apt-get", "-y", "-q", *_KEEP_CONFIGURATION, "--fix-broken", "install"])
         self.read()
 
     def missing(self):
         """Return apt's words for what has to be installed."""
         parameters = self.module.params
-        words = [name for name in parameters["names"] if name not in self.installed and name not in parameters["versions"]]
+        words = [
+            name for name in parameters["names"] if name not in self.installed and name not in parameters["versions"]
+        ]
         words += ["%s=%s" % item for item in parameters["versions"].items() if self.installed.get(item[0]) != item[1]]
         return words
 
@@ -140,7 +154,8 @@ class Packages:
         if not os.path.exists(_LAB_MARK) and _STAND_IN_ORIGIN in _origins():
             self.module.fail_json(
                 msg="the package repository holds Ratssaal's stand-ins (Origin: %s) and this host is no lab host; "
-                "nothing was installed. Hint: set vendor_repository_url and vendor_repository_key to Jitsi's own" % _STAND_IN_ORIGIN
+                "nothing was installed. Hint: set vendor_repository_url and vendor_repository_key to Jitsi's own"
+                % _STAND_IN_ORIGIN
             )
 
     def preseed(self, answer):
@@ -179,7 +194,10 @@ def _explain(argv, output):
     if "No space left on device" in output:
         return "the disk of this host is full. Hint: free space below /var, then run again\n" + tail
     if "NO_PUBKEY" in output or "is not signed" in output or "BADSIG" in output or "signatures were invalid" in output:
-        return "a package repository is not signed by the pinned key. Hint: compare vendor_repository_key with its owner's\n" + tail
+        return (
+            "a package repository is not signed by the pinned key. Hint: compare vendor_repository_key with its owner's\n"
+            + tail
+        )
     if "Could not resolve" in output or "Failed to fetch" in output or "Could not connect" in output:
         return "a package repository cannot be reached from this host. Hint: try `apt-get update` there\n" + tail
     return "%s failed:\n%s" % (" ".join(argv[:2]), tail)

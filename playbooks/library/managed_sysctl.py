@@ -19,10 +19,10 @@ options:
     required: true
 """
 
-import os  # noqa: E402
+import os
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.ratssaal_files import FileProblem, read_bytes, replace  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.ratssaal_files import FileProblem, read_bytes, replace
 
 
 def _kernel_path(name):

@@ -21,12 +21,12 @@ options:
     default: 1.5
 """
 
-import os  # noqa: E402
-import subprocess  # noqa: E402
-import time  # noqa: E402
+import os
+import subprocess
+import time
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.ratssaal_files import clear_pending, pending  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.ratssaal_files import clear_pending, pending
 
 _PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,Result"
 
@@ -77,7 +77,9 @@ class Units:
         """End the task with what the unit said last."""
         tail = subprocess.run(
             ["journalctl", "--no-pager", "--quiet", "-n", "8", "-o", "cat", "-u", name, "--namespace=*"],
-            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            check=False,
         ).stdout.decode(errors="replace")
         self.module.fail_json(msg="%s: %s\n%s" % (name, why, tail.strip()[-1200:]), actions=self.done)
 
@@ -145,7 +147,9 @@ def main():
         _systemctl("daemon-reload")
         states = _states(names)
     for unit in module.params["units"]:
-        units.bring(unit, states.get(unit["name"], {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}))
+        units.bring(
+            unit, states.get(unit["name"], {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""})
+        )
     if units.started and not module.check_mode:
         units.prove(module.params["settle"])
     module.exit_json(changed=bool(units.done), actions=units.done)

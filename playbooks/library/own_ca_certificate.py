@@ -46,17 +46,19 @@ options:
     default: []
 """
 
-import os  # noqa: E402
-import re  # noqa: E402
-import subprocess  # noqa: E402
-import tempfile  # noqa: E402
+import os
+import re
+import subprocess
+import tempfile
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
-from ansible.module_utils.ratssaal_files import FileProblem, group_id, mark_pending, read_bytes, replace  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.ratssaal_files import FileProblem, group_id, mark_pending, read_bytes, replace
 
 
 def _openssl(*words, stdin=None):
-    done = subprocess.run(["openssl", *words], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    done = subprocess.run(
+        ["openssl", *words], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
+    )
     return done.stdout.decode(errors="replace") if done.returncode == 0 else None
 
 

@@ -21,15 +21,15 @@ options:
     default: []
 """
 
-import binascii  # noqa: E402
-import glob  # noqa: E402
-import hashlib  # noqa: E402
-import hmac  # noqa: E402
-import os  # noqa: E402
-import re  # noqa: E402
-import subprocess  # noqa: E402
+import binascii
+import glob
+import hashlib
+import hmac
+import os
+import re
+import subprocess
 
-from ansible.module_utils.basic import AnsibleModule  # noqa: E402
+from ansible.module_utils.basic import AnsibleModule
 
 _DATA = "/var/lib/prosody"
 

@@ -31,7 +31,11 @@ def test_page_is_current(name: str) -> None:
 
 
 def test_no_page_is_left_over() -> None:
-    found = {str(path.relative_to(ROOT)) for folder in ("commands", "controls") for path in (ROOT / "docs" / folder).glob("*.md")}
+    found = {
+        str(path.relative_to(ROOT))
+        for folder in ("commands", "controls")
+        for path in (ROOT / "docs" / folder).glob("*.md")
+    }
     assert found <= set(PAGES), f"nothing generates {sorted(found - set(PAGES))}: run `make docs`"
 
 
@@ -40,7 +44,9 @@ def _linked_files(page: Path) -> list[Path]:
     return [page.parent / target for target in targets if "://" not in target and not target.startswith("mailto:")]
 
 
-@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name)
+@pytest.mark.parametrize(
+    "page", [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))], ids=lambda page: page.name
+)
 def test_links_lead_somewhere(page: Path) -> None:
     broken = [str(target) for target in _linked_files(page) if not target.exists()]
     assert not broken, f"{page.name} links to files that do not exist: {broken}"

@@ -42,7 +42,10 @@ PACKAGES = (
         "jitsi-videobridge2",
         "bridge",
         "net",
-        {"Pre-Depends": f"{_JRE}, debconf", "Depends": "procps, uuid-runtime, ruby-hocon, adduser, ca-certificates-java"},
+        {
+            "Pre-Depends": f"{_JRE}, debconf",
+            "Depends": "procps, uuid-runtime, ruby-hocon, adduser, ca-certificates-java",
+        },
         {
             "usr/share/jitsi-videobridge/jvb.sh": ("jvb.sh", 0o755),
             "lib/systemd/system/jitsi-videobridge2.service": ("jitsi-videobridge2.service", 0o644),
@@ -146,7 +149,12 @@ def _control(package: Package, version: str, tree: Path) -> None:
     folder = tree / "DEBIAN"
     folder.mkdir(parents=True, exist_ok=True)
     fields = {"Package": package.name, "Version": version, "Architecture": "all", "Section": package.section}
-    fields |= {"Priority": "optional", "Maintainer": "Ratssaal lab <lab@localhost>", "Ratssaal-Stand-In": "yes", **package.relations}
+    fields |= {
+        "Priority": "optional",
+        "Maintainer": "Ratssaal lab <lab@localhost>",
+        "Ratssaal-Stand-In": "yes",
+        **package.relations,
+    }
     fields["Description"] = (
         f"Ratssaal's stand-in of {package.name}, for rehearsals only\n"
         " It has the upstream package's outward behaviour, bad defaults included, and serves no real conference."

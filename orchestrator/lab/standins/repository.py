@@ -33,7 +33,9 @@ def build_repository(target: Path, releases: Sequence[str] = ("current",)) -> St
 
     Raises UsageError if a build program is missing, TaskFailed if a build step fails.
     """
-    missing = [program for program in ("javac", "jar", "apt-ftparchive", "gpg", "dpkg-deb") if not shutil.which(program)]
+    missing = [
+        program for program in ("javac", "jar", "apt-ftparchive", "gpg", "dpkg-deb") if not shutil.which(program)
+    ]
     if missing:
         hint = f"apt-get install --no-install-recommends {' '.join(BUILD_PACKAGES)}"
         raise UsageError(f"the stand-ins cannot be built without {', '.join(missing)}", hint=hint)
@@ -67,7 +69,9 @@ def _build(work: Path, draft: Path, releases: Sequence[str]) -> None:
     jars = compile_java(work)
     for release in releases:
         for package in PACKAGES:
-            build(package, release, jars, work).rename(suite / f"{package.name}_{RELEASES[release][package.part]}_all.deb")
+            build(package, release, jars, work).rename(
+                suite / f"{package.name}_{RELEASES[release][package.part]}_all.deb"
+            )
     packages = _output(["apt-ftparchive", "packages", "stable/"], draft)
     (suite / "Packages").write_text(packages)
     options = [f"-oAPT::FTPArchive::Release::{key}={value}" for key, value in _release_fields().items()]
@@ -88,7 +92,10 @@ def sign(suite: Path, key_file: Path, home: Path) -> None:
         identity = f"{ORIGIN} <lab@localhost>"
         _gpg([*base, "--quick-generate-key", identity, "rsa3072", "sign", "never"], environment)
         _gpg([*base, "--clearsign", "--output", str(suite / "InRelease"), str(suite / "Release")], environment)
-        _gpg([*base, "--detach-sign", "--armor", "--output", str(suite / "Release.gpg"), str(suite / "Release")], environment)
+        _gpg(
+            [*base, "--detach-sign", "--armor", "--output", str(suite / "Release.gpg"), str(suite / "Release")],
+            environment,
+        )
         _gpg([*base, "--armor", "--output", str(key_file), "--export"], environment)
     finally:
         subprocess.run(["gpgconf", "--kill", "all"], env=environment, check=False, capture_output=True)

@@ -1,0 +1,157 @@
+"""How hosts are started, what is refused, and the locks between calls."""
+
+from __future__ import annotations
+
+import multiprocessing
+import multiprocessing.synchronize
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import UsageError
+from orchestrator.lab import archives, discovery, lab, machines, rootfs, site
+from orchestrator.lab.hosts import LabHost
+from orchestrator.lab.lab import Lab, check_able
+from orchestrator.lab.locks import Busy, locked
+from orchestrator.lab.network import Network
+
+HOST = LabHost("h2", 2, Network("one", 3), Path("/state/one/hosts/h2"))
+
+
+def test_nspawn_takes_the_host_and_nothing_of_the_machine() -> None:
+    argv = machines.nspawn_argv(HOST)
+    assert argv[0] == "systemd-nspawn"
+    assert {"--boot", "--register=no", "--keep-unit", "--console=pipe", "--settings=no"} <= set(argv)
+    assert {"--machine=rs-one-h2", "--directory=/state/one/hosts/h2/root", "--network-bridge=rs-one"} <= set(argv)
+    binds = [word for word in argv if word.startswith("--bind")]
+    assert binds == ["--bind=/state/one/hosts/h2/archives:/var/cache/apt/archives"]
+
+
+def test_with_systemd_the_host_is_a_unit_of_its_own() -> None:
+    argv = machines.boot_argv(HOST, systemd=True)
+    assert argv[0] == "systemd-run"
+    assert {"--unit=ratssaal-lab-rs-one-h2.service", "--property=Delegate=yes"} <= set(argv)
+    assert argv[-len(machines.nspawn_argv(HOST)) :] == machines.nspawn_argv(HOST)
+
+
+def test_without_systemd_the_host_gets_mounts_and_a_session_of_its_own() -> None:
+    argv = machines.boot_argv(HOST, systemd=False)
+    assert argv[:4] == ["setsid", "--fork", "unshare", "--mount"]
+    assert argv[-len(machines.nspawn_argv(HOST)) :] == machines.nspawn_argv(HOST)
+
+
+def test_names_are_known_at_both_addresses() -> None:
+    first = LabHost("h1", 1, Network("one", 3), Path("/state/one/hosts/h1"))
+    names = site.names_of([first, HOST])
+    assert names["meet.one.lab.test turn.meet.one.lab.test"] == ("198.18.3.10", "2001:2:0:3::10")
+    assert names["h2.one.lab.test h2"] == ("198.18.3.11", "2001:2:0:3::11")
+
+
+def test_the_root_file_system_is_built_anew_when_anything_of_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = rootfs._recipe(13, "sources", "settings")
+    assert recipe == rootfs._recipe(13, "sources", "settings")
+    others = {rootfs._recipe(12, "sources", "settings"), rootfs._recipe(13, "more", "settings")}
+    monkeypatch.setattr(rootfs, "_CUSTOMIZE", (*rootfs._CUSTOMIZE, "true"))
+    others.add(rootfs._recipe(13, "sources", "settings"))
+    assert len(others | {recipe}) == 4
+
+
+@pytest.mark.parametrize("name", ["", "Town", "9lives", "a-b", "abcdefghijklm", "../x"])
+def test_bad_names_are_refused_with_a_hint(name: str) -> None:
+    with pytest.raises(UsageError, match="no lab name") as caught:
+        check_able(name)
+    assert "lower-case" in caught.value.problems[0].hint
+
+
+def test_without_root_the_hint_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    with pytest.raises(UsageError, match="needs root") as caught:
+        Lab().up("one")
+    assert caught.value.problems[0].hint.startswith("sudo ")
+    assert caught.value.exit_code == 2
+    with pytest.raises(UsageError, match="needs root"):
+        Lab().down("one")
+
+
+def test_missing_programs_are_named_by_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(shutil, "which", lambda name: None if name in ("nft", "systemd-nspawn") else f"/bin/{name}")
+    with pytest.raises(UsageError, match="missing") as caught:
+        check_able("one")
+    assert caught.value.problems[0].hint == "apt-get install nftables systemd-container"
+
+
+def test_a_lab_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(lab, "STATE", tmp_path)
+    with pytest.raises(UsageError, match="no lab one") as caught:
+        Lab().site("one")
+    assert caught.value.problems[0].hint == "ratssaal lab up one"
+    assert Lab().running() == []
+
+
+def test_every_lab_that_left_a_trace_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    removed: list[str] = []
+    monkeypatch.setattr(os, "geteuid", lambda: 0)
+    monkeypatch.setattr(discovery, "traces", lambda state: {"two": ["x"], "one": ["y"], "Other-Thing": ["z"]})
+    monkeypatch.setattr(Lab, "down", lambda self, name: removed.append(name))
+    assert Lab().down_all() == ["one", "two"] == removed
+
+
+def _hold(path: Path, held: multiprocessing.synchronize.Event, end: multiprocessing.synchronize.Event) -> None:
+    with locked(path, remove=True):
+        held.set()
+        end.wait(20)
+
+
+def test_a_lock_excludes_and_ends_with_its_process(tmp_path: Path) -> None:
+    path, held, end = tmp_path / "lock", multiprocessing.Event(), multiprocessing.Event()
+    holder = multiprocessing.Process(target=_hold, args=(path, held, end))
+    holder.start()
+    try:
+        assert held.wait(20)
+        with pytest.raises(Busy), locked(path):
+            pytest.fail("two hold one lock")
+        waited: list[str] = []
+
+        def waiting() -> None:
+            waited.append("waiting")
+            holder.kill()
+
+        with locked(path, waiting):
+            assert waited == ["waiting"]
+    finally:
+        holder.kill()
+        holder.join()
+
+
+def test_a_lock_that_its_holder_removed_is_made_anew(tmp_path: Path) -> None:
+    path, held, end = tmp_path / "lock", multiprocessing.Event(), multiprocessing.Event()
+    holder = multiprocessing.Process(target=_hold, args=(path, held, end))
+    holder.start()
+    assert held.wait(20)
+    with locked(path, end.set):
+        assert path.exists()  # or a third process would not see that it is held
+        with pytest.raises(Busy), locked(path):
+            pytest.fail("two hold one lock")
+    holder.join()
+
+
+def test_downloads_are_handed_on_whole(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(archives, "SHARED", tmp_path / "shared")
+    first, second = tmp_path / "first", tmp_path / "second"
+    archives.fill(first)
+    (first / "partial").mkdir()
+    (first / "partial/b.deb").write_text("half")
+    (first / "a.deb").write_text("whole")
+    (first / "lock").touch()
+    archives.keep(first)
+    archives.fill(second)
+    assert {path.name: path.read_text() for path in second.iterdir()} == {"a.deb": "whole"}
+    (second / "a.deb").unlink()  # as `apt-get clean` does
+    assert (tmp_path / "shared/a.deb").read_text() == "whole"
+    archives.prune(now=(tmp_path / "shared/a.deb").stat().st_ctime + 59 * 86400)
+    assert (tmp_path / "shared/a.deb").exists()
+    archives.prune(now=(tmp_path / "shared/a.deb").stat().st_ctime + 61 * 86400)
+    assert not (tmp_path / "shared/a.deb").exists()

@@ -1,0 +1,112 @@
+"""A lab's addresses, rules and names, and the machine's switches around them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from orchestrator.errors import TaskFailed
+from orchestrator.lab import forwarding, network
+from orchestrator.lab.network import Network, dropping_chains, free_number, hosts_file, nat_rules
+
+
+def machine_with(monkeypatch: pytest.MonkeyPatch, *addresses: str) -> None:
+    links = [{"ifname": f"eth{n}", "addr_info": [{"local": address}]} for n, address in enumerate(addresses)]
+    monkeypatch.setattr(network, "_output", lambda *argv: json.dumps(links))
+
+
+def test_a_number_is_free_when_no_lab_and_no_interface_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    machine_with(monkeypatch, "192.0.2.1", "198.18.2.1", "2001:2:0:4::1", "198.19.3.1")
+    assert free_number([1]) == 3
+    machine_with(monkeypatch)
+    assert free_number([]) == 1
+    with pytest.raises(TaskFailed, match="all 254"):
+        free_number(range(1, 255))
+
+
+def test_names_fit_the_kernel_and_addresses_do_not_meet() -> None:
+    lab = Network("abcdefghijkl", 254)
+    assert len(lab.bridge) == 15
+    addresses = {lab.gateway, lab.outside_address, *(lab.address(index) for index in range(1, 51))}
+    assert len(addresses) == 52
+    assert all(address.startswith("198.18.254.") for address in addresses)
+    addresses6 = {lab.gateway6, lab.outside_address6, *(lab.address6(index) for index in range(1, 51))}
+    assert len(addresses6) == 52
+    assert all(address.startswith("2001:2:0:254::") for address in addresses6)
+
+
+def test_rules_concern_this_lab_only() -> None:
+    rules = nat_rules(Network("one", 3))
+    assert rules.count("table inet ratssaal_lab_one") == 3
+    masquerade = [line.strip() for line in rules.splitlines() if "masquerade" in line]
+    assert masquerade == [
+        'ip saddr 198.18.3.1/24 oifname != "rs-one" masquerade',
+        'ip6 saddr 2001:2:0:3::1/64 oifname != "rs-one" masquerade',
+    ]
+
+
+def test_hosts_file_has_both_families() -> None:
+    lines = hosts_file({"meet.x.lab.test turn.meet.x.lab.test": ("198.18.1.10", "2001:2:0:1::10")}).splitlines()
+    assert "198.18.1.10 meet.x.lab.test turn.meet.x.lab.test" in lines
+    assert "2001:2:0:1::10 meet.x.lab.test turn.meet.x.lab.test" in lines
+
+
+def test_dropping_firewalls_of_the_machine_are_named() -> None:
+    chain = {"family": "ip", "table": "filter", "name": "FORWARD", "hook": "forward", "policy": "drop"}
+    others = [chain | {"name": "out", "hook": "output"}, chain | {"name": "open", "policy": "accept"}]
+    ruleset = json.dumps({"nftables": [{"metainfo": {}}, *({"chain": entry} for entry in [chain, *others])]})
+    assert dropping_chains(ruleset) == ["ip filter FORWARD"]
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Path:
+    """A machine with one uplink, as the kernel shows its switches; `values` reads them all."""
+    for name, value in {
+        "ipv4/ip_forward": "0",
+        "ipv4/conf/all/accept_redirects": "0",
+        "ipv4/conf/all/forwarding": "0",
+        "ipv4/conf/eth0/forwarding": "0",
+        "ipv6/conf/all/forwarding": "0",
+        "ipv6/conf/eth0/forwarding": "0",
+        "ipv6/conf/eth0/accept_ra": "1",
+        "ipv6/conf/all/accept_ra": "1",
+    }.items():
+        (tmp_path / "net" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "net" / name).write_text(value + "\n")
+    return tmp_path / "net"
+
+
+def values(system: Path) -> dict[str, str]:
+    return {str(path.relative_to(system)): path.read_text().strip() for path in system.rglob("*") if path.is_file()}
+
+
+def test_switches_come_back_as_they_were(system: Path, tmp_path: Path) -> None:
+    before, record = values(system), tmp_path / "forwarding.json"
+    forwarding.enable(record, system)
+    assert (values(system)["ipv4/ip_forward"], values(system)["ipv6/conf/all/forwarding"]) == ("1", "1")
+    assert values(system)["ipv6/conf/eth0/accept_ra"] == "2"
+    (system / "ipv4/conf/all/accept_redirects").write_text("1\n")  # the kernel does that when forwarding is turned off
+    forwarding.enable(record, system)  # a second lab
+    forwarding.restore(record, system)
+    assert values(system) == before
+    assert not record.exists()
+
+
+def test_a_machine_that_forwards_already_is_left_alone(system: Path, tmp_path: Path) -> None:
+    for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+        (system / name).write_text("1\n")
+    before, record = values(system), tmp_path / "forwarding.json"
+    forwarding.enable(record, system)
+    assert not record.exists()
+    forwarding.restore(record, system)
+    assert values(system) == before
+
+
+def test_a_record_from_before_the_last_boot_is_only_removed(system: Path, tmp_path: Path) -> None:
+    before, record = values(system), tmp_path / "forwarding.json"
+    record.write_text(json.dumps({"boot": "another", "values": {"ipv4/ip_forward": "1"}}))
+    forwarding.restore(record, system)
+    assert values(system) == before
+    assert not record.exists()
