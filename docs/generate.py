@@ -11,6 +11,7 @@ from typing import Any
 import click
 import yaml
 from orchestrator.cli.app import cli
+from orchestrator.inventory.scaffold import FirstHost, site_texts
 from orchestrator.verification.catalogue import Control, load_catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -113,9 +114,15 @@ def _literal(value: Any) -> str:
     )
 
 
+def example_pages() -> dict[str, str]:
+    """Return path -> text of the example site: what `ratssaal new` writes, without the vault."""
+    texts = site_texts(FirstHost("192.0.2.10"), {"jitsi_domain": "meet.example.org"})
+    return {f"inventories/example-jitsi-single/{name}": text for name, text in texts.items()}
+
+
 def pages() -> dict[str, str]:
     """Return every generated page by its path below the repository's root."""
-    return command_pages() | control_pages() | role_pages()
+    return command_pages() | control_pages() | role_pages() | example_pages()
 
 
 def main() -> None:

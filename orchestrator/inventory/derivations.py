@@ -190,7 +190,7 @@ def flows(topology: Topology, host: str) -> list[Flow]:
     result = [_flow("ssh", "tcp", int(entry.get("ssh_port") or 22), management, "sshd", "administration")]
     if SIGNALLING in groups:
         result.append(_flow("http", "tcp", 80, ANYWHERE, "nginx", "redirect to HTTPS"))
-        result.append(_flow("https", "tcp", 443, ANYWHERE, "nginx", "web page and signalling"))
+        result.append(_flow("https", "tcp", 443, ANYWHERE, "web", "web page and signalling"))
         remote = [_network(a) for a in _addresses(topology, BRIDGES, without=host)]
         if remote:
             result.append(_flow("xmpp", "tcp", 5222, remote, "prosody", "signalling of the bridges"))
@@ -229,7 +229,7 @@ def listeners(topology: Topology, host: str) -> list[Listener]:
     settings, groups, entry = (topology["settings"], _groups(topology, host), topology["hosts"][host])
     result = [_listener("tcp", "*", int(entry.get("ssh_port") or 22), "sshd"), *_system_listeners()]
     if SIGNALLING in groups:
-        result += [_listener("tcp", "*", 80, "nginx"), _listener("tcp", "*", 443, "nginx")]
+        result += [_listener("tcp", "*", 80, "nginx"), *_web_listeners(settings, groups)]
         remote_bridges = bool(_addresses(topology, BRIDGES, without=host))
         result.append(_listener("tcp", "*" if remote_bridges else "127.0.0.1", 5222, "lua5.4"))
         result.append(_listener("tcp", "127.0.0.1", 5280, "lua5.4"))
@@ -243,11 +243,19 @@ def listeners(topology: Topology, host: str) -> list[Listener]:
         if settings.get("jitsi_turn_tls") == "port5349":
             result.append(_listener("tcp", "*", TURN_TLS_PORT, "turnserver"))
         elif SIGNALLING in groups:
-            result.append(_listener("tcp", "127.0.0.1", TURN_PROXY_PORT, "turnserver"))
-            result.append(_listener("tcp", "127.0.0.1", WEB_TLS_LOOPBACK_PORT, "nginx"))
+            # coturn listens with the PROXY protocol on its own addresses; the firewall lets only the host itself in.
+            own = [str(entry[key]) for key in ("address", "address6") if entry[key]]
+            result += [_listener("tcp", address, TURN_PROXY_PORT, "turnserver") for address in own]
         else:
             result.append(_listener("tcp", "*", 443, "turnserver"))
     return result
+
+
+def _web_listeners(settings: Settings, groups: Sequence[str]) -> list[Listener]:
+    """Return who answers on port 443: nginx, or HAProxy before it where TURN shares the port."""
+    if TURN in groups and settings.get("jitsi_turn_tls") != "port5349":
+        return [_listener("tcp", "*", 443, "haproxy"), _listener("tcp", "127.0.0.1", WEB_TLS_LOOPBACK_PORT, "nginx")]
+    return [_listener("tcp", "*", 443, "nginx")]
 
 
 def _system_listeners() -> list[Listener]:

@@ -26,7 +26,13 @@ COMFORTABLE_DISK_MB = 10_000
 # TURN credentials and tokens carry times; the base role starts time synchronisation, so this only warns.
 CLOCK_SECONDS = 60
 
-_SERVICES = {"nginx": "nginx", "lua5.4": "Prosody", "java": "Jicofo and the bridge", "turnserver": "coturn"}
+_SERVICES = {
+    "haproxy": "HAProxy",
+    "nginx": "nginx",
+    "lua5.4": "Prosody",
+    "java": "Jicofo and the bridge",
+    "turnserver": "coturn",
+}
 
 Facts = Mapping[str, Any]
 

@@ -139,8 +139,9 @@ class Case:
             handle.write(text)
 
     def at(self, text: str, name: str = "group_vars/all/site.yml") -> str:
-        """Return "file:line" of the only line that contains a text, as problems name it."""
-        lines = [n for n, line in enumerate((self.path / name).read_text().splitlines(), 1) if text in line]
+        """Return "file:line" of the only line that contains a text and is no comment, as problems name it."""
+        numbered = enumerate((self.path / name).read_text().splitlines(), 1)
+        lines = [n for n, line in numbered if text in line and not line.startswith("#")]
         assert len(lines) == 1, (text, lines)
         return f"{self.path / name}:{lines[0]}"
 
