@@ -1,0 +1,122 @@
+"""The command `ratssaal`: a table of commands, each loaded when it is called.
+
+`ratssaal --help` imports nothing but click: the tool is typed all day.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import sys
+from typing import Any
+
+import click
+
+from orchestrator.errors import RatssaalError
+from orchestrator.exitcodes import ExitCode
+
+# command -> (module, attribute, its line in --help)
+COMMANDS = {
+    "new": ("new", "new", "Write a new site."),
+    "users": ("users", "users", "Accounts of the people who may open rooms."),
+    "preflight": ("preflight", "preflight", "Look whether a site is ready; touch nothing."),
+    "plan": ("plan", "plan", "Show what provisioning would do; touch nothing."),
+    "provision": ("change", "provision", "Install and configure the site's hosts."),
+    "harden": ("change", "harden", "Harden SSH, kernel and services."),
+    "verify": ("verify", "verify", "Prove what the hosts really are."),
+    "status": ("status", "status", "Show how the hosts and services are."),
+    "runs": ("runs", "runs", "Show who did what, when, with which result."),
+    "unlock": ("unlock", "unlock", "Clear the lock of a run that is dead."),
+    "lab": ("lab", "lab", "Throwaway hosts on this machine."),
+    "rehearse": ("rehearse", "rehearse", "Provision, harden and verify a throwaway host."),
+    "completion": ("completion", "completion", "Print the shell's completion script."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported when they are used; their help lines stand in the table."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """Return the commands in the order in which an operator needs them."""
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        """Import and return a command."""
+        if cmd_name not in COMMANDS:
+            return None
+        module, attribute, _ = COMMANDS[cmd_name]
+        command = getattr(importlib.import_module(f"orchestrator.cli.{module}"), attribute)
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the table without importing anything."""
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, line) for name, (_, _, line) in COMMANDS.items()])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        """Find a command, or name the nearest one."""
+        name = args[0]
+        if name not in COMMANDS and not name.startswith("-"):
+            import difflib
+
+            near = difflib.get_close_matches(name, COMMANDS, n=1)
+            hint = f" Did you mean {near[0]}?" if near else " `ratssaal --help` lists them."
+            raise click.UsageError(f"There is no command {name}.{hint}", ctx)
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=lambda *a: _version(*a))
+def cli(debug: bool) -> None:
+    """A town's own video conferences: provision, harden and verify Jitsi Meet."""
+    if debug:
+        os.environ["RATSSAAL_DEBUG"] = "1"
+
+
+def _version(ctx: click.Context, _: click.Parameter, value: Any) -> None:
+    if value and not ctx.resilient_parsing:
+        from orchestrator import __version__
+
+        click.echo(f"ratssaal {__version__}")
+        ctx.exit()
+
+
+def main() -> None:
+    """Run the command line and end the process with a promised exit code (docs/exit-codes.md)."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command line and return its exit code; errors are printed, tracebacks only with --debug."""
+    from orchestrator.cli import console
+
+    try:
+        return int(cli.main(arguments, prog_name="ratssaal", standalone_mode=False) or ExitCode.OK)
+    except RatssaalError as error:
+        return console.fail(error)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("interrupted; the same command again goes on", err=True)
+        return int(ExitCode.INTERRUPTED)
+    except click.ClickException as error:
+        error.show()
+        return int(ExitCode.USAGE)
+    except BrokenPipeError:
+        # The reader of our output went away (`| head`): nothing to tell anybody.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return int(ExitCode.OK)
+    except Exception as error:
+        if os.environ.get("RATSSAAL_DEBUG"):
+            raise
+        click.secho(f"internal error: {type(error).__name__}: {error}", fg="red", err=True)
+        click.echo("  hint: run it again with `ratssaal --debug ...` and report the traceback", err=True)
+        return int(ExitCode.INTERNAL)
+
+
+if __name__ == "__main__":
+    main()

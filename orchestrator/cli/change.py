@@ -1,0 +1,117 @@
+"""`ratssaal provision` and `ratssaal harden`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli import console
+from orchestrator.cli.siteargument import SiteArgument, site_argument
+from orchestrator.errors import UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from typing import Any
+
+    from orchestrator.engine.executor import Options, RunResult
+    from orchestrator.inventory.site import Site
+    from orchestrator.inventory.vault import VaultAccess
+
+
+def _change_options(function: Callable[..., Any]) -> Callable[..., Any]:
+    for option in (
+        click.option("--check", is_flag=True, help="Tell what would change; change nothing."),
+        click.option("--diff", is_flag=True, help="Show the differences in files (never in secret ones)."),
+        click.option("--limit", default="", metavar="HOST", help="Only this host."),
+        click.option("--skip-preflight", is_flag=True, help="Do not look at the hosts first."),
+        click.option("--json", "as_json", is_flag=True, help="Answer as JSON."),
+    ):
+        function = option(function)
+    return site_argument(function)
+
+
+@click.command()
+@click.option("--harden", "and_harden", is_flag=True, help="Harden in the same run.")
+@_change_options
+def provision(site: SiteArgument, and_harden: bool, **options: Any) -> None:
+    """Install and configure the hosts of SITE.
+
+    Safe to repeat: what is right stays untouched, what was altered by hand is repaired. After an interruption or a kill
+    the same command goes on. With --check nothing is changed. Only one run at a time works on a site.
+
+    \b
+    Exit codes: 0 done, 3 not ready (nothing was touched), 4 a host cannot be
+    reached, 5 a task failed, 7 somebody else works on the site.
+    """
+    _change(site, "provision+harden" if and_harden else "provision", **options)
+
+
+@click.command()
+@_change_options
+def harden(site: SiteArgument, **options: Any) -> None:
+    """Harden the hosts of SITE: SSH, kernel settings, sandboxes of the services.
+
+    A change that would lock you out returns by itself: a second login is proven before the first is given up.
+
+    Exit codes as of `ratssaal provision`.
+    """
+    _change(site, "harden", **options)
+
+
+def _change(site: SiteArgument, verb: str, *, skip_preflight: bool, as_json: bool, **options: Any) -> None:
+    from orchestrator.engine.executor import Options
+
+    chosen = Options(**options)
+    with site.vault() as access:
+        loaded = site.load(access)
+        _check_limit(loaded, chosen.limit)
+        if not skip_preflight:
+            _preflight(loaded)
+        result = converge(loaded, access, verb, chosen)
+    if chosen.diff:
+        click.echo((result.path / "console.log").read_text(errors="replace"))
+    if as_json:
+        click.echo(json.dumps(asdict(result), indent=2, default=str))
+        return
+    _summary(loaded, site, verb, chosen, result)
+
+
+def converge(site: Site, access: VaultAccess, verb: str, chosen: Options) -> RunResult:
+    """Run a verb's plan with progress on standard error."""
+    from orchestrator.cli.progress import RunProgress
+    from orchestrator.engine.executor import execute
+    from orchestrator.operations.converge import converge_plan
+
+    with RunProgress(check=chosen.check) as progress:
+        return execute(converge_plan(site, verb), site, access, progress, chosen)
+
+
+def _check_limit(site: Site, limit: str) -> None:
+    if limit and limit not in {host.name for host in site.hosts}:
+        known = ", ".join(host.name for host in site.hosts)
+        raise UsageError(f"the site has no host {limit}", hint=f"it has: {known}")
+
+
+def _preflight(site: Site) -> None:
+    from orchestrator.operations.preflight import inspect
+
+    report = inspect(site)
+    for warning in report.warnings:
+        console.say(f"note: {warning}")
+    report.require()
+
+
+def _summary(site: Site, argument: SiteArgument, verb: str, chosen: Options, result: RunResult) -> None:
+    if result.took_over:
+        console.say(f"The lock of the killed run {result.took_over} was taken over.")
+    kind = "would change" if chosen.check else "changed"
+    console.say(f"{site.name}: {len(result.steps)} steps, {result.changed} {kind}, {result.seconds:.0f} s")
+    for sentence in site.undecided:
+        console.say(f"undecided: {sentence}")
+    console.say(f"journal: {result.path}")
+    following = {"provision": "harden", "harden": "verify", "provision+harden": "verify"}[verb]
+    if not chosen.check:
+        console.say(f"Next: ratssaal {following} {argument.text}")

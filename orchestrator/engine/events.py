@@ -1,0 +1,55 @@
+"""What `playbooks/callback_plugins/ratssaal_events.py` tells while Ansible runs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event. `kind` is play, task, result or stats; `seconds` is a result's duration."""
+
+    kind: str
+    at: float
+    name: str = ""
+    host: str = ""
+    status: str = ""
+    seconds: float = 0.0
+    message: str = ""
+    hosts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
+
+
+class EventReader:
+    """Reads a growing file of events; an unfinished last line waits for its rest."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._position = 0
+
+    def read(self) -> Iterator[Event]:
+        """Yield what was written since the last call."""
+        if not self._path.exists():
+            return
+        with self._path.open(encoding="utf-8") as handle:
+            handle.seek(self._position)
+            while (line := handle.readline()).endswith("\n"):
+                self._position = handle.tell()
+                yield parse(json.loads(line))
+
+
+def parse(row: Mapping[str, Any]) -> Event:
+    """Return the event of one decoded line."""
+    return Event(
+        kind=str(row["event"]),
+        at=float(row["at"]),
+        name=str(row.get("name") or row.get("task") or ""),
+        host=str(row.get("host") or ""),
+        status=str(row.get("status") or ""),
+        seconds=float(row.get("seconds") or 0.0),
+        message=str(row.get("message") or ""),
+        hosts=row.get("hosts") or {},
+    )

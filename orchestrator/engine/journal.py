@@ -1,0 +1,111 @@
+"""The journal of a run: who did what, when, with which result; a JSON object a line, on disk before it is acted on."""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+RUNNING, DONE, FAILED, INTERRUPTED = "running", "done", "failed", "interrupted"
+
+
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """One run as its journal tells it. `state` is running, done, failed or interrupted."""
+
+    id: str
+    path: Path
+    verb: str
+    owner: str
+    started: str
+    ended: str
+    state: str
+    step: str
+    changed: int
+    message: str
+
+    @property
+    def journal(self) -> Path:
+        """Return the journal's file."""
+        return self.path / "journal.jsonl"
+
+
+class Journal:
+    """Writes one run's directory: plan.json, journal.jsonl, and what Ansible adds (events.jsonl, console.log)."""
+
+    def __init__(self, site: str, verb: str) -> None:
+        stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
+        self.id = f"{stamp}-{verb}-{secrets.token_hex(3)}"
+        self.path = runs_directory(site) / self.id
+        self.path.mkdir(parents=True, mode=0o700)
+        self.file = self.path / "journal.jsonl"
+        self.events = self.path / "events.jsonl"
+        self.console = self.path / "console.log"
+
+    def write(self, what: str, **fields: Any) -> None:
+        """Append a line and wait until the disk has it."""
+        row = {"at": now(), "what": what, **fields}
+        with self.file.open("a", encoding="utf-8") as handle:
+            handle.write(json.dumps(row, sort_keys=True) + "\n")
+            handle.flush()
+            os.fsync(handle.fileno())
+
+    def text(self) -> str:
+        """Return the whole journal so far."""
+        return self.file.read_text(encoding="utf-8")
+
+
+def now() -> str:
+    """Return the time in UTC, to the millisecond, as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def runs_directory(site: str) -> Path:
+    """Return where the runs of a site are kept on the control node."""
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
+    return Path(state) / "ratssaal" / site / "runs"
+
+
+def runs(site: str) -> list[RunRecord]:
+    """Return the runs of a site, the latest first."""
+    folder = runs_directory(site)
+    found = (path for path in sorted(folder.glob("*/journal.jsonl"), reverse=True)) if folder.is_dir() else ()
+    return [read_run(path.parent) for path in found]
+
+
+def read_run(path: Path) -> RunRecord:
+    """Read one run; a line that a kill cut off is ignored."""
+    rows = list(_rows(path / "journal.jsonl"))
+    first = rows[0] if rows else {}
+    last = next((row for row in reversed(rows) if row["what"] == "run-ended"), None)
+    steps = [row for row in rows if row["what"].startswith("step-")]
+    state = str(last["result"]) if last else (RUNNING if _alive(first) else INTERRUPTED)
+    return RunRecord(
+        id=path.name,
+        path=path,
+        verb=str(first.get("verb", "")),
+        owner=str(first.get("owner", "")),
+        started=str(first.get("at", "")),
+        ended=str(last["at"]) if last else "",
+        state=state,
+        step=str(steps[-1]["step"]) if steps and state != DONE else "",
+        changed=sum(int(row.get("changed", 0)) for row in rows if row["what"] == "step-ended"),
+        message=str((last or {}).get("message", "")),
+    )
+
+
+def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
+    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
+        if line.endswith("\n"):
+            yield json.loads(line)
+
+
+def _alive(first: Mapping[str, Any]) -> bool:
+    from orchestrator.engine.lock import process_token
+
+    return bool(first) and process_token(int(first.get("pid", 0))) == first.get("process")
