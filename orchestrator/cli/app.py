@@ -68,21 +68,21 @@ class LazyGroup(click.Group):
         return super().resolve_command(ctx, args)
 
 
-@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
-@click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
-@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=lambda *a: _version(*a))
-def cli(debug: bool) -> None:
-    """A town's own video conferences: provision, harden and verify Jitsi Meet."""
-    if debug:
-        os.environ["RATSSAAL_DEBUG"] = "1"
-
-
 def _version(ctx: click.Context, _: click.Parameter, value: Any) -> None:
     if value and not ctx.resilient_parsing:
         from orchestrator import __version__
 
         click.echo(f"ratssaal {__version__}")
         ctx.exit()
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--debug", is_flag=True, help="Show the traceback of an internal error.")
+@click.option("--version", is_flag=True, is_eager=True, expose_value=False, callback=_version)
+def cli(debug: bool) -> None:
+    """A town's own video conferences: provision, harden and verify Jitsi Meet."""
+    if debug:
+        os.environ["RATSSAAL_DEBUG"] = "1"
 
 
 def main() -> None:

@@ -101,6 +101,10 @@ class Units:
         if wanted.get("state", "started") == "stopped":
             if active:
                 self.act("stop", name)
+            if not self.module.check_mode:
+                # A unit that is wanted stopped has nothing to restart: it reads its files when it starts.
+                clear_pending("restart", name)
+                clear_pending("reload", name)
             return
         restart, reload = name in pending("restart"), name in pending("reload")
         if not active:

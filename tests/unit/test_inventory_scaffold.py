@@ -91,7 +91,8 @@ def test_password_from_a_command(tmp_path: Path) -> None:
 def test_typed_password_leaves_no_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
     with VaultAccess(ask=lambda: "canary-7f3a") as access:
-        (file,) = tmp_path.iterdir() if access.ansible_args() else ()
+        assert access.ansible_args()
+        (file,) = tmp_path.iterdir()
         assert mode(file) == 0o600
         assert access.ansible_args() == ["--vault-password-file", str(file)]
         assert "canary-7f3a" not in " ".join(access.ansible_args())

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -158,7 +158,7 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
     return new_case(tmp_path_factory.mktemp("site"))
 
 
-def messages(case: Case, answers: dict[str, tuple[str, ...]]) -> list[str]:
+def messages(case: Case, answers: Mapping[str, tuple[str, ...]]) -> list[str]:
     def lookup(name: str) -> tuple[str, ...]:
         return answers.get(name, ())
 

@@ -1,0 +1,105 @@
+"""`ratssaal rehearse`: the whole path on a throwaway host."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli import console
+from orchestrator.exitcodes import ExitCode
+
+if TYPE_CHECKING:
+    from orchestrator.cli.progress import Phases
+    from orchestrator.evidence.results import Report
+    from orchestrator.lab.site import LabSite
+
+
+@click.command()
+@click.option("--debian", type=click.Choice(["12", "13"]), default="13", show_default=True, help="Release of the host.")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="For reports.")
+@click.option("--keep", is_flag=True, help="Leave the lab running afterwards.")
+@click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
+def rehearse(debian: str, out: Path, keep: bool, as_json: bool) -> int:
+    """Provision, harden and verify a Jitsi Meet server on a throwaway host of this machine.
+
+    Touches no server of yours. Needs root. The host is removed at the end, also after a failure.
+
+    \b
+    Exit codes: 0 everything passed, 5 a task failed, 6 verification found something.
+    """
+    from orchestrator.cli.progress import Phases
+    from orchestrator.lab.lab import Lab
+
+    name, driver, phases = f"rehearse{os.getpid()}"[:12], Lab(console.say), Phases()
+    try:
+        phases.begin("Lab host")
+        site = driver.up(name, debian=int(debian))
+        report = _provision_and_verify(site, phases)
+        files = _write(report, out)
+    finally:
+        phases.begin("Clean up")
+        if keep:
+            console.say(f"the lab stays: ratssaal lab ssh {name}; ratssaal lab down {name} removes it")
+        else:
+            driver.down(name)
+        phases.end()
+    _summary(report, files, phases, as_json)
+    return int(report.exit_code)
+
+
+def _provision_and_verify(site: LabSite, phases: Phases) -> Report:
+    from orchestrator.cli.change import converge
+    from orchestrator.cli.verify import run_verification
+    from orchestrator.engine.executor import Options
+    from orchestrator.inventory.site import load_site
+    from orchestrator.inventory.vault import VaultAccess
+    from orchestrator.operations.preflight import inspect
+
+    with VaultAccess.locate(site.path, password_file=site.vault_password_file) as access:
+        phases.begin("Preflight")
+        loaded = load_site(site.path, access)
+        inspect(loaded).require()
+        phases.begin("Provision and harden")
+        converge(loaded, access, "provision+harden", Options())
+        phases.begin("Verify")
+        return run_verification(loaded)
+
+
+def _write(report: Report, out: Path) -> dict[str, Path]:
+    from orchestrator.evidence.document import canonical_json
+    from orchestrator.evidence.html import html_page
+    from orchestrator.evidence.junit import junit_xml
+
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {"html": html_page(report), "json": canonical_json(report), "junit": junit_xml(report)}
+    files = {}
+    for kind, text in texts.items():
+        files[kind] = (out / f"rehearsal.{'xml' if kind == 'junit' else kind}").resolve()
+        files[kind].write_text(text, encoding="utf-8")
+    return files
+
+
+def _summary(report: Report, files: dict[str, Path], phases: Phases, as_json: bool) -> None:
+    from orchestrator.evidence.results import Result
+
+    counts = {result.value: report.count(result) for result in Result}
+    if as_json:
+        answer = {"counts": counts, "files": {k: str(v) for k, v in files.items()}, "seconds": phases.seconds}
+        click.echo(json.dumps(answer, indent=2))
+        return
+    total = sum(phases.seconds.values())
+    console.say("")
+    for name, seconds in phases.seconds.items():
+        bar = "█" * round(30 * seconds / total)
+        console.say(f"  {name:<22} {seconds:6.1f} s  {bar}")
+    console.say(f"  {'together':<22} {total:6.1f} s\n")
+    if report.standins:
+        console.say("This rests on STAND-INS for Jitsi's own packages: it proves the way, not upstream's code.")
+    console.say("; ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items() if number))
+    click.echo(files["html"])
+    verdict = "The rehearsal succeeded." if report.exit_code == ExitCode.OK else "The rehearsal found something."
+    console.say(verdict)
