@@ -82,16 +82,15 @@ def _hash(block: str) -> str:
 
 
 def prose(text: str) -> Markup:
-    """Return text as HTML: what stands in backquotes, or is a command as a whole, becomes one that can be copied."""
+    """Return text as HTML: backquotes mark code; what is a command as a whole becomes a block to copy at one click."""
     shown = visible(text.strip())
     if _COMMAND.match(shown) and "`" not in shown and "\n" not in shown and not shown.endswith("."):
         return Markup('<code class="command">{}</code>').format(shown)
     parts, end = [], 0
     for match in _CODE.finditer(shown):
         parts.append(Markup("{}").format(shown[end : match.start()]))
-        code = (match[1] or match[2]).strip()
-        kind = "command" if _COMMAND.match(code) else "word"
-        parts.append(Markup('<code class="{}">{}</code>').format(kind, code))
+        kind = "command" if match[1] or match[0] == shown else "word"
+        parts.append(Markup('<code class="{}">{}</code>').format(kind, (match[1] or match[2]).strip()))
         end = match.end()
     parts.append(Markup("{}").format(shown[end:]))
     return Markup("").join(parts)
