@@ -112,7 +112,6 @@ def _section(report: Report, language: str) -> Mapping[str, Any]:
         "controls": [_control(control, language) for control in report.controls],
         "started": moment(report.started, language),
         "finished": moment(report.finished, language),
-        "inside": words.VANTAGES["inside"][language],
         "vantages": sorted({row["vantage"] for row in findings}),
         "seconds": [(name, words.decimal(value, language)) for name, value in sorted(report.seconds.items())],
     }
@@ -158,15 +157,31 @@ def _control(control: ControlText, language: str) -> dict[str, Any]:
 
 def _to_do(findings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return what to repair: failures in the catalogue's order, then checks without a result, one entry per control."""
-    entries: dict[tuple[Result, str], dict[str, Any]] = {}
+    entries: dict[tuple[Result, str], list[dict[str, Any]]] = {}
     for result in (Result.FAIL, Result.ERROR):
         for row in findings:
             if row["result"] is result:
-                entry = entries.setdefault((result, row["finding"].control), {**row, "rows": [], "remedies": []})
-                entry["rows"].append(row)
-                if row["finding"].remedy and row["finding"].remedy not in entry["remedies"]:
-                    entry["remedies"].append(row["finding"].remedy)
-    return list(entries.values())
+                entries.setdefault((result, row["finding"].control), []).append(row)
+    return [
+        {
+            **rows[0],
+            "cases": _cases(rows),
+            "remedies": list(dict.fromkeys(row["finding"].remedy for row in rows if row["finding"].remedy)),
+        }
+        for rows in entries.values()
+    ]
+
+
+def _cases(rows: Sequence[dict[str, Any]]) -> list[tuple[Finding, str, str]]:
+    """Return a finding, its vantage point and all hosts that show the same, for each different thing that was seen."""
+    cases: dict[tuple[str, ...], list[dict[str, Any]]] = {}
+    for row in rows:
+        finding = row["finding"]
+        cases.setdefault((finding.seen, finding.wanted, finding.reason, finding.vantage), []).append(row)
+    return [
+        (same[0]["finding"], same[0]["vantage"], ", ".join(dict.fromkeys(row["finding"].host for row in same)))
+        for same in cases.values()
+    ]
 
 
 def moment(text: str, language: str) -> str:

@@ -35,7 +35,13 @@ _NOTHING = {
 }
 # Result, then German for one and for several, then English for one and for several.
 _CLAUSES = (
-    (Result.FAIL, "eine ist verletzt", "{n} sind verletzt", "one is violated", "{n} are violated"),
+    (
+        Result.FAIL,
+        "bei einer fand sich ein Verstoß",
+        "bei {n} fand sich ein Verstoß",
+        "a violation was found in one",
+        "a violation was found in {n}",
+    ),
     (Result.WAIVED, "für eine gilt eine Ausnahme", "für {n} gelten Ausnahmen", "one is waived", "{n} are waived"),
     (
         Result.ERROR,

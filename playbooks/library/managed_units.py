@@ -28,7 +28,7 @@ import time
 from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.ratssaal_files import clear_pending, pending
 
-_PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,Result"
+_PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,Result"
 
 
 def _systemctl(*words):
@@ -54,6 +54,17 @@ def _enabled(name, state):
             return True
         return _systemctl("is-enabled", name)[0] == 0
     return False
+
+
+def _outdated(name, state):
+    """Say whether systemd knows an older unit than the disk.
+
+    NeedDaemonReload compares only the files that systemd has read; a unit of ours that newly hides the one generated
+    from a SysV script is not noticed by it.
+    """
+    own = "/etc/systemd/system/%s" % name
+    hidden = os.path.isfile(own) and not os.path.islink(own) and state.get("FragmentPath") != own
+    return hidden or state.get("NeedDaemonReload") == "yes"
 
 
 class Units:
@@ -147,7 +158,7 @@ def main():
     units = Units(module)
     names = [unit["name"] for unit in module.params["units"]]
     states = _states(names)
-    if any(state.get("NeedDaemonReload") == "yes" for state in states.values()) and not module.check_mode:
+    if any(_outdated(name, state) for name, state in states.items()) and not module.check_mode:
         _systemctl("daemon-reload")
         states = _states(names)
     for unit in module.params["units"]:
