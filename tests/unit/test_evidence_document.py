@@ -123,3 +123,15 @@ def test_what_is_no_report_is_refused(text: str) -> None:
 
 def test_the_unaltered_document_is_read() -> None:
     assert read_report(altered()).site == "rathaus"
+
+
+def test_findings_follow_the_catalogue_and_not_the_alphabet() -> None:
+    turned = report(controls=report().controls[::-1])
+    order = [item.control for item in findings_in_order(turned)]
+    assert order == [item.id for item in turned.controls]
+    assert order != sorted(order)
+
+
+def test_a_control_without_a_text_comes_last_and_is_kept() -> None:
+    known, unknown = finding(1, Result.PASS), finding(2, Result.FAIL, control="AAA-01")
+    assert findings_in_order(report(findings=(unknown, known))) == (known, unknown)
