@@ -104,6 +104,7 @@ def test_a_report_on_standins_says_so_before_anything_else(language: str) -> Non
     assert first_words(standins).startswith(texts.texts(language)["standins"])
     banner = next(element for element in standins.elements if element.text == texts.texts(language)["standins"])
     assert "other" not in banner.classes
+    assert any(element.tag == "header" for element in banner.ancestors)  # a landmark, so that a screen reader finds it
     assert texts.texts(language)["packages_standins"] in standins.section(f"{language}-measured").text
 
 
