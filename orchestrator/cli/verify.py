@@ -1,0 +1,111 @@
+"""`ratssaal verify`: prove what the hosts really are."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from orchestrator.cli import console
+from orchestrator.cli.siteargument import SiteArgument, site_argument
+
+if TYPE_CHECKING:
+    from orchestrator.evidence.results import Finding, Report
+    from orchestrator.inventory.site import Site
+    from orchestrator.verification.runner import Progress
+
+_COLOURS = {"pass": "green", "fail": "red", "error": "red", "waived": "yellow"}
+
+
+@click.command()
+@site_argument
+@click.option("--control", "controls", multiple=True, metavar="ID", help="Only this control; may be repeated.")
+@click.option("--host", "hosts", multiple=True, metavar="HOST", help="Only this host; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Answer with the canonical JSON report.")
+@click.option("--junit", type=click.Path(path_type=Path), help="Write a JUnit report here.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write the report for people here (one file).")
+@click.option(
+    "--language", type=click.Choice(["de", "en"]), default="de", show_default=True, help="Of the HTML report."
+)
+def verify(
+    site: SiteArgument,
+    controls: tuple[str, ...],
+    hosts: tuple[str, ...],
+    as_json: bool,
+    junit: Path | None,
+    html: Path | None,
+    language: str,
+) -> int:
+    """Look at the hosts of SITE from inside and say what holds; change nothing.
+
+    Only a pass is a pass: what could not be looked at says so. Accepted failures stand in compliance/waivers.yml
+    (control, host, who, why, until).
+
+    \b
+    Exit codes: 0 nothing failed, 3 invalid site or waivers, 6 something failed
+    or could not be decided (an unreachable host, too).
+    """
+    with site.vault() as access:
+        loaded = site.load(access)
+    report = run_verification(loaded, controls, hosts, quiet=as_json)
+    _write(report, junit, html, language)
+    if as_json:
+        from orchestrator.evidence.document import canonical_json
+
+        click.echo(canonical_json(report), nl=False)
+    else:
+        show_summary(report)
+    return int(report.exit_code)
+
+
+def run_verification(
+    site: Site, controls: tuple[str, ...] = (), hosts: tuple[str, ...] = (), *, quiet: bool = False
+) -> Report:
+    """Verify with a line per result on standard error."""
+    from orchestrator.verification.runner import verify as look
+
+    return look(site, controls=controls, hosts=hosts, on_result=None if quiet else _line)
+
+
+def _line(progress: Progress) -> None:
+    finding = progress.finding
+    word = click.style(f"{finding.result.replace('_', ' '):<14}", fg=_COLOURS.get(finding.result, "blue"))
+    console.say(f"  {finding.control:<8} {finding.host:<10} {word} {_detail(finding)}".rstrip())
+
+
+def _detail(finding: Finding) -> str:
+    if finding.wanted:
+        return f"{finding.seen} (wanted: {finding.wanted})"
+    return finding.reason
+
+
+def _write(report: Report, junit: Path | None, html: Path | None, language: str) -> None:
+    from orchestrator.evidence.html import html_page
+    from orchestrator.evidence.junit import junit_xml
+
+    for path, text in (
+        (junit, junit_xml(report) if junit else ""),
+        (html, html_page(report, language) if html else ""),
+    ):
+        if path is not None:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+            console.say(f"wrote {path}")
+
+
+def show_summary(report: Report) -> None:
+    """Print what a person needs to know: stand-ins first, every kind of result counted, then what to repair."""
+    from orchestrator.evidence.results import Result
+
+    if report.standins:
+        console.say("This rests on STAND-INS for Jitsi's own packages: it proves the way, not upstream's code.")
+    counts = [(report.count(result), result.value.replace("_", " ")) for result in Result]
+    click.echo(", ".join(f"{number} {word}" for number, word in counts if number))
+    for finding in report.findings:
+        if finding.result in (Result.FAIL, Result.ERROR):
+            console.say(f"{finding.control} on {finding.host}: {_detail(finding)}")
+            console.say(f"  {finding.reason}" if finding.wanted and finding.reason else "")
+            console.say(f"  hint: {finding.remedy}")
+    trips = ", ".join(f"{name} {number}" for name, number in report.round_trips.items())
+    console.say(f"round trips: {trips}; {report.seconds['together']:.1f} s together")

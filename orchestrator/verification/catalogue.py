@@ -1,0 +1,90 @@
+"""The catalogue of controls, from controls.yml."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+from pydantic import BaseModel, ConfigDict
+
+from orchestrator.errors import UsageError
+from orchestrator.evidence.results import ControlText
+
+_FOLDER = Path(__file__).parent
+
+
+class Words(BaseModel):
+    """A text in both languages."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    en: str
+    de: str
+
+
+class _Entry(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    id: str
+    title: Words
+    risk: Words
+    looked_at: Words
+    remedy: Words
+    references: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Control:
+    """One checkable requirement. `groups` are the host groups that it concerns; none means every host."""
+
+    id: str
+    title: Words
+    risk: Words
+    looked_at: Words
+    remedy: Words
+    references: tuple[str, ...]
+    groups: tuple[str, ...]
+
+    def concerns(self, groups: tuple[str, ...]) -> bool:
+        """Say whether a host in these groups has anything that the control speaks of."""
+        return not self.groups or bool(set(self.groups) & set(groups))
+
+    def text(self) -> ControlText:
+        """Return what a report says about the control."""
+        return ControlText(
+            self.id,
+            self.title.en,
+            self.title.de,
+            self.risk.en,
+            self.remedy.en,
+            self.references,
+            self.risk.de,
+            self.remedy.de,
+        )
+
+
+@cache
+def load_catalogue() -> tuple[Control, ...]:
+    """Return all controls in the order in which failures are to be repaired."""
+    rows = yaml.safe_load((_FOLDER / "controls.yml").read_text(encoding="utf-8"))
+    entries = [_Entry.model_validate(row) for row in rows]
+    return tuple(Control(**{name: getattr(entry, name) for name in _Entry.model_fields}) for entry in entries)
+
+
+def select(ids: tuple[str, ...]) -> tuple[Control, ...]:
+    """Return the named controls, all when none is named; raises UsageError for an unknown id."""
+    known = {control.id: control for control in load_catalogue()}
+    unknown = [name for name in ids if name.upper() not in known]
+    if unknown:
+        raise UsageError(f"there is no control {', '.join(unknown)}", hint=f"known: {', '.join(known)}")
+    return tuple(known[name.upper()] for name in dict.fromkeys(ids)) if ids else tuple(known.values())
+
+
+def crypto_profile(name: str = "bsi-2026") -> Mapping[str, Any]:
+    """Return a crypto profile: what is allowed, by kind."""
+    profiles: Mapping[str, Any] = yaml.safe_load((_FOLDER / "crypto_profiles.yml").read_text(encoding="utf-8"))
+    chosen: Mapping[str, Any] = profiles[name]
+    return chosen

@@ -1,0 +1,191 @@
+"""Sockets, firewall, internal interfaces."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import testinfra.host
+
+from orchestrator.verification.asking import ask, json_of, text
+from orchestrator.verification.sheet import Sheet
+from orchestrator.verification.subject import Subject
+
+# jitsi-videobridge:doc/rest.md, jicofo's REST, Prosody's c2s, s2s, HTTP and component ports, and what HAProxy talks to.
+INTERNAL = {
+    8080: "the bridge's REST interface",
+    8888: "Jicofo's REST interface",
+    5222: "Prosody's client port",
+    5269: "Prosody's server port",
+    5280: "Prosody's HTTP port",
+    5281: "Prosody's HTTPS port",
+    5347: "Prosody's component port",
+    5348: "TURN's port for HAProxy",
+    4443: "nginx behind HAProxy",
+}
+_SS = "ss -Hlntup"
+_NFT = "nft -j list ruleset"
+
+
+def _sockets(shown: str) -> Iterator[tuple[str, str, int, str]]:
+    """Yield (proto, address, port, process) of what ss prints."""
+    for line in shown.splitlines():
+        proto, _, _, _, local, *_ = line.split()
+        address, _, port = local.rpartition(":")
+        process = line.partition('users:(("')[2].partition('"')[0]
+        yield proto, address.strip("[]").partition("%")[0], int(port), process
+
+
+def _loopback(address: str) -> bool:
+    return address != "*" and ipaddress.ip_address(address).is_loopback
+
+
+def _fits(socket: tuple[str, str, int, str], expected: Mapping[str, Any]) -> bool:
+    proto, address, port, process = socket
+    low, _, high = str(expected["port"]).partition("-")
+    wanted = str(expected["address"])
+    if proto != expected["proto"] or not int(low) <= port <= int(high or low):
+        return False
+    placed = _loopback(address) if wanted == "127.0.0.1" else wanted in ("*", address)
+    return placed and process == expected["process"]
+
+
+@pytest.mark.control("NET-01")
+def test_listening_sockets(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """Every listening socket must be one that follows from the topology."""
+    (result,) = ask(host, _SS)
+    extra = [flow for flow in subject.flows() if flow["service"] == "extra"]
+    expected = subject.listeners()
+    count = 0
+    for socket in _sockets(text(result)):
+        proto, address, port, process = socket
+        count += 1
+        declared = any(flow["proto"] == proto and str(flow["port"]) == str(port) for flow in extra)
+        if not declared and not any(_fits(socket, row) for row in expected):
+            sheet.expect(False, f"{process or 'an unseen process'} listens on {address}:{port}/{proto}", "not there")
+    sheet.expect(count > 0, f"{count} listening sockets, all expected", "at least sshd's")
+
+
+def _input_chains(ruleset: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    chains = [row["chain"] for row in ruleset if "chain" in row]
+    return [chain for chain in chains if chain.get("hook") == "input" and chain.get("type") == "filter"]
+
+
+def _dropping(ruleset: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the input chains that drop by default, for IPv4 and IPv6 alike."""
+    return [chain for chain in _input_chains(ruleset) if chain.get("policy") == "drop" and chain["family"] == "inet"]
+
+
+def _accepted(ruleset: list[dict[str, Any]], chain: dict[str, Any]) -> set[tuple[str, str, str]]:
+    """Return (proto, port, source) of each rule of the chain that lets a port in; source is * for anywhere."""
+    found: set[tuple[str, str, str]] = set()
+    for row in ruleset:
+        rule = row.get("rule")
+        if not rule or (rule["family"], rule["table"], rule["chain"]) != (
+            chain["family"],
+            chain["table"],
+            chain["name"],
+        ):
+            continue
+        matches = [part["match"] for part in rule["expr"] if "match" in part]
+        if not any("accept" in part for part in rule["expr"]):
+            continue
+        ports = [(m["left"]["payload"]["protocol"], m["right"]) for m in matches if _field(m) == "dport"]
+        sources = [source for m in matches if _field(m) == "saddr" for source in _members(m["right"])]
+        for proto, right in ports:
+            if sources and all(s.startswith("fe80:") for s in sources):
+                continue  # link-local: neighbours only, for the address itself
+            found |= {(proto, port, source) for port in _members(right) for source in sources or ["*"]}
+    return found
+
+
+def _field(match: Mapping[str, Any]) -> str:
+    left = match["left"]
+    return str(left["payload"]["field"]) if isinstance(left, dict) and "payload" in left else ""
+
+
+def _members(right: Any) -> list[str]:
+    """Return a right side's members as texts: a port, a range, an address, a prefix, or a set of these."""
+    if isinstance(right, dict):
+        if "set" in right:
+            return [text for member in right["set"] for text in _members(member)]
+        if "range" in right:
+            return [f"{right['range'][0]}-{right['range'][1]}"]
+        if "prefix" in right:
+            return [f"{right['prefix']['addr']}/{right['prefix']['len']}"]
+    return [str(right)]
+
+
+def _wanted(subject: Subject) -> set[tuple[str, str, str]]:
+    found = set()
+    for flow in subject.flows():
+        sources = set(flow["sources"])
+        names = ["*"] if {"0.0.0.0/0", "::/0"} <= sources else [_plain(source) for source in sources]
+        found |= {(str(flow["proto"]), str(flow["port"]), name) for name in names}
+    return found
+
+
+def _plain(source: str) -> str:
+    """Return a network as nft prints it: a single address without its length."""
+    network = ipaddress.ip_network(source, strict=False)
+    return str(network.network_address) if network.num_addresses == 1 else str(network)
+
+
+@pytest.mark.control("NET-03")
+def test_firewall(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """What is loaded must drop by default and let in exactly the declared flows."""
+    loaded, at_boot = ask(
+        host,
+        _NFT,
+        "for unit in ratssaal-firewall nftables; do systemctl is-enabled $unit 2>/dev/null; done; true",
+    )
+    ruleset = json_of(loaded)["nftables"]
+    dropping = _dropping(ruleset)
+    sheet.expect(bool(dropping), f"{len(dropping)} input chains drop by default", "one, for IPv4 and IPv6")
+    sheet.expect("enabled" in text(at_boot), f"loaded at boot: {text(at_boot).split() or 'no'}", "enabled")
+    if not dropping:
+        return
+    accepted = set.intersection(*(_accepted(ruleset, chain) for chain in dropping))
+    wanted = _wanted(subject)
+    for proto, port, source in sorted(accepted - wanted):
+        sheet.expect(False, f"{port}/{proto} is let in from {source.replace('*', 'anywhere')}", "not declared, dropped")
+    for proto, port, source in sorted(wanted - accepted):
+        sheet.expect(
+            False, f"{port}/{proto} is not let in from {source.replace('*', 'anywhere')}", "let in as declared"
+        )
+    if accepted == wanted:
+        sheet.expect(True, f"{len(wanted)} flows are let in, as declared", "")
+
+
+@pytest.mark.control("NET-05")
+def test_internal_interfaces(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """Internal ports: bound to loopback, or dropped by the firewall; REST never answers on a public address."""
+    targets = [f"[{address}]" if ":" in address else address for address in subject.addresses]
+    probes = [
+        f"curl -s -o /dev/null -m 3 'http://{t}:{port}/about/version'; echo $?"
+        for t in targets
+        for port in (8080, 8888)
+    ]
+    shown, loaded, *answers = ask(host, _SS, _NFT, *probes)
+    ruleset = json_of(loaded)["nftables"]
+    chains = _dropping(ruleset)
+    allowed = {(f["proto"], str(f["port"])) for f in subject.flows() if f["port"] in INTERNAL}
+    opened = (
+        set.intersection(*({(p, port) for p, port, _ in _accepted(ruleset, c)} for c in chains)) if chains else None
+    )
+    seen = 0
+    for proto, address, port, _ in _sockets(text(shown)):
+        if port not in INTERNAL or proto != "tcp":
+            continue
+        seen += 1
+        if _loopback(address) or (proto, str(port)) in allowed:
+            continue
+        dropped = opened is not None and (proto, str(port)) not in opened
+        fits = dropped and port == 5348  # coturn has one list of addresses for all its ports
+        sheet.expect(fits, f"{INTERNAL[port]} is bound to {address}:{port}", "bound to loopback")
+    for probe, result in zip((f"{t}:{port}" for t in targets for port in (8080, 8888)), answers, strict=True):
+        code = text(result).strip()
+        sheet.expect(code != "0", f"http://{probe} {'answers' if code == '0' else 'does not answer'}", "no answer")
+    sheet.expect(seen > 0, f"{seen} internal sockets looked at", "the internal services to be there")

@@ -1,0 +1,99 @@
+"""Services as they answer, and whether stand-ins are what answers."""
+
+from __future__ import annotations
+
+import pytest
+import testinfra.host
+
+from orchestrator.verification.asking import ask, json_of, text
+from orchestrator.verification.checks.test_system import _units
+from orchestrator.verification.sheet import NotApplicable, Sheet
+from orchestrator.verification.subject import Subject
+
+_STATUS = "curl -s -o /dev/null -w '%{http_code}' -m 5 "
+# A STUN binding request (RFC 8489) and the first two bytes of its answer, over UDP from the host to its own address.
+_STUN = (
+    'python3 -c \'import os,socket,sys; f=socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET; '
+    "s=socket.socket(f,socket.SOCK_DGRAM); s.settimeout(3); "
+    's.sendto(b"\\0\\1\\0\\0\\x21\\x12\\xa4\\x42"+os.urandom(12),(sys.argv[1],3478)); '
+    "print(s.recv(1500)[:2].hex())' "
+)
+
+
+@pytest.mark.control("AVL-02")
+def test_units(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """Each service runs now and starts at boot."""
+    units = [f"{unit}.service" for unit in _units(subject)]
+    active, enabled = ask(
+        host,
+        f"for unit in {' '.join(units)}; do systemctl is-active $unit; done; true",
+        f"for unit in {' '.join(units)}; do systemctl is-enabled $unit 2>/dev/null || echo not-enabled; done; true",
+    )
+    for unit, state, boot in zip(units, text(active).split(), text(enabled).split(), strict=True):
+        sheet.expect(state == "active", f"{unit} is {state}", "active")
+        sheet.expect(boot == "enabled", f"{unit} is {boot} at boot", "enabled")
+
+
+@pytest.mark.control("AVL-02")
+def test_bridge_health(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """The bridge's own word (jitsi-videobridge:doc/rest.md)."""
+    if not subject.bridge:
+        raise NotApplicable("no bridge runs here")
+    (health,) = ask(host, f"{_STATUS} http://127.0.0.1:8080/about/health; true")
+    code = text(health).strip()
+    sheet.expect(code == "200", f"the bridge's health: {code}", "200")
+
+
+@pytest.mark.control("AVL-02")
+def test_jicofo_sees_the_bridge(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """Jicofo's word: without an operational bridge no meeting starts, however healthy the bridge feels."""
+    if not subject.signalling:
+        raise NotApplicable("Jicofo does not run here")
+    health, debug = ask(
+        host,
+        f"{_STATUS} http://127.0.0.1:8888/about/health; true",
+        "curl -s -m 5 http://127.0.0.1:8888/debug || echo '{}'",
+    )
+    code = text(health).strip()
+    sheet.expect(code == "200", f"Jicofo's health: {code}", "200")
+    bridges = json_of(debug).get("bridge_selector", {}).get("bridge", {})
+    working = [name for name, row in bridges.items() if row.get("operational")]
+    wanted = sum(1 for row in subject.topology["hosts"].values() if "jitsi_bridges" in row["groups"])
+    sheet.expect(len(working) >= wanted, f"Jicofo sees {len(working)} operational bridges", f"{wanted}")
+
+
+@pytest.mark.control("AVL-02")
+def test_front(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """The page and Prosody behind it, over each public address."""
+    if not subject.signalling:
+        raise NotApplicable("the web server does not run here")
+    domain = subject.settings["jitsi_domain"]
+    base = [f"--resolve '{domain}:443:{address}' https://{domain}" for address in subject.addresses]
+    paths = {"/": "200", "/config.js": "200", "/http-bind": "200"}
+    asked = [(address, path) for address in base for path in paths]
+    for (address, path), result in zip(asked, ask(host, *(f"{_STATUS} {a}{p}; true" for a, p in asked)), strict=True):
+        code, shown = text(result).strip(), address.rpartition(" ")[2] + path
+        sheet.expect(code == paths[path], f"{shown} answers {code}", paths[path])
+
+
+@pytest.mark.control("AVL-02")
+def test_turn_answers(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """A STUN answer over each public address."""
+    if not subject.turn:
+        raise NotApplicable("coturn does not run here")
+    for address, result in zip(
+        subject.addresses, ask(host, *(f"{_STUN}{a} 2>/dev/null || echo none" for a in subject.addresses)), strict=True
+    ):
+        seen = text(result).strip()
+        sheet.expect(seen == "0101", f"STUN on {address} answers {seen}", "0101, a binding success")
+
+
+@pytest.mark.control("_standins")
+def test_standins(host: testinfra.host.Host, sheet: Sheet) -> None:
+    """No control: says whether the report rests on packages of ours in place of upstream's."""
+    (result,) = ask(
+        host, "apt-cache policy; dpkg-query -W -f '${Package} ${Maintainer} ${Description}\\n' 'ji*' 2>/dev/null; true"
+    )
+    if "stand-in" not in text(result).lower():
+        raise NotApplicable("upstream's own packages")
+    sheet.expect(True, "stand-ins", "")

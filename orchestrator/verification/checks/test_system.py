@@ -1,0 +1,139 @@
+"""Updates, package sources, sandboxes."""
+
+from __future__ import annotations
+
+import re
+from email.utils import parsedate_to_datetime
+from urllib.parse import urlsplit
+
+import pytest
+import testinfra.host
+
+from orchestrator.verification.asking import ask, text
+from orchestrator.verification.sheet import Sheet
+from orchestrator.verification.subject import Subject
+
+DAYS = 7
+EXPOSURE = 5.0
+_SIMULATE = "apt-get -s -o Debug::NoLocking=true -o APT::Get::Show-User-Simulation-Note=false upgrade --with-new-pkgs"
+
+
+@pytest.mark.control("OS-02")
+def test_security_updates(host: testinfra.host.Host, sheet: Sheet) -> None:
+    """On, fed with fresh lists, and nothing old is pending."""
+    config, timers, lists, pending, now = ask(
+        host,
+        "apt-config dump",
+        "systemctl is-active apt-daily.timer apt-daily-upgrade.timer; true",
+        # apt leaves the directory's time alone when nothing was new; its stamp tells when it last asked
+        "cd /var/lib/apt; stat -c %Y lists/partial periodic/update-success-stamp lists 2>/dev/null; true",
+        _SIMULATE,
+        "date +%s",
+    )
+    rows = dict(re.findall(r'^(\S+) "(.*)";$', text(config), re.M))
+    for option in ("APT::Periodic::Update-Package-Lists", "APT::Periodic::Unattended-Upgrade"):
+        seen = rows.get(option, "not set")
+        sheet.expect(seen not in ("not set", "0"), f"{option} {seen}", "1")
+    patterns = re.findall(r'^Unattended-Upgrade::Origins-Pattern:: "(.*)";$', text(config), re.M)
+    secure = [pattern for pattern in patterns if "security" in pattern.lower()]
+    sheet.expect(bool(secure), f"unattended-upgrades takes from {patterns}", "Debian's security archive")
+    states = text(timers).split()
+    sheet.expect(states == ["active", "active"], f"apt's timers are {', '.join(states)}", "both active")
+    times = [int(line) for line in text(lists).split()]
+    age = (int(text(now)) - max(times, default=0)) / 86400
+    sheet.expect(age <= DAYS, f"package lists are {age:.1f} days old", f"at most {DAYS} days")
+    _judge_pending(host, text(pending), int(text(now)), sheet)
+
+
+def _judge_pending(host: testinfra.host.Host, simulated: str, now: int, sheet: Sheet) -> None:
+    """A pending security update counts once it has been published for longer than DAYS."""
+    names = re.findall(r"^Inst (\S+) .*-security", simulated, re.M)
+    if not names:
+        sheet.expect(True, "no security update is pending", "")
+        return
+    (uris,) = ask(host, f'apt-get download --print-uris {" ".join(names)} 2>/dev/null | cut -d"\'" -f2')
+    addresses = text(uris).split()
+    answers = ask(host, *(f"curl -sIL -m 8 '{uri}' | grep -i '^last-modified:'; true" for uri in addresses))
+    for name, result in zip(names, answers, strict=False):
+        stamp = text(result).partition(":")[2].strip()
+        days = (now - parsedate_to_datetime(stamp).timestamp()) / 86400 if stamp else None
+        known = f"for {days:.0f} days" if days is not None else "since an unknown day"
+        sheet.expect(days is not None and days <= DAYS, f"{name} is pending {known}", f"installed within {DAYS} days")
+
+
+@pytest.mark.control("OS-05")
+def test_package_sources(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """Every source apt really uses, by apt's own account."""
+    targets, config, policy = ask(
+        host,
+        "apt-get indextargets --format '$(REPO_URI)|$(SIGNED_BY)|$(TRUSTED)|$(ORIGIN)|$(CREATED_BY)'",
+        "apt-config dump",
+        "apt-cache policy",
+    )
+    vendor = str(subject.settings.get("vendor_repository_url") or "").rstrip("/")
+    origins = _origins(text(policy))
+    sources = {tuple(line.split("|")[:3]) for line in text(targets).splitlines()}
+    for uri, signed_by, trusted in sorted(sources):
+        ours = bool(vendor) and uri.rstrip("/").startswith(vendor)
+        origin = origins.get(urlsplit(uri).netloc or uri, "")
+        declared = ours or origin.startswith("Debian")
+        sheet.expect(declared, f"source {_public(uri)} ({origin or 'origin unknown'})", "Debian's or the declared one")
+        bound = bool(signed_by) or (not ours and origin.startswith("Debian"))
+        sheet.expect(bound, f"source {_public(uri)} is bound to {signed_by or 'any trusted key'}", "a key of its own")
+        sheet.expect(
+            trusted != "yes", f"source {_public(uri)} trusted={trusted or 'by its signature'}", "by its signature"
+        )
+    loose = re.findall(
+        r'^(\S*(?:AllowInsecure|AllowUnauth|AllowWeak|AllowDowngradeToInsecure)\S*) "(?:1|true|yes)";$',
+        text(config),
+        re.M,
+    )
+    sheet.expect(not loose, f"switched off: {', '.join(loose) or 'nothing'}", "no check is switched off")
+
+
+def _origins(policy: str) -> dict[str, str]:
+    """Return a repository's host -> origin, from the release files that apt has verified."""
+    found: dict[str, str] = {}
+    for release, origin in re.findall(r"release (.*)\n\s+origin (\S+)", policy):
+        name = re.search(r"(?:^|,)o=([^,]+)", release)
+        found[origin] = name.group(1) if name else ""
+    return found
+
+
+def _public(uri: str) -> str:
+    """Return an address without a user and password."""
+    parts = urlsplit(uri)
+    return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
+
+
+def _units(subject: Subject) -> list[str]:
+    units = ["nginx", "prosody", "jicofo"] if subject.signalling else []
+    units += ["jitsi-videobridge2"] if subject.bridge else []
+    units += ["coturn"] if subject.turn else []
+    shared = subject.signalling and subject.turn and subject.settings.get("jitsi_turn_tls") != "port5349"
+    return [*units, *(["haproxy"] if shared else [])]
+
+
+@pytest.mark.control("OS-08")
+def test_sandboxes(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """The exposure that systemd computes from what is in effect, and the users of the processes."""
+    units = _units(subject)
+    commands = []
+    for unit in units:
+        commands.append(f"systemd-analyze security --no-pager {unit}.service | tail -n 1")
+        commands.append(
+            f"for pid in $(cat /sys/fs/cgroup$(systemctl show -P ControlGroup {unit}.service)/cgroup.procs); "
+            "do ps -o user:32=,pid= -p $pid; done"
+        )
+    results = ask(host, *commands)
+    for unit, exposure, users in zip(units, results[::2], results[1::2], strict=True):
+        found = re.search(r": ([\d.]+) ", text(exposure))
+        level = float(found.group(1)) if found else 10.0
+        sheet.expect(level <= EXPOSURE, f"{unit}: exposure {level}", f"at most {EXPOSURE}")
+        names = [line.split()[0] for line in text(users).splitlines() if line.strip()]
+        # nginx and HAProxy keep a root process that binds ports and reads keys; their workers face the network.
+        keeper = unit in ("nginx", "haproxy")
+        roots = names.count("root") - (1 if keeper else 0)
+        sheet.expect(
+            bool(names) and roots <= 0, f"{unit}: runs as {', '.join(sorted(set(names))) or 'nobody'}", "not as root"
+        )

@@ -1,0 +1,103 @@
+"""Waivers: who accepts a failed control, why, until when. `compliance/waivers.yml` in the site's directory."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from orchestrator.errors import InvalidSite, Problem
+from orchestrator.evidence.results import Finding, Result
+from orchestrator.verification.catalogue import load_catalogue
+
+FILE = "compliance/waivers.yml"
+_KEYS = ("control", "host", "who", "why", "until")
+
+
+@dataclass(frozen=True, slots=True)
+class Waiver:
+    """One accepted failure. `host` may be `*`; it counts up to and including the day `until`."""
+
+    control: str
+    host: str
+    who: str
+    why: str
+    until: date
+
+    def covers(self, finding: Finding) -> bool:
+        """Say whether it speaks of this finding."""
+        return self.control == finding.control and self.host in ("*", finding.host)
+
+    def __str__(self) -> str:
+        """Return it as a report tells it."""
+        return f"{self.who}, until {self.until.isoformat()}: {self.why}"
+
+
+def read_waivers(site: Path, hosts: tuple[str, ...]) -> tuple[Waiver, ...]:
+    """Read a site's waivers; raises InvalidSite with all mistakes at once, each with file and line."""
+    path = site / FILE
+    if not path.is_file():
+        return ()
+    try:
+        node = yaml.compose(path.read_text(encoding="utf-8"))
+    except yaml.YAMLError as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f"{path}:{mark.line + 1}" if mark else str(path)
+        raise InvalidSite([Problem(f"not YAML: {getattr(error, 'problem', error)}", where)]) from error
+    if node is None:
+        return ()
+    found, problems = [], []
+    rows = node.value if isinstance(node, yaml.SequenceNode) else None
+    if rows is None:
+        raise InvalidSite([Problem("a list of waivers is expected", f"{path}:1", _example())])
+    for row in rows:
+        where = f"{path}:{row.start_mark.line + 1}"
+        value = yaml.safe_load(yaml.serialize(row))
+        faults = _faults(value, hosts)
+        problems += [Problem(fault, where, _example()) for fault in faults]
+        if not faults:
+            found.append(Waiver(**{key: value[key] for key in _KEYS}))
+    if problems:
+        raise InvalidSite(problems)
+    return tuple(found)
+
+
+def _faults(value: Any, hosts: tuple[str, ...]) -> list[str]:
+    if not isinstance(value, dict):
+        return ["a waiver is a mapping"]
+    faults = [f"unknown key {key}" for key in value if key not in _KEYS]
+    faults += [f"{key} is missing" for key in _KEYS if key not in value]
+    if faults:
+        return faults
+    if value["control"] not in {control.id for control in load_catalogue()}:
+        faults.append(f"there is no control {value['control']}")
+    if value["host"] not in ("*", *hosts):
+        faults.append(f"the site has no host {value['host']}")
+    faults += [f"{key} must say something" for key in ("who", "why") if not str(value[key] or "").strip()]
+    if type(value["until"]) is not date:
+        faults.append("until must be a day like 2027-03-31")
+    return faults
+
+
+def _example() -> str:
+    return "- {control: OS-08, host: '*', who: A. Meier, why: 'ticket 17', until: 2027-03-31}"
+
+
+def apply(findings: tuple[Finding, ...], waivers: tuple[Waiver, ...], today: date) -> tuple[Finding, ...]:
+    """Return the findings with failures waived; an expired waiver changes nothing and is named. Pure."""
+    return tuple(_apply(finding, waivers, today) for finding in findings)
+
+
+def _apply(finding: Finding, waivers: tuple[Waiver, ...], today: date) -> Finding:
+    if finding.result is not Result.FAIL:
+        return finding
+    covering = [waiver for waiver in waivers if waiver.covers(finding)]
+    valid = [waiver for waiver in covering if waiver.until >= today]
+    if valid:
+        return replace(finding, result=Result.WAIVED, waiver=str(valid[0]))
+    if covering:
+        return replace(finding, reason=f"its waiver has EXPIRED ({covering[0]})")
+    return finding
