@@ -261,7 +261,8 @@ declarations: {}
 
 _WAIVERS = """\
 ---
-# Failed controls that somebody accepts for a time: control, host, reason, by whom, until which day.
+# Failed controls that somebody accepts for a time, each as
+#   - {control: OS-08, host: h1, who: A. Meier, why: ticket 17, until: 2027-03-31}    (host: "*" for all)
 waivers: []
 """
 

@@ -47,12 +47,10 @@ def read_waivers(site: Path, hosts: tuple[str, ...]) -> tuple[Waiver, ...]:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
         raise InvalidSite([Problem(f"not YAML: {getattr(error, 'problem', error)}", where)]) from error
-    if node is None:
-        return ()
-    found, problems = [], []
-    rows = node.value if isinstance(node, yaml.SequenceNode) else None
+    rows = _rows(node)
     if rows is None:
-        raise InvalidSite([Problem("a list of waivers is expected", f"{path}:1", _example())])
+        raise InvalidSite([Problem("`waivers:` with a list below it is expected", f"{path}:1", _example())])
+    found, problems = [], []
     for row in rows:
         where = f"{path}:{row.start_mark.line + 1}"
         value = yaml.safe_load(yaml.serialize(row))
@@ -63,6 +61,14 @@ def read_waivers(site: Path, hosts: tuple[str, ...]) -> tuple[Waiver, ...]:
     if problems:
         raise InvalidSite(problems)
     return tuple(found)
+
+
+def _rows(node: yaml.Node | None) -> list[yaml.Node] | None:
+    """Return the entries below the one key `waivers`, None where the file has another form."""
+    if not isinstance(node, yaml.MappingNode) or [key.value for key, _ in node.value] != ["waivers"]:
+        return None
+    below = node.value[0][1]
+    return list(below.value) if isinstance(below, yaml.SequenceNode) else None
 
 
 def _faults(value: Any, hosts: tuple[str, ...]) -> list[str]:

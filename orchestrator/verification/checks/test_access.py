@@ -45,6 +45,19 @@ for path in glob.glob("/proc/[0-9]*/cmdline"):
         commands.append(open(path, "rb").read())
     except OSError:
         pass
+def anybody(paths):
+    # What a process without any rights of its own can really open, directories included.
+    reader, writer = os.pipe()
+    if os.fork() == 0:
+        os.setgroups([])
+        os.setgid(65534)
+        os.setuid(65534)
+        os.write(writer, json.dumps([path for path in paths if os.access(path, os.R_OK)]).encode())
+        os._exit(0)
+    os.close(writer)
+    os.wait()
+    return json.loads(os.fdopen(reader).read())
+readable = anybody(sorted(places))
 rows = []
 for path, pattern in sorted(places.items()):
     if not os.path.exists(path):
@@ -52,9 +65,11 @@ for path, pattern in sorted(places.items()):
     info = os.stat(path)
     content = open(path, errors="replace").read() if pattern else ""
     found = re.findall(pattern, content, re.M) if pattern else []
+    if pattern and not found:
+        continue
     rows.append({
         "path": path, "mode": stat.S_IMODE(info.st_mode), "owner": pwd.getpwuid(info.st_uid).pw_name,
-        "group": grp.getgrgid(info.st_gid).gr_name, "lengths": [len(secret) for secret in found],
+        "group": grp.getgrgid(info.st_gid).gr_name, "anybody": path in readable, "lengths": [len(secret) for secret in found],
         "in_arguments": sum(secret.encode() in command for secret in found for command in commands),
         "distinct": [len(set(secret)) for secret in found],
     })
@@ -93,8 +108,12 @@ def test_secrets(host: testinfra.host.Host, sheet: Sheet) -> None:
     (result,) = ask(host, _SECRETS)
     for row in json_of(result):
         path, mode = row["path"], row["mode"]
-        fits = not mode & 0o037
-        sheet.expect(fits, f"{path} {mode:04o} {row['owner']}:{row['group']}", "0640 or stricter")
+        place = f"{path} {mode:04o} {row['owner']}:{row['group']}"
+        sheet.expect(
+            not row["anybody"], f"{place}{' can be read by anybody' * row['anybody']}", "readable by its service only"
+        )
+        if row["lengths"]:
+            sheet.expect(not mode & 0o037, place, "0640 or stricter")
         for length, distinct in zip(row["lengths"], row["distinct"], strict=True):
             strong = length >= MINIMUM_LENGTH and distinct >= MINIMUM_LENGTH // 3
             if not strong:

@@ -62,7 +62,9 @@ def test_certificates(host: testinfra.host.Host, subject: Subject, sheet: Sheet)
         target = f"'{subject.address if ':' not in subject.address else f'[{subject.address}]'}:{port}'"
         client = f"timeout 8 openssl s_client -connect {target} -servername {name} -verify_hostname {name}"
         commands.append(f"{client} </dev/null 2>&1; true")
-        commands.append(f"{client} </dev/null 2>/dev/null | openssl x509 -noout -text -dateopt iso_8601 2>&1; true")
+        commands.append(
+            f"{client} </dev/null 2>/dev/null | openssl x509 -noout -enddate -dateopt iso_8601 -text 2>&1; true"
+        )
     results = ask(host, *commands, "date --utc +%Y-%m-%dT%H:%M:%S")
     now = datetime.fromisoformat(text(results[-1]).strip()).replace(tzinfo=UTC)
     for (name, _), served, shown in zip(names, results[0:-1:2], results[1:-1:2], strict=True):
@@ -74,7 +76,7 @@ def test_certificates(host: testinfra.host.Host, subject: Subject, sheet: Sheet)
 
 
 def _judge_certificate(name: str, shown: str, now: datetime, sheet: Sheet) -> None:
-    end = re.search(r"Not After : (\S+ \S+?)Z", shown)
+    end = re.search(r"notAfter=(\S+ \S+?)Z", shown)
     bits = re.search(r"Public-Key: \((\d+) bit\)", shown)
     kind = re.search(r"Public Key Algorithm: (\S+)", shown)
     signature = re.search(r"Signature Algorithm: (\S+)", shown)

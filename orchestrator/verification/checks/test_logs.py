@@ -33,11 +33,14 @@ def _retention(line: str) -> float | None:
         count = int(rotations.group(1))
     else:
         return None
-    after = re.search(r"after (\d+) days", line)
+    after = re.match(r" after (\d+) days", line)
     period = next((days for word, days in _PERIOD.items() if f" {word} " in line), None)
     days = float(after.group(1)) if after else period
+    if days is None:
+        return None
     # The file that is being written spans one period more.
-    return None if days is None else days * (count + 1)
+    oldest = re.search(r"old logs are removed after (\d+) days", line)
+    return min(days * (count + 1), float(oldest.group(1)) + days) if oldest else days * (count + 1)
 
 
 def _days(text_: str) -> float:
@@ -57,7 +60,7 @@ def test_retention(host: testinfra.host.Host, subject: Subject, sheet: Sheet) ->
     administrative = int(subject.settings["base_admin_log_days"])
     rules, ages, journal, namespace, entries, now = ask(
         host,
-        "logrotate --debug /etc/logrotate.conf 2>&1",
+        "logrotate --debug /etc/logrotate.conf 2>&1; true",
         "find /var/log -xdev -type f -not -path '/var/log/journal/*' -printf '%T@ %p\\n'",
         "systemd-analyze cat-config systemd/journald.conf",
         f"cat /etc/systemd/journald@{_NAMESPACE}.conf 2>/dev/null || true",
@@ -83,14 +86,17 @@ def test_retention(host: testinfra.host.Host, subject: Subject, sheet: Sheet) ->
 
 def _judge_rules(shown: str, conference: int, administrative: int, sheet: Sheet) -> None:
     seen = 0
-    for pattern, rest in re.findall(r"^rotating pattern: (.*?)  (.*)$", shown, re.M):
+    rule = r"^rotating pattern: (.*?)((?:after|hourly|daily|weekly|monthly|yearly) .*?)$"
+    for pattern, rest in re.findall(rule, shown, re.M | re.S):
         paths = pattern.split()
         limit = conference if any(path.startswith(CONFERENCE) for path in paths) else administrative
         days = _retention(f" {rest} ")
         kept = "for ever" if days is None else f"{days:.0f} days"
         seen += 1
         # A rotation that is due by size or that never saw a file older than its period is bounded by maxage alone.
-        sheet.expect(days is not None and days <= limit + 1, f"{pattern}: kept {kept}", f"at most {limit} days")
+        sheet.expect(days is not None and days <= limit + 1, f"{' '.join(paths)}: kept {kept}", f"at most {limit} days")
+    for line in re.findall(r"^error: (.*)$", shown, re.M):
+        sheet.expect(False, f"logrotate: {line}", "every rule works")
     sheet.expect(seen > 0, f"{seen} rotation rules", "logrotate to have rules")
 
 
