@@ -35,7 +35,7 @@ lint: setup ## style, types, Ansible and shell checks
 	shellcheck install-packages.sh .ci/run
 
 unit: setup ## tests that need neither root nor a host
-	$(BIN)/python -m pytest -q -n 2 tests/unit tests/roles
+	$(BIN)/python -m pytest -q -n 2 tests/unit
 
 scenarios: setup ## tests on throwaway lab hosts (root)
 	$(AS_ROOT) $(BIN)/python -m pytest -q -ra --durations=15 tests/scenarios

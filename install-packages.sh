@@ -5,10 +5,11 @@ set -eu
 cd "$(dirname "$0")"
 
 missing=""
-for package in $(grep -v '^#' debian-packages.txt); do
+while read -r package; do
+    case $package in '#'* | '') continue ;; esac
     state=$(dpkg-query --show --showformat='${db:Status-Status}' "$package" 2>/dev/null || true)
     [ "$state" = installed ] || missing="$missing $package"
-done
+done <debian-packages.txt
 [ -n "$missing" ] || exit 0
 
 as_root=""

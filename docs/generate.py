@@ -10,6 +10,7 @@ from typing import Any
 
 import click
 import yaml
+
 from orchestrator.cli.app import cli
 from orchestrator.inventory.scaffold import FirstHost, site_texts
 from orchestrator.verification.catalogue import Control, load_catalogue

@@ -144,7 +144,7 @@ def free_number(taken: Iterable[int]) -> int:
     used = set(taken)
     for link in json.loads(_output("ip", "-j", "address", "show") or "[]"):
         for entry in link.get("addr_info", []):
-            first, second, third = (str(entry.get("local", "")).split(".") + ["", "", ""])[:3]
+            first, second, third = ([*str(entry.get("local", "")).split("."), "", "", ""])[:3]
             if (first, second) == ("198", "18"):
                 used.add(int(third))
     free = set(range(1, 255)) - used

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import datetime
+import itertools
 import os
 from pathlib import Path
 from typing import Any
@@ -92,7 +93,7 @@ def _problems(chain: list[x509.Certificate], key: Any, names: list[str]) -> list
     for certificate in chain:
         if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
             found.append(f"{certificate.subject.rfc4514_string()} is not valid now")
-    for certificate, issuer in zip(chain, chain[1:], strict=False):
+    for certificate, issuer in itertools.pairwise(chain):
         try:
             certificate.verify_directly_issued_by(issuer)
         except (ValueError, TypeError, InvalidSignature):

@@ -53,7 +53,7 @@ import shutil
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.ratssaal_files import FileProblem, differences, replace, write_entry
+from ansible.module_utils.ratssaal_files import FileProblem, differences, read_bytes, replace, write_entry
 
 _GUARD = "/var/lib/ratssaal/guard"
 _BOOT_UNIT = "/etc/systemd/system/ratssaal-guard.service"
@@ -136,7 +136,7 @@ class Guard:
 
     def arm(self):
         """Start the timer, and make sure of the unit that does its work after a reboot."""
-        if not os.path.exists(_BOOT_UNIT) or open(_BOOT_UNIT).read() != _BOOT_TEXT:
+        if read_bytes(_BOOT_UNIT) != _BOOT_TEXT.encode():
             replace(_BOOT_UNIT, _BOOT_TEXT.encode(), 0o644, 0, 0)
             self.shell("systemctl daemon-reload && systemctl enable ratssaal-guard.service")
         self.shell("systemctl stop %s.timer; systemctl reset-failed %s.service" % (self.timer, self.timer))

@@ -42,7 +42,7 @@ def _states(names):
         return {}
     found = {}
     blocks = [block for block in output.strip().split("\n\n") if block]
-    for name, block in zip(names, blocks):
+    for name, block in zip(names, blocks, strict=False):
         found[name] = dict(line.partition("=")[::2] for line in block.splitlines())
     return found
 

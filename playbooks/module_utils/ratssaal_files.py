@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import grp
 import os
 import pwd
@@ -102,7 +103,7 @@ def write_entry(entry):
     content = entry["bytes"]
     if not entry["force"]:
         kept = read_bytes(path)
-        content = content if not kept else kept
+        content = kept if kept else content
     replace(path, content, int(entry["mode"], 8), uid, gid, entry["validate"])
 
 
@@ -167,7 +168,5 @@ def pending(kind):
 
 def clear_pending(kind, unit):
     """Forget that `unit` needs a "restart" or "reload"."""
-    try:
+    with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(PENDING, kind, unit))
-    except FileNotFoundError:
-        pass

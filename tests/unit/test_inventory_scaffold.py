@@ -118,7 +118,7 @@ def test_failed_change_leaves_the_vault_as_it_was(tmp_path: Path) -> None:
     made = create_site(tmp_path / "town", password_file=tmp_path / "password")
     before = (made.path / VAULT).read_text()
     with VaultAccess(made.password_file) as access:
-        with pytest.raises(RuntimeError), changed_vault(made.path, access) as values:
+        with pytest.raises(RuntimeError), changed_vault(made.path, access) as values:  # noqa: PT012
             values["coturn_secret"] = "other"
             raise RuntimeError
         assert (made.path / VAULT).read_text() == before
