@@ -71,7 +71,7 @@ def run_verification(
 def _line(progress: Progress) -> None:
     finding = progress.finding
     word = click.style(f"{finding.result.replace('_', ' '):<14}", fg=_COLOURS.get(finding.result, "blue"))
-    console.say(f"  {finding.control:<8} {finding.host:<10} {word} {_detail(finding)}".rstrip())
+    console.say(f"  {finding.control:<8} {finding.host:<10} {word} {_detail(finding) or progress.check}".rstrip())
 
 
 def _detail(finding: Finding) -> str:

@@ -159,7 +159,7 @@ class Lab:
             raise UsageError(f"there is no lab {name}", hint=hint)
         hosts = tuple(_members(Network(name, record.number), record.hosts))
         folder = STATE / name
-        return LabSite(folder / "site", hosts, folder / "vault-password", f"meet.{name}.lab.test")
+        return LabSite(folder / name, hosts, folder / "vault-password", f"meet.{name}.lab.test")
 
     def running(self) -> list[dict[str, Any]]:
         """Return a row per host of every lab on this machine, for people and for `--json`."""

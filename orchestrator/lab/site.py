@@ -60,7 +60,10 @@ def write_site(folder: Path, hosts: Sequence[LabHost], built: Any | None) -> Lab
 
     `built` is the repository of stand-ins (None: the site takes its vendor packages from where the defaults say).
     """
-    site, first = (LabSite(folder / "site", tuple(hosts), folder / "vault-password", domain_of(folder.name)), hosts[0])
+    site, first = (
+        LabSite(folder / folder.name, tuple(hosts), folder / "vault-password", domain_of(folder.name)),
+        hosts[0],
+    )
     if not (site.path / "hosts.yml").is_file():
         create_site(
             site.path,
@@ -96,5 +99,5 @@ def _give_to_caller(folder: Path) -> None:
     user, group = int(os.environ.get("SUDO_UID", "0")), int(os.environ.get("SUDO_GID", "0"))
     if user:
         top = [path for path in folder.iterdir() if path.name not in ("hosts", "repository")]
-        for path in [*top, *(folder / "site").rglob("*")]:
+        for path in [*top, *(folder / folder.name).rglob("*")]:
             os.chown(path, user, group, follow_symlinks=False)

@@ -168,7 +168,9 @@ class Batches(_Fixtures):
                 seen, wanted = ("; ".join(part) for part in zip(*sheet.faults, strict=True))
             case _:
                 result, reason = "error", f"{type(outcome).__name__}: {outcome}"
-        self._write(kind="result", control=control, host=host, result=result, seen=seen, wanted=wanted, reason=reason)
+        check = item.originalname.removeprefix("test_").replace("_", " ")
+        row = {"control": control, "host": host, "check": check, "seen": seen, "wanted": wanted, "reason": reason}
+        self._write(kind="result", result=result, **row)
 
     def _write(self, **row: Any) -> None:
         with self._results.open("a", encoding="utf-8") as handle:

@@ -29,10 +29,9 @@ _STANDINS = "_standins"
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """Told as each result comes in."""
+    """Told as each check comes to a result; a control may have several checks."""
 
-    done: int
-    total: int
+    check: str
     finding: Finding
 
 
@@ -63,7 +62,7 @@ def verify(
         if not c.concerns(h.groups)
     ]
     pairs = [(c.id, h.name) for c in chosen for h in targets if c.concerns(h.groups)]
-    rows, output = _run(site, targets, pairs, _teller(len(pairs), chosen, on_result))
+    rows, output = _run(site, targets, pairs, _teller(chosen, on_result))
     findings = [*_findings(rows, pairs, {c.id: c for c in chosen}, output), *skipped]
     order = {control.id: number for number, control in enumerate(chosen)}
     findings.sort(key=lambda finding: (order[finding.control], finding.host))
@@ -152,16 +151,12 @@ def _follow(
                 time.sleep(0.05)
 
 
-def _teller(
-    total: int, controls: tuple[Control, ...], on_result: OnResult | None
-) -> Callable[[Mapping[str, Any]], None]:
-    done, known = 0, {control.id: control for control in controls}
+def _teller(controls: tuple[Control, ...], on_result: OnResult | None) -> Callable[[Mapping[str, Any]], None]:
+    known = {control.id: control for control in controls}
 
     def tell(row: Mapping[str, Any]) -> None:
-        nonlocal done
         if on_result is not None and row["kind"] == "result" and row["control"] in known:
-            done += 1
-            on_result(Progress(done, total, _finding(row, known[row["control"]])))
+            on_result(Progress(row["check"], _finding(row, known[row["control"]])))
 
     return tell
 

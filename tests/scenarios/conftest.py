@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
+from orchestrator.inventory.site import Site, load_site
+from orchestrator.inventory.vault import VaultAccess
 from orchestrator.lab.lab import Lab, LabHost, LabSite
 
 OnHost = Callable[..., str]
+ROOT = Path(__file__).resolve().parents[2]
+BIN = Path(sys.executable).parent
 
 
 @pytest.fixture(scope="module")
@@ -31,6 +39,58 @@ def lab_site(request: pytest.FixtureRequest) -> Iterator[LabSite]:
 def lab_host(lab_site: LabSite) -> LabHost:
     """The one host of `lab_site`."""
     return lab_site.hosts[0]
+
+
+@pytest.fixture(scope="session")
+def state_home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where the tests' runs are journalled, instead of in the caller's home."""
+    return tmp_path_factory.mktemp("state")
+
+
+@dataclass(frozen=True)
+class Played:
+    """What one run of plain ansible-playbook gave."""
+
+    code: int
+    output: str
+
+    @property
+    def changed(self) -> int:
+        """How many tasks changed something, over all hosts."""
+        counts = [int(number) for number in re.findall(r"changed=(\d+)", self.output)]
+        assert counts, self.output[-3000:]
+        return sum(counts)
+
+    @property
+    def warnings(self) -> list[str]:
+        """Every line in which Ansible warned of anything."""
+        return [line for line in self.output.splitlines() if re.search(r"\[(\w+ )?WARNING\]|DEPRECAT", line)]
+
+
+def play(site: LabSite, *arguments: str, playbook: str = "site.yml", check: bool = True) -> Played:
+    """Run plain ansible-playbook on a lab's site as an operator without the CLI would."""
+    argv = [str(BIN / "ansible-playbook"), "-i", str(site.path / "hosts.yml")]
+    argv += ["--vault-password-file", str(site.vault_password_file), *arguments, f"playbooks/{playbook}"]
+    environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
+    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    output = done.stdout + done.stderr
+    assert not check or done.returncode == 0, output[-6000:]
+    return Played(done.returncode, output)
+
+
+def load(site: LabSite) -> Site:
+    """Return the typed site of a lab."""
+    with VaultAccess(site.vault_password_file) as access:
+        return load_site(site.path, access)
+
+
+def ratssaal(site: LabSite, state: Path, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    """Run a command of the CLI on a lab's site."""
+    argv = [str(BIN / "ratssaal"), verb, str(site.path), "--vault-password-file", str(site.vault_password_file)]
+    environment = {**os.environ, "XDG_STATE_HOME": str(state)}
+    return subprocess.run(
+        [*argv, *arguments], env=environment, capture_output=True, text=True, timeout=900, check=False
+    )
 
 
 def ssh(site: LabSite, command: str, *, user: str = "root", address: str = "", check: bool = True) -> str:

@@ -1,0 +1,76 @@
+"""The same converge by plain Ansible: on both releases, without a warning, idempotent, clean in check mode, repairing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator.lab.lab import Lab, LabSite
+from orchestrator.verification.runner import verify
+from tests.scenarios.conftest import Played, load, play, ssh
+
+Converged = tuple[LabSite, Played, Played]
+
+
+@pytest.fixture(scope="module", params=[12, 13], ids=["debian12", "debian13"])
+def converged(request: pytest.FixtureRequest) -> Iterator[Converged]:
+    """A host that plain Ansible looked at in check mode while it was bare, and then converged."""
+    name, driver = f"conv{request.param}", Lab()
+    driver.down(name)
+    try:
+        site = driver.up(name, debian=request.param)
+        bare = play(site, "--check", "--diff")
+        yield site, bare, play(site)
+    finally:
+        driver.down(name)
+
+
+def test_check_mode_on_a_bare_host_changes_nothing_and_ends_well(converged: Converged) -> None:
+    _, bare, first = converged
+    assert bare.code == 0
+    assert bare.changed > 20
+    # Had check mode changed the host, the first real run would have found less to do.
+    assert first.changed >= bare.changed - 2
+
+
+def test_no_warning(converged: Converged) -> None:
+    _, bare, first = converged
+    assert bare.warnings == []
+    assert first.warnings == []
+
+
+def test_second_run_changes_nothing(converged: Converged) -> None:
+    assert play(converged[0]).changed == 0
+
+
+def test_check_mode_after_converge_finds_nothing(converged: Converged) -> None:
+    assert play(converged[0], "--check", "--diff").changed == 0
+
+
+def test_all_controls_pass(converged: Converged) -> None:
+    report = verify(load(converged[0]))
+    assert len(report.findings) == 13
+    assert {f.control: (f.result, f.seen, f.reason) for f in report.findings if f.result != "pass"} == {}
+    assert all(trips <= 3 for trips in report.round_trips.values())
+    assert report.standins
+
+
+def test_what_was_altered_by_hand_is_found_and_repaired(converged: Converged) -> None:
+    """One file, one package, one unit, one sysctl, and a running firewall: all in one run."""
+    site = converged[0]
+    domain = site.domain
+    ssh(site, f"sed -i s/startWithAudioMuted/startWithVideoOnly/ /etc/jitsi/meet/{domain}-config.js")
+    ssh(site, "apt-get -qq purge --yes unattended-upgrades >/dev/null 2>&1")
+    ssh(site, "systemctl disable --now coturn 2>/dev/null")
+    ssh(site, "sysctl -qw net.ipv4.conf.all.accept_redirects=1")
+    ssh(site, "nft add rule inet ratssaal input tcp dport 4711 accept")
+    told = play(site, "--check")
+    assert told.changed >= 5, told.output[-3000:]
+    play(site)
+    assert "startWithAudioMuted" in ssh(site, f"cat /etc/jitsi/meet/{domain}-config.js")
+    assert ssh(site, "dpkg-query -W -f '${db:Status-Status}' unattended-upgrades") == "installed"
+    assert ssh(site, "systemctl is-active coturn; systemctl is-enabled coturn").split() == ["active", "enabled"]
+    assert ssh(site, "cat /proc/sys/net/ipv4/conf/all/accept_redirects") == "0"
+    assert "4711" not in ssh(site, "nft list ruleset")
+    assert play(site).changed == 0
