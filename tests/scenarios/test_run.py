@@ -1,0 +1,243 @@
+"""Runs of the CLI: killed at every transition and at random instants, one at a time, and silent about secrets."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.evidence.document import canonical_json
+from orchestrator.evidence.html import html_page
+from orchestrator.evidence.junit import junit_xml
+from orchestrator.inventory.vault import VaultAccess, read_vault
+from orchestrator.lab.lab import Lab, LabSite
+from orchestrator.verification.runner import verify
+from tests.scenarios.conftest import BIN, load, ratssaal, ssh
+
+RANDOM_KILLS = 20
+
+
+def _fresh(name: str) -> Iterator[LabSite]:
+    driver = Lab()
+    driver.down(name)
+    try:
+        yield driver.up(name)
+    finally:
+        driver.down(name)
+
+
+@pytest.fixture(scope="module")
+def killed_at_transitions() -> Iterator[LabSite]:
+    yield from _fresh("killtrans")
+
+
+@pytest.fixture(scope="module")
+def killed_at_random() -> Iterator[LabSite]:
+    yield from _fresh("killrand")
+
+
+def _start(site: LabSite, state: Path) -> subprocess.Popen[bytes]:
+    argv = [str(BIN / "ratssaal"), "provision", str(site.path), "--harden", "--skip-preflight"]
+    argv += ["--vault-password-file", str(site.vault_password_file)]
+    environment = {**os.environ, "XDG_STATE_HOME": str(state)}
+    return subprocess.Popen(
+        argv, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    )
+
+
+def _kill(run: subprocess.Popen[bytes]) -> bool:
+    """Kill the whole process group; say whether the run had not ended by itself."""
+    alive = run.poll() is None
+    if alive:
+        os.killpg(run.pid, signal.SIGKILL)
+    run.wait()
+    return alive
+
+
+def _journals(site: LabSite, state: Path) -> list[Path]:
+    return sorted(
+        (state / "ratssaal" / site.path.name / "runs").glob("*/journal.jsonl"), key=lambda p: p.stat().st_mtime_ns
+    )
+
+
+def _transitions(journal: Path) -> list[Mapping[str, Any]]:
+    return [json.loads(line) for line in journal.read_text().splitlines(keepends=True) if line.endswith("\n")]
+
+
+def _outcome(site: LabSite) -> dict[str, tuple[str, str]]:
+    """Return what verification found, without what differs from host to host or from minute to minute."""
+    report = verify(load(site))
+    return {f.control: (str(f.result), f.reason) for f in report.findings}
+
+
+def _finish_and_compare(site: LabSite, state: Path) -> None:
+    """One plain re-run must be enough."""
+    done = ratssaal(site, state, "provision", "--harden")
+    assert done.returncode == 0, done.stderr
+    assert "was taken over" in done.stderr
+    assert ssh(site, "dpkg --audit") == ""
+    assert ssh(site, "ls /var/lib/ratssaal/lock.json 2>/dev/null; find /var/lib/ratssaal/pending -type f; true") == ""
+    assert ssh(site, "ls /usr/sbin/policy-rc.d 2>/dev/null; true") == ""
+    assert {result for result, _ in _outcome(site).values()} == {"pass"}
+    again = ratssaal(site, state, "provision", "--harden", "--json")
+    assert json.loads(again.stdout)["changed"] == 0
+
+
+def test_killed_at_every_transition(killed_at_transitions: LabSite, tmp_path: Path) -> None:
+    """The n-th run is killed as soon as its journal has n lines; each goes on where the one before was killed."""
+    site, number, killed = killed_at_transitions, 0, []
+    while True:
+        number += 1
+        known = len(_journals(site, tmp_path))
+        run = _start(site, tmp_path)
+        _wait_for_lines(site, tmp_path, known, number, run)
+        if not _kill(run):
+            break
+        killed.append(_transitions(_journals(site, tmp_path)[-1])[-1]["what"])
+    # run-started, lock-taken, nine times step-started and step-ended; the run's end may come before our kill
+    assert len(killed) >= 20, killed
+    assert {"run-started", "lock-taken", "step-started", "step-ended"} <= set(killed)
+    if killed[-1] != "run-ended":
+        run = _start(site, tmp_path)
+        time.sleep(4)
+        assert _kill(run)
+    _finish_and_compare(site, tmp_path)
+
+
+def _wait_for_lines(site: LabSite, state: Path, known: int, number: int, run: subprocess.Popen[bytes]) -> None:
+    while run.poll() is None:
+        journals = _journals(site, state)
+        if len(journals) > known and len(_transitions(journals[-1])) >= number:
+            return
+        time.sleep(0.005)
+
+
+def test_killed_at_random_instants(killed_at_random: LabSite, tmp_path: Path) -> None:
+    """Kills fall on the way from a bare host to a finished one, inside dpkg too."""
+    site, seed = killed_at_random, int(time.time())
+    chance, inside_dpkg = random.Random(seed), 0
+    print(f"seed {seed}")
+    for _ in range(RANDOM_KILLS):
+        run = _start(site, tmp_path)
+        time.sleep(chance.uniform(2.0, 7.0))
+        inside_dpkg += ssh(site, "pgrep -c '^(dpkg|apt-get)$'", check=False).split()[-1:] not in ([], ["0"])
+        if not _kill(run):
+            ssh(site, "apt-get -qq purge --yes jicofo nginx-common coturn >/dev/null 2>&1; true")
+    assert inside_dpkg > 0, f"no kill fell into dpkg (seed {seed})"
+    _finish_after_random(site, tmp_path)
+
+
+def _finish_after_random(site: LabSite, state: Path) -> None:
+    run = _start(site, state)
+    time.sleep(4)
+    assert _kill(run)
+    _finish_and_compare(site, state)
+
+
+def test_only_one_run_at_a_time(killed_at_transitions: LabSite, tmp_path: Path) -> None:
+    """Another control node's lock stands until somebody clears it with a reason."""
+    site = killed_at_transitions
+    foreign = {
+        "owner": "eva@other",
+        "machine": "other",
+        "pid": 1,
+        "process": "x",
+        "reason": "upgrade",
+        "since": "today",
+    }
+    ssh(site, f"cat > /var/lib/ratssaal/lock.json <<'END'\n{json.dumps(foreign, sort_keys=True)}\nEND")
+    held = ratssaal(site, tmp_path, "provision", "--skip-preflight")
+    assert held.returncode == 7
+    assert "eva@other works on this site since today: upgrade" in held.stderr
+    assert "ratssaal unlock" in held.stderr
+    assert ratssaal(site, tmp_path, "unlock").returncode == 2
+    cleared = ratssaal(site, tmp_path, "unlock", "--reason", "eva's laptop is gone")
+    assert cleared.returncode == 0
+    assert "eva's laptop is gone" in ssh(site, "cat /var/lib/ratssaal/journal/cleared-locks")
+    assert ratssaal(site, tmp_path, "harden", "--skip-preflight").returncode == 0
+    listed = json.loads(ratssaal(site, tmp_path, "runs", "--json").stdout)
+    assert [row["state"] for row in listed] == ["done", "failed"]
+    copies = ssh(site, "ls /var/lib/ratssaal/journal")
+    assert listed[0]["id"] in copies
+
+
+def test_interrupted_run_gives_the_lock_back(killed_at_transitions: LabSite, tmp_path: Path) -> None:
+    site = killed_at_transitions
+    run = _start(site, tmp_path)
+    time.sleep(4)
+    run.send_signal(signal.SIGINT)
+    assert run.wait(30) == 130
+    assert ssh(site, "ls /var/lib/ratssaal/lock.json 2>/dev/null; true") == ""
+
+
+class _Arguments(threading.Thread):
+    """Collects every process's arguments on this machine, which holds the lab hosts' processes too."""
+
+    def __init__(self) -> None:
+        super().__init__(daemon=True)
+        self.seen: set[bytes] = set()
+        self.done = threading.Event()
+
+    def run(self) -> None:
+        """Sample until told to stop."""
+        while not self.done.wait(0.02):
+            for path in Path("/proc").glob("[0-9]*/cmdline"):
+                try:
+                    self.seen.add(path.read_bytes())
+                except OSError:
+                    continue
+
+
+def _texts(value: Any) -> Iterator[str]:
+    if isinstance(value, dict):
+        for item in value.values():
+            yield from _texts(item)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item)
+    elif isinstance(value, str) and "PUBLIC" not in value and "CERTIFICATE" not in value:
+        # A private key shows itself by any of its lines.
+        yield from (line for line in value.splitlines() if line and not line.startswith("-----"))
+
+
+def test_no_secret_shows_anywhere(tmp_path: Path) -> None:
+    """Every secret of the vault, searched for wherever a run leaves or shows something, on a host that needed all of it."""
+    for site in _fresh("canary"):
+        with VaultAccess(site.vault_password_file) as access:
+            secrets = list(_texts(read_vault(site.path, access)))
+        secrets.append(site.vault_password_file.read_text().strip())
+        assert len(secrets) >= 6
+        sampler = _Arguments()
+        sampler.start()
+        runs = [
+            ratssaal(site, tmp_path, "provision", "--harden", "--diff"),
+            ratssaal(site, tmp_path, "status", "--json"),
+        ]
+        report = verify(load(site))
+        sampler.done.set()
+        sampler.join()
+        assert [run.returncode for run in runs] == [0, 0], runs[0].stderr
+        places = {"the console": "".join(run.stdout + run.stderr for run in runs)}
+        places |= {str(path): path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()}
+        places["the reports"] = canonical_json(report) + junit_xml(report) + html_page(report)
+        places["process arguments"] = b"\n".join(sampler.seen).decode(errors="replace")
+        places["the host's journals"] = ssh(
+            site, "journalctl --no-pager -o export --namespace='*' | tr -cd '\\11\\12\\40-\\176'"
+        )
+        places["the host's logs"] = ssh(
+            site, "cat $(find /var/log -type f -not -path '*/journal/*') | tr -cd '\\11\\12\\40-\\176'"
+        )
+        assert len(sampler.seen) > 100
+        assert any(name.endswith("events.jsonl") for name in places)
+        assert any(name.endswith("console.log") for name in places)
+        found = [(name, secret[:4] + "...") for name, shown in places.items() for secret in secrets if secret in shown]
+        assert found == []

@@ -1,0 +1,198 @@
+"""Every control can fail: the host is changed, exactly this control turns, a repair is seen to help. Nothing is mocked."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
+
+from orchestrator.evidence.results import Finding, Report, Result
+from orchestrator.inventory.vault import VaultAccess, read_vault
+from orchestrator.lab.lab import Lab, LabSite
+from orchestrator.lab.machines import enter
+from orchestrator.verification.catalogue import load_catalogue
+from orchestrator.verification.runner import CHECKS, verify
+from tests.scenarios.conftest import BIN, load, play, ssh
+
+CONVERGE = "converge"
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[LabSite]:
+    """A converged Debian 13 host."""
+    name, driver = "verify13", Lab()
+    driver.down(name)
+    try:
+        made = driver.up(name)
+        play(made)
+        yield made
+    finally:
+        driver.down(name)
+
+
+@dataclass(frozen=True)
+class Break:
+    """What is done to the host, what the finding must say, and how it is repaired."""
+
+    control: str
+    command: str
+    seen: str
+    repair: str = CONVERGE
+    # Controls that speak of the same thing from another side.
+    also: tuple[str, ...] = ()
+
+
+_NGINX = "/etc/nginx/sites-available/*.conf"
+_JVB = "/etc/jitsi/videobridge/jvb.conf"
+_PLANTED = "systemd-run -q --unit=planted python3 -m http.server 4712 --bind 0.0.0.0"
+BREAKS = [
+    Break(
+        "CRY-01",
+        f"sed -i 's/ssl_protocols .*;/ssl_protocols TLSv1.1 TLSv1.2 TLSv1.3;/; s/ssl_ciphers .*;/ssl_ciphers ALL:@SECLEVEL=0;/'"
+        f" {_NGINX} && systemctl reload nginx && sleep 1",
+        "TLSv1.1 spoken",
+    ),
+    Break("CRY-03", "", "9 days left"),
+    Break(
+        "CRY-10",
+        "sed -i 's/^MACs /MACs hmac-sha1,/' /etc/ssh/sshd_config.d/00-ratssaal.conf && systemctl reload ssh",
+        "macs: hmac-sha1",
+    ),
+    Break("NET-01", f"{_PLANTED} && sleep 1", "python3 listens on 0.0.0.0:4712/tcp", "systemctl stop planted"),
+    Break("NET-03", "nft add rule inet ratssaal input tcp dport 4711 accept", "4711/tcp is let in from anywhere"),
+    Break(
+        "NET-05",
+        f'sed -i \'s/host = "127.0.0.1"/host = "0.0.0.0"/\' {_JVB} && systemctl restart jitsi-videobridge2 && sleep 6',
+        "the bridge's REST interface is bound to",
+        also=("NET-01",),
+    ),
+    Break(
+        "ACC-01",
+        "sed -i 's/^PasswordAuthentication no/PasswordAuthentication yes/' /etc/ssh/sshd_config.d/00-ratssaal.conf"
+        " && systemctl reload ssh",
+        "passwordauthentication yes",
+    ),
+    Break("ACC-05", "chmod 0644 /etc/turnserver.conf", "/etc/turnserver.conf 0644 turnserver:turnserver can be read"),
+    Break(
+        "OS-02",
+        'sed -i \'s/Unattended-Upgrade "1"/Unattended-Upgrade "0"/\' /etc/apt/apt.conf.d/52ratssaal-upgrades',
+        "APT::Periodic::Unattended-Upgrade 0",
+    ),
+    Break(
+        "OS-05",
+        "echo 'deb [trusted=yes] file:/srv/planted ./' > /etc/apt/sources.list.d/planted.list",
+        "planted.list",
+        "rm /etc/apt/sources.list.d/planted.list",
+    ),
+    Break(
+        "OS-08",
+        "rm /etc/systemd/system/coturn.service.d/80-ratssaal-sandbox.conf && systemctl daemon-reload",
+        "coturn: exposure",
+    ),
+    Break(
+        "LOG-03", "sed -i 's/rotate 6/rotate 51/; s/maxage 7/maxage 400/' /etc/logrotate.d/prosody", "/var/log/prosody"
+    ),
+    Break("AVL-02", "systemctl stop jitsi-videobridge2", "jitsi-videobridge2.service is inactive"),
+]
+
+
+def test_every_control_has_a_negative_test() -> None:
+    assert {row.control for row in BREAKS} == {control.id for control in load_catalogue()}
+
+
+def _failed(report: Report) -> dict[str, Finding]:
+    return {f.control: f for f in report.findings if f.result in (Result.FAIL, Result.ERROR)}
+
+
+@pytest.mark.parametrize("row", BREAKS, ids=lambda row: row.control)
+def test_control_turns_and_is_repaired(site: LabSite, row: Break) -> None:
+    if row.control == "CRY-03":
+        _serve_a_certificate_that_ends_soon(site)
+    else:
+        ssh(site, row.command)
+    try:
+        failed = _failed(verify(load(site)))
+        assert set(failed) == {row.control, *row.also}, failed
+        finding = failed[row.control]
+        assert finding.result is Result.FAIL, finding
+        assert row.seen in finding.seen
+        assert finding.wanted
+        assert finding.remedy
+        assert finding.host == "h1"
+    finally:
+        if row.repair == CONVERGE:
+            play(site)
+        else:
+            ssh(site, row.repair)
+    assert _failed(verify(load(site))) == {}
+
+
+def _serve_a_certificate_that_ends_soon(site: LabSite) -> None:
+    """Sign the host's own key once more by the site's own authority, for ten days."""
+    with VaultAccess(site.vault_password_file) as access:
+        values = read_vault(site.path, access)
+    authority = x509.load_pem_x509_certificate(values["certificates_ca_certificate"].encode())
+    key = serialization.load_pem_private_key(values["certificates_ca_key"].encode(), None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    served = x509.load_pem_x509_certificate(ssh(site, "cat /etc/ratssaal/tls/fullchain.pem").encode())
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(
+        authority.subject,
+        served.subject,
+        served.public_key(),
+        x509.random_serial_number(),
+        now,
+        now + timedelta(days=10),
+    )
+    for extension in served.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    made = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    made += authority.public_bytes(serialization.Encoding.PEM).decode()
+    ssh(site, f"cat > /etc/ratssaal/tls/fullchain.pem <<'END'\n{made}END\nsystemctl reload nginx haproxy; sleep 1")
+
+
+def test_the_same_checks_run_under_plain_pytest(site: LabSite, tmp_path: Path) -> None:
+    """Two checks by testinfra's own ssh backend: one passes; a broken host fails the other."""
+    config = tmp_path / "ssh_config"
+    config.write_text(
+        f"Host *\n IdentityFile {site.key_file}\n UserKnownHostsFile {site.known_hosts}\n IdentitiesOnly yes\n"
+    )
+    argv = [str(BIN / "python"), "-m", "pytest", "-q", "-p", "orchestrator.verification.plugin"]
+    argv += ["-c", "/dev/null", "-p", "no:cacheprovider", f"--ratssaal-site={site.path}", f"--ssh-config={config}"]
+    argv += [
+        f"--hosts=ssh://root@{site.hosts[0].address}",
+        str(CHECKS / "test_access.py"),
+        str(CHECKS / "test_network.py"),
+    ]
+    environment = {"ANSIBLE_VAULT_PASSWORD_FILE": str(site.vault_password_file), "PATH": "/usr/bin:/usr/sbin:/bin"}
+
+    def run() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False, env=environment)
+
+    good = run()
+    assert "5 passed" in good.stdout, good.stdout + good.stderr
+    ssh(site, "nft add rule inet ratssaal input tcp dport 4711 accept")
+    try:
+        bad = run()
+    finally:
+        ssh(site, "systemctl restart ratssaal-firewall")
+    assert "1 failed, 4 passed" in bad.stdout, bad.stdout + bad.stderr
+    assert "4711/tcp is let in from anywhere (wanted: not declared, dropped)" in bad.stdout
+
+
+def test_unreachable_host_is_an_error_and_never_a_pass(site: LabSite) -> None:
+    enter(site.hosts[0], "systemctl", "stop", "ssh.service")
+    try:
+        report = verify(load(site), controls=("NET-01", "ACC-01"))
+    finally:
+        enter(site.hosts[0], "systemctl", "start", "ssh.service")
+    assert [f.result for f in report.findings] == [Result.ERROR, Result.ERROR]
+    assert "h1" in report.findings[0].reason
+    assert report.exit_code == 6

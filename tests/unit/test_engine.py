@@ -1,0 +1,131 @@
+"""Plan, events, journal and lock, without a host."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.engine import journal, lock
+from orchestrator.engine.ansible import Converge, plays, run
+from orchestrator.engine.events import Event, EventReader
+from orchestrator.operations.converge import converge_plan
+from orchestrator.operations.status import judge
+from tests.unit.site_cases import Case, new_case
+
+
+@pytest.fixture
+def case(tmp_path: Path) -> Case:
+    """A valid site."""
+    return new_case(tmp_path)
+
+
+def test_plan_of_both_verbs_is_that_of_each(case: Case) -> None:
+    site = case.load()
+    both, one, other = (converge_plan(site, verb) for verb in ("provision+harden", "provision", "harden"))
+    names = [step.name for step in both.steps]
+    assert names == [*(step.name for step in one.steps), *(step.name for step in other.steps)]
+    assert names[:2] == ["Base system", "Firewall"]
+    assert names[-1] == "Hardening"
+    assert both.playbooks == ("site.yml",)
+    assert all(step.hosts for step in both.steps)
+
+
+def test_every_role_is_in_a_step() -> None:
+    roles = {path.name for path in (Path(__file__).resolve().parents[2] / "roles").iterdir()}
+    used = {role for _, _, names in plays("site.yml") for role in names}
+    assert roles - used == {"jitsi"}  # settings only, a dependency of the others
+
+
+def test_reader_waits_for_the_rest_of_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    reader = EventReader(path)
+    assert list(reader.read()) == []
+    path.write_text('{"event": "play", "at": 1, "name": "Base"}\n{"event": "res')
+    assert list(reader.read()) == [Event("play", 1.0, "Base")]
+    with path.open("a") as handle:
+        handle.write('ult", "at": 2, "task": "t", "host": "h1", "status": "changed", "seconds": 0.5}\n')
+    assert list(reader.read()) == [Event("result", 2.0, "t", "h1", "changed", 0.5)]
+
+
+def test_ansible_sees_only_what_it_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANSIBLE_STRATEGY", "no-such-strategy")
+    inventory = tmp_path / "hosts.yml"
+    inventory.write_text("all:\n  hosts: {}\n")
+    seen: list[Event] = []
+    converge = Converge("site.yml", inventory, check=True)
+    code = run(converge, events=tmp_path / "events", console=tmp_path / "console", on_event=seen.append)
+    assert code == 0, (tmp_path / "console").read_text()
+    assert seen[-1].kind == "stats"
+
+
+def test_journal_survives_a_cut_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    log = journal.Journal("town", "provision")
+    log.write("run-started", verb="provision", owner="a@b", pid=os.getpid(), process=lock.process_token(os.getpid()))
+    log.write("step-started", step="Base system")
+    assert journal.read_run(log.path).state == journal.RUNNING
+    with log.file.open("a") as handle:
+        handle.write('{"at": "x", "what": "step-en')
+    record = journal.read_run(log.path)
+    assert (record.state, record.step, record.owner) == (journal.RUNNING, "Base system", "a@b")
+
+
+def test_run_of_a_dead_process_was_interrupted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    log = journal.Journal("town", "harden")
+    child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
+    token = lock.process_token(child.pid)
+    assert token
+    log.write("run-started", verb="harden", owner="a@b", pid=child.pid, process=token)
+    assert journal.read_run(log.path).state == journal.RUNNING
+    child.kill()
+    child.communicate()
+    assert journal.read_run(log.path).state == journal.INTERRUPTED
+    log.write("step-ended", step="x", changed=3)
+    log.write("run-ended", result=journal.DONE)
+    assert [(r.state, r.changed) for r in journal.runs("town")] == [(journal.DONE, 3)]
+
+
+def test_process_token_tells_a_later_process_from_an_earlier_one() -> None:
+    mine = lock.process_token(os.getpid())
+    assert mine
+    assert mine != lock.process_token(1)
+    assert lock.process_token(2**22 + 1) == ""
+
+
+def test_plan_is_json(case: Case) -> None:
+    from dataclasses import asdict
+
+    plan = converge_plan(case.load(), "harden")
+    assert json.loads(json.dumps(asdict(plan)))["steps"][0]["name"] == "Hardening"
+
+
+HEALTHY = {
+    "units": {"nginx": {"state": "active"}},
+    "bridge_health": 200,
+    "bridges": [{"operational": True}],
+    "pending": [],
+}
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({}, None),
+        ({"units": {"nginx": {"state": "failed"}}}, "nginx is failed"),
+        ({"units": {}}, "nothing is provisioned yet"),
+        ({"bridge_health": 500}, "the bridge answers 500 when asked for its health"),
+        ({"bridge_health": 0}, "the bridge answers nothing when asked for its health"),
+        ({"bridges": None}, "Jicofo does not answer"),
+        ({"bridges": [{"operational": False}]}, "Jicofo knows no operational bridge"),
+        ({"pending": ["nginx.service"]}, "nginx.service waits for a restart: run provision again"),
+    ],
+)
+def test_status_names_each_fault(change: dict[str, object], fault: str | None) -> None:
+    faults = judge(("jitsi_signalling", "jitsi_bridges"), {**HEALTHY, **change})
+    assert faults == ([fault] if fault else [])
