@@ -107,11 +107,13 @@ class Batches(_Fixtures):
         self._job = job
         self._results = Path(job["results"])
         self._stack = ExitStack()
+        self._connected = False
         self._hosts: dict[str, testinfra.host.Host] = {}
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Give every check every host; testinfra's own hosts are left out by `-p no:testinfra`."""
-        if not self._hosts:
+        if not self._connected:
+            self._connected = True
             self._connect()
         if "host" in metafunc.fixturenames:
             metafunc.parametrize("host", list(self._hosts.values()), ids=list(self._hosts))
