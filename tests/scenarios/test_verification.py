@@ -79,7 +79,9 @@ BREAKS = [
         " && systemctl reload ssh",
         "passwordauthentication yes",
     ),
-    Break("ACC-05", "chmod 0644 /etc/turnserver.conf", "/etc/turnserver.conf 0644 root:turnserver can be read by anybody"),
+    Break(
+        "ACC-05", "chmod 0644 /etc/turnserver.conf", "/etc/turnserver.conf 0644 root:turnserver can be read by anybody"
+    ),
     Break(
         "OS-02",
         'sed -i \'s/Unattended-Upgrade "1"/Unattended-Upgrade "0"/\' /etc/apt/apt.conf.d/52ratssaal-upgrades',

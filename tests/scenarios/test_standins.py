@@ -1,0 +1,181 @@
+"""The stand-in packages keep their contract: upstream's bad defaults without our roles, upstream's side effects at upgrades."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from orchestrator.evidence.results import Report, Result
+from orchestrator.lab.lab import Lab, LabSite
+from orchestrator.lab.standins import build_repository
+from orchestrator.verification.runner import verify
+from tests.scenarios.conftest import load, play, ssh
+
+_PACKAGES = "jitsi-videobridge2 jicofo jitsi-meet-web jitsi-meet-web-config jitsi-meet-prosody"
+_INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o Dpkg::Options::=--force-confold"
+
+
+def _add_source(site: LabSite) -> None:
+    """Add the lab's repository by hand, as upstream's handbook tells."""
+    folder = site.path.parent / "repository"
+    key = (folder / "key.asc").read_text()
+    url = load(site).settings["vendor_repository_url"]
+    ssh(site, f"cat > /etc/apt/keyrings/lab.asc <<'END'\n{key}\nEND")
+    ssh(site, f"echo 'deb [signed-by=/etc/apt/keyrings/lab.asc] {url} stable/' > /etc/apt/sources.list.d/lab.list")
+
+
+@pytest.fixture(scope="module")
+def plain() -> Iterator[LabSite]:
+    """A host with the vendor packages by their defaults: only the name was answered, no role of ours ran."""
+    name, driver = "plain13", Lab()
+    driver.down(name)
+    try:
+        site = driver.up(name)
+        _add_source(site)
+        answer = f"jitsi-videobridge2 jitsi-videobridge/jvb-hostname string {site.domain}"
+        ssh(
+            site,
+            f"apt-get -qq update && apt-get -qq -y install debconf >/dev/null && echo '{answer}' | debconf-set-selections",
+        )
+        ssh(site, f"{_INSTALL} install nginx prosody {_PACKAGES} >/dev/null 2>&1")
+        ssh(site, "systemctl start jitsi-videobridge2 jicofo prosody nginx; sleep 6")
+        yield site
+    finally:
+        driver.down(name)
+
+
+DEFAULTS = {
+    "a third party's STUN server in config.js": ("cat /etc/jitsi/meet/*-config.js", "meet-jit-si-turnrelay.jitsi.net"),
+    "a third party's STUN server for the bridge": ("cat /etc/jitsi/videobridge/jvb.conf", "meet-jit-si-turnrelay"),
+    "anybody may open a room": ("cat /etc/prosody/conf.avail/meet.*.cfg.lua", 'authentication = "jitsi-anonymous"'),
+    "52 weeks of Prosody's logs": ("logrotate -d /etc/logrotate.d/prosody 2>&1", "(52 rotations)"),
+    "the bridge is not sandboxed": ("systemd-analyze security --no-pager jitsi-videobridge2 | tail -n1", "UNSAFE"),
+    "Jicofo starts as root, by a SysV script": ("systemctl show -P FragmentPath jicofo", "/run/systemd/generator"),
+    "server-to-server on every interface": ("ss -Hlnt sport = :5269 | awk '{print $4}'", ":5269"),
+    "the bridge's statistics are off": (
+        "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8080/colibri/stats",
+        "404",
+    ),
+    "a self-signed certificate for ten years": ("openssl x509 -noout -enddate -in /etc/jitsi/meet/*.crt", "notAfter"),
+    "no firewall": ("nft list ruleset | grep -c 'hook input' || true", "0"),
+}
+
+
+@pytest.mark.parametrize("name", DEFAULTS)
+def test_bad_default(plain: LabSite, name: str) -> None:
+    command, shown = DEFAULTS[name]
+    assert shown in ssh(plain, command)
+
+
+def _results(report: Report) -> dict[str, Result]:
+    return {finding.control: finding.result for finding in report.findings}
+
+
+def test_verification_sees_the_defaults(plain: LabSite) -> None:
+    """The same checks that pass after our roles fail without them: they see."""
+    results = _results(verify(load(plain)))
+    failing = {control for control, result in results.items() if result is Result.FAIL}
+    assert {"CRY-03", "CRY-10", "NET-01", "NET-03", "ACC-01", "OS-02", "OS-08", "LOG-03", "AVL-02"} <= failing, results
+
+
+def test_upgrade_by_defaults_has_upstreams_side_effects(plain: LabSite) -> None:
+    """jitsi.md 1.4: the bridge is restarted, and Prosody too, since the markers are missing."""
+    before = _started(plain)
+    _publish(plain, "next")
+    ssh(plain, f"apt-get -qq update && {_INSTALL} install {_PACKAGES} >/dev/null 2>&1; sleep 3")
+    after = _started(plain)
+    assert after["jitsi-videobridge2"] != before["jitsi-videobridge2"]
+    assert after["prosody"] != before["prosody"]
+
+
+def _started(site: LabSite) -> dict[str, str]:
+    units = ("prosody", "jitsi-videobridge2", "jicofo", "nginx")
+    shown = ssh(
+        site, f"for unit in {' '.join(units)}; do systemctl show -P ExecMainStartTimestampMonotonic $unit; done"
+    )
+    return dict(zip(units, shown.split(), strict=True))
+
+
+def _publish(site: LabSite, release: str) -> None:
+    """Put another release into the repository that the lab serves."""
+    build_repository(site.path.parent / "repository", releases=(release,))
+
+
+@pytest.fixture(scope="module")
+def ours() -> Iterator[LabSite]:
+    """A host after our roles."""
+    name, driver = "upgrade13", Lab()
+    driver.down(name)
+    try:
+        site = driver.up(name)
+        play(site)
+        yield site
+    finally:
+        driver.down(name)
+
+
+_FILES = "/etc/jitsi /etc/prosody /etc/nginx /etc/turnserver.conf /etc/systemd/system"
+
+
+def _hashes(site: LabSite) -> dict[str, str]:
+    shown = ssh(site, f"find {_FILES} -type f -exec sha256sum {{}} +")
+    return {line.split(None, 1)[1]: line.split()[0] for line in shown.splitlines()}
+
+
+def test_upgrade_over_our_configuration_avoids_what_can_be_avoided(ours: LabSite) -> None:
+    before, files = _started(ours), _hashes(ours)
+    _publish(ours, "next")
+    # Held packages stay through an ordinary upgrade.
+    ssh(ours, f"apt-get -qq update && {_INSTALL} upgrade >/dev/null 2>&1")
+    assert _started(ours) == before
+    ssh(ours, f"{_INSTALL} --allow-change-held-packages install {_PACKAGES} >/dev/null 2>&1; sleep 3")
+    after = _started(ours)
+    assert after["prosody"] == before["prosody"], "Prosody was restarted, every meeting would have ended"
+    changed = {name for name, value in _hashes(ours).items() if files.get(name) != value}
+    assert changed == set()
+    assert ssh(ours, "dpkg-query -W -f '${Version}' jicofo") == "1.0-1201-1"
+
+
+def test_converge_after_the_upgrade_puts_everything_right(ours: LabSite) -> None:
+    play(ours)
+    assert play(ours).changed == 0
+    assert set(_results(verify(load(ours))).values()) == {Result.PASS}
+
+
+def test_broken_release_is_seen(ours: LabSite) -> None:
+    """The release that is broken on purpose must not look healthy."""
+    _publish(ours, "broken")
+    ssh(
+        ours, f"apt-get -qq update && {_INSTALL} --allow-change-held-packages install {_PACKAGES} >/dev/null 2>&1; true"
+    )
+    ssh(ours, "systemctl restart jitsi-videobridge2 jicofo; sleep 8", check=False)
+    assert _results(verify(load(ours), controls=("AVL-02",)))["AVL-02"] is Result.FAIL
+
+
+def test_unknown_configuration_key_is_an_error(ours: LabSite) -> None:
+    """Stricter than upstream on purpose."""
+    ssh(
+        ours,
+        "echo 'videobridge.no-such-key = 1' >> /etc/jitsi/videobridge/jvb.conf; systemctl restart jitsi-videobridge2; true",
+    )
+    ssh(ours, "sleep 4")
+    assert "no-such-key" in ssh(
+        ours,
+        "journalctl -q --no-pager --namespace=conferencing -u jitsi-videobridge2 -n 20; tail /var/log/jitsi/jvb.log",
+    )
+
+
+def test_stand_ins_are_refused_on_a_host_that_is_no_lab(plain: LabSite) -> None:
+    ssh(plain, "mv /etc/ratssaal/lab-host /root/; apt-get -qq purge -y jicofo >/dev/null 2>&1")
+    try:
+        played = play(plain, playbook="provision.yml", check=False)
+    finally:
+        ssh(plain, "mv /root/lab-host /etc/ratssaal/")
+    assert played.code != 0
+    assert "stand-ins" in played.output
+    assert ssh(plain, "dpkg-query -W -f '${db:Status-Status}' jicofo 2>/dev/null; true") in (
+        "",
+        "config-files",
+        "not-installed",
+    )
