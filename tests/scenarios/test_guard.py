@@ -50,8 +50,7 @@ def test_a_firewall_that_locks_us_out_is_put_back(site: LabSite) -> None:
     before = _ruleset(site)
     played = play(site, *LOCKED_OUT, playbook="provision.yml", check=False)
     assert played.code != 0
-    assert "log in" in played.output
-    assert "was put back" in played.output or "puts" in played.output, played.output[-2000:]
+    assert "no second login was possible" in played.output
     _wait_for_login(site, SECONDS + 20)
     assert _ruleset(site) == before
     assert play(site, playbook="provision.yml").changed == 0
@@ -110,7 +109,7 @@ def _trial(site: LabSite, tmp_path: Path, content: str) -> subprocess.CompletedP
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("AllowUsers nobody", "log in"), ("NoSuchKeyword yes", "NoSuchKeyword")],
+    [("AllowUsers nobody", "no second login was possible"), ("NoSuchKeyword yes", "NoSuchKeyword")],
     ids=["locks-out", "is-refused-by-sshd"],
 )
 def test_a_wrong_sshd_configuration_never_stays(site: LabSite, tmp_path: Path, content: str, told: str) -> None:
