@@ -31,7 +31,7 @@ lint: setup ## style, types, Ansible and shell checks
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
-	$(BIN)/ansible-lint --offline --quiet
+	$(BIN)/ansible-lint --offline -q
 	shellcheck install-packages.sh .ci/run
 
 unit: setup ## tests that need neither root nor a host
