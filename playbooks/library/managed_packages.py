@@ -35,6 +35,13 @@ options:
     type: list
     elements: dict
     default: []
+  beforehand:
+    description:
+      - Files (dest, content) written for root alone before the first installation, where they are missing.
+      - Maintainer scripts then find a configuration and need not make one, with a password among a program's arguments.
+    type: list
+    elements: dict
+    default: []
   update:
     description: Read the package lists anew even if nothing is missing.
     type: bool
@@ -53,6 +60,7 @@ import subprocess
 import time
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.ratssaal_files import replace
 
 _LOCKS = (
     "/var/lib/dpkg/lock-frontend",
@@ -141,6 +149,10 @@ class Packages:
         for answer in self.module.params["debconf"]:
             if answer["package"] not in self.installed:
                 self.preseed(answer)
+        for entry in self.module.params["beforehand"]:
+            if not self.module.check_mode and not os.path.exists(entry["dest"]):
+                os.makedirs(os.path.dirname(entry["dest"]), mode=0o755, exist_ok=True)
+                replace(entry["dest"], entry["content"].encode(), 0o600, 0, 0)
         argv = ["apt-get", "-y", "-q", "--no-install-recommends", "--allow-downgrades", "--allow-change-held-packages"]
         self.change("install %s" % " ".join(words), [*argv, *_KEEP_CONFIGURATION, "install", *words])
         if not self.module.check_mode:
@@ -269,6 +281,7 @@ def main():
         "hold": {"type": "list", "elements": "str", "default": []},
         "absent": {"type": "list", "elements": "str", "default": []},
         "debconf": {"type": "list", "elements": "dict", "default": [], "no_log": True},
+        "beforehand": {"type": "list", "elements": "dict", "default": [], "no_log": True},
         "update": {"type": "bool", "default": False},
         "lock_timeout": {"type": "int", "default": 120},
     }

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator.errors import Problem, TaskFailed, UsageError
+from orchestrator.lab.locks import locked
 from orchestrator.lab.standins.packages import HERE, PACKAGES, RELEASES, build, compile_java
 
 ORIGIN = "Ratssaal stand-ins"
@@ -40,19 +41,23 @@ def build_repository(target: Path, releases: Sequence[str] = ("current",)) -> St
         hint = f"apt-get install --no-install-recommends {' '.join(BUILD_PACKAGES)}"
         raise UsageError(f"the stand-ins cannot be built without {', '.join(missing)}", hint=hint)
     cached = CACHE / f"{_fingerprint()}-{'-'.join(releases)}"
-    if not cached.is_dir():
-        CACHE.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=CACHE) as folder:
-            draft = Path(folder) / "repository"
-            try:
-                _build(Path(folder), draft, releases)
-            except subprocess.CalledProcessError as error:
-                raise TaskFailed([Problem(f"{error.cmd[0]} failed: {error.stderr[-600:]}")]) from error
-            if not cached.is_dir():
-                draft.rename(cached)
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with locked(CACHE / ".lock", lambda: None):
+        if not cached.is_dir():
+            _build_into(cached, releases)
     shutil.copytree(cached, target, dirs_exist_ok=True)
     versions = {package.name: RELEASES[releases[-1]][package.part] for package in PACKAGES}
     return StandinRepository(target, target / "key.asc", versions)
+
+
+def _build_into(cached: Path, releases: Sequence[str]) -> None:
+    with tempfile.TemporaryDirectory(dir=CACHE) as folder:
+        draft = Path(folder) / "repository"
+        try:
+            _build(Path(folder), draft, releases)
+        except subprocess.CalledProcessError as error:
+            raise TaskFailed([Problem(f"{error.cmd[0]} failed: {error.stderr[-600:]}")]) from error
+        draft.rename(cached)
 
 
 def _fingerprint() -> str:
@@ -76,7 +81,8 @@ def _build(work: Path, draft: Path, releases: Sequence[str]) -> None:
     (suite / "Packages").write_text(packages)
     options = [f"-oAPT::FTPArchive::Release::{key}={value}" for key, value in _release_fields().items()]
     (suite / "Release").write_text(_output(["apt-ftparchive", *options, "release", "stable/"], draft))
-    sign(suite, draft / "key.asc", work / "gnupg")
+    # One key for all releases: an upgrade is signed by the key that the host has pinned, as upstream's are.
+    sign(suite, draft / "key.asc", CACHE / "signing-key")
 
 
 def _release_fields() -> dict[str, str]:
@@ -84,13 +90,15 @@ def _release_fields() -> dict[str, str]:
 
 
 def sign(suite: Path, key_file: Path, home: Path) -> None:
-    """Sign `suite`/Release with a key made for it and write the key's public half to `key_file`."""
-    home.mkdir(mode=0o700)
+    """Sign `suite`/Release with the key in `home`, made on first use; its public half goes to `key_file`."""
+    fresh = not list(home.glob("private-keys-v1.d/*.key"))
+    home.mkdir(mode=0o700, exist_ok=True)
     environment = os.environ | {"GNUPGHOME": str(home)}
     base = ["gpg", "--batch", "--quiet", "--pinentry-mode", "loopback", "--passphrase", ""]
     try:
         identity = f"{ORIGIN} <lab@localhost>"
-        _gpg([*base, "--quick-generate-key", identity, "rsa3072", "sign", "never"], environment)
+        if fresh:
+            _gpg([*base, "--quick-generate-key", identity, "rsa3072", "sign", "never"], environment)
         _gpg([*base, "--clearsign", "--output", str(suite / "InRelease"), str(suite / "Release")], environment)
         _gpg(
             [*base, "--detach-sign", "--armor", "--output", str(suite / "Release.gpg"), str(suite / "Release")],

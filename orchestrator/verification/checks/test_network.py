@@ -26,7 +26,8 @@ INTERNAL = {
     4443: "nginx behind HAProxy",
 }
 _SS = "ss -Hlntup"
-_NFT = "nft -j list ruleset"
+# A host without nft has no firewall, which is a finding; nft that fails is an error.
+_NFT = "if command -v nft >/dev/null; then nft -j list ruleset; else echo '{\"nftables\": []}'; fi"
 
 
 def _sockets(shown: str) -> Iterator[tuple[str, str, int, str]]:

@@ -52,7 +52,7 @@ def test_jicofo_sees_the_bridge(host: testinfra.host.Host, subject: Subject, she
     health, debug = ask(
         host,
         f"{_STATUS} http://127.0.0.1:8888/about/health; true",
-        "curl -s -m 5 http://127.0.0.1:8888/debug || echo '{}'",
+        "curl -sf -m 5 http://127.0.0.1:8888/debug || echo '{}'",
     )
     code = text(health).strip()
     sheet.expect(code == "200", f"Jicofo's health: {code}", "200")
