@@ -43,8 +43,11 @@ class ActionModule(ActionBase):
         super().run(tmp, task_vars)
         variables = dict(task_vars or {})
         files = [self.wire_entry(dict(raw), variables) for raw in self._task.args.get("files", [])]
+        contents = {
+            str(number): entry.pop("content_base64") for number, entry in enumerate(files) if "content_base64" in entry
+        }
         result: dict[str, Any] = self._execute_module(
-            module_name="managed_files", module_args={"files": files}, task_vars=task_vars
+            module_name="managed_files", module_args={"files": files, "contents": contents}, task_vars=task_vars
         )
         return result
 
@@ -60,8 +63,10 @@ class ActionModule(ActionBase):
             text = str(raw["content"]).encode()
         elif "src_file" in raw:
             text = self._read(str(raw["src_file"]), variables)
-        else:
+        elif "link" in raw or raw.get("state") in ("directory", "absent"):
             return entry
+        else:
+            raise AnsibleActionFail(f"managed_files: {raw['dest']}: nothing says what is in it")
         return entry | {"content_base64": base64.b64encode(text).decode()}
 
     def _read(self, name: str, variables: dict[str, Any]) -> bytes:

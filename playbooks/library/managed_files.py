@@ -15,6 +15,10 @@ options:
     type: list
     elements: dict
     required: true
+  contents:
+    description: Number of a file in C(files), from 0, to its content in base64; filled in by the action plugin.
+    type: dict
+    default: {}
 """
 
 import base64
@@ -23,7 +27,7 @@ from ansible.module_utils.basic import AnsibleModule
 from ansible.module_utils.ratssaal_files import FileProblem, differences, mark_pending, read_bytes, write_entry
 
 
-def _entry(raw):
+def _entry(raw, content):
     entry = {
         "owner": "root",
         "group": "root",
@@ -37,7 +41,7 @@ def _entry(raw):
     entry.setdefault("state", "link" if "link" in entry else "file")
     entry.setdefault("mode", "0755" if entry["state"] == "directory" else "0644")
     if entry["state"] == "file":
-        entry["bytes"] = base64.b64decode(entry.pop("content_base64"))
+        entry["bytes"] = base64.b64decode(content)
     return entry
 
 
@@ -57,11 +61,15 @@ def _diff(entry, reasons):
 def main():
     """Compare, and write what differs."""
     module = AnsibleModule(
-        # no_log: contents are secrets more often than not, and the action plugin's own result says what changed.
-        argument_spec={"files": {"type": "list", "elements": "dict", "required": True, "no_log": True}},
+        argument_spec={
+            "files": {"type": "list", "elements": "dict", "required": True},
+            # apart from `files`: Ansible masks every word of an argument that is not to be logged, paths and modes too
+            "contents": {"type": "dict", "default": {}, "no_log": True},
+        },
         supports_check_mode=True,
     )
-    entries = [_entry(raw) for raw in module.params["files"]]
+    contents = module.params["contents"]
+    entries = [_entry(raw, contents.get(str(number), "")) for number, raw in enumerate(module.params["files"])]
     changed, diffs, restarts, reloads = [], [], set(), set()
     for entry in entries:
         reasons = differences(entry)

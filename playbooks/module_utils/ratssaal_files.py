@@ -10,7 +10,6 @@ import pwd
 import shutil
 import stat
 import subprocess
-import tempfile
 
 PENDING = "/var/lib/ratssaal/pending"
 
@@ -111,8 +110,11 @@ def replace(path, content, mode, uid, gid, validate=None):
     """Replace a file atomically: a reader, or a power cut, sees the old or the new one whole. Raises FileProblem."""
     if os.path.isdir(path) and not os.path.islink(path):
         raise FileProblem("%s is a directory, a file was wanted" % path)
-    handle, temporary = tempfile.mkstemp(prefix=".ratssaal-", dir=os.path.dirname(path))
+    # One fixed name per file, so that the next run replaces what a killed one left. O_EXCL follows no planted link.
+    temporary = os.path.join(os.path.dirname(path), ".ratssaal-" + os.path.basename(path))
+    _remove(temporary)
     try:
+        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as stream:
             os.fchown(stream.fileno(), uid, gid)
             os.fchmod(stream.fileno(), mode)
