@@ -22,12 +22,14 @@ def command_lines() -> Iterator[tuple[int, list[str]]]:
 
 def parent(pid: int) -> int:
     """Return the parent's process id, 0 if the process is gone."""
-    return int(_stat(pid)[1]) if _stat(pid) else 0
+    fields = _stat(pid)
+    return int(fields[1]) if fields else 0
 
 
 def alive(pid: int) -> bool:
     """Return whether the process still runs; one that waits to be collected does not."""
-    return bool(_stat(pid)) and _stat(pid)[0] not in "ZX"
+    fields = _stat(pid)
+    return bool(fields) and fields[0] not in "ZX"
 
 
 def kill_all(find: Callable[[], list[int]], seconds: float) -> list[int]:

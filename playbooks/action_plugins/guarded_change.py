@@ -44,7 +44,7 @@ class ActionModule(ActionBase):
         applied = self._phase("apply", arguments, task_vars)
         if applied.get("failed"):
             return applied
-        refusals = self._prove()
+        refusals = self._prove(int(arguments.get("confirm_seconds", 60)))
         if not refusals:
             confirmed = self._phase("confirm", arguments, task_vars)
             return confirmed | {"changed_paths": looked.get("changed_paths", [])}
@@ -58,11 +58,13 @@ class ActionModule(ActionBase):
 
     def _put_back(self, arguments: dict[str, Any], task_vars: Any, refusals: list[str]) -> dict[str, Any]:
         seconds = int(arguments.get("confirm_seconds", 60))
+        state = f"comes back by the host's own timer within {seconds} s"
         try:
-            restored = not self._phase("restore", arguments, task_vars).get("failed")
+            restored = self._phase("restore", arguments, task_vars)
         except Exception:  # the first connection is cut as well: the host's own timer does it
-            restored = False
-        state = "was put back at once" if restored else f"comes back by the host's own timer within {seconds} s"
+            restored = {"failed": True}
+        if not restored.get("failed"):
+            state = "came back by the host's own timer" if restored.get("by_timer") else "was put back at once"
         return {
             "failed": True,
             "changed": False,
@@ -70,25 +72,28 @@ class ActionModule(ActionBase):
             + "; ".join(refusals),
         }
 
-    def _prove(self) -> list[str]:
-        """Return why a second login failed, by OpenSSH and by Paramiko; [] if both got in."""
+    def _prove(self, seconds: int) -> list[str]:
+        """Return why a second login failed, by OpenSSH and by Paramiko; [] if both got in.
+
+        After `seconds` the host has put the old state back, and a login proves nothing any more.
+        """
         if self._connection.transport != "ssh":
             return []
+        end = time.monotonic() + seconds
         refusals: list[str] = []
         for attempt in range(_TRIES):
-            refusals = [reason for reason in (self._openssh(), self._paramiko()) if reason]
-            if not refusals:
+            refusals = [reason for reason in (self._openssh(_patience(end)), self._paramiko(_patience(end))) if reason]
+            if not refusals or attempt == _TRIES - 1 or time.monotonic() + 2 > end:
                 break
-            if attempt < _TRIES - 1:
-                time.sleep(2)
+            time.sleep(2)
         return refusals
 
     def _option(self, name: str) -> Any:
         return self._connection.get_option(name)
 
-    def _openssh(self) -> str:
+    def _openssh(self, seconds: int) -> str:
         argv = ["ssh", *shlex.split(self._option("ssh_common_args") or ""), "-o", "ControlMaster=no"]
-        argv += ["-o", "ControlPath=none", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={_LOGIN_SECONDS}"]
+        argv += ["-o", "ControlPath=none", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={seconds}"]
         if self._option("port"):
             argv += ["-p", str(self._option("port"))]
         if self._option("private_key_file"):
@@ -101,14 +106,14 @@ class ActionModule(ActionBase):
                 capture_output=True,
                 text=True,
                 check=False,
-                timeout=_LOGIN_SECONDS * 2,
+                timeout=seconds * 2,
                 stdin=subprocess.DEVNULL,
             )
         except subprocess.TimeoutExpired:
             return "OpenSSH: no answer"
         return "" if done.returncode == 0 else f"OpenSSH: {(done.stderr.strip().splitlines() or ['refused'])[-1]}"
 
-    def _paramiko(self) -> str:
+    def _paramiko(self, seconds: int) -> str:
         try:
             import paramiko
         except ImportError:
@@ -124,12 +129,17 @@ class ActionModule(ActionBase):
                 port=int(self._option("port") or 22),
                 username=self._option("remote_user") or None,
                 key_filename=os.path.expanduser(key) if key else None,
-                timeout=_LOGIN_SECONDS,
-                banner_timeout=_LOGIN_SECONDS,
-                auth_timeout=_LOGIN_SECONDS,
+                timeout=seconds,
+                banner_timeout=seconds,
+                auth_timeout=seconds,
             )
         except (paramiko.SSHException, OSError) as error:
             return f"Paramiko: {error}"
         finally:
             client.close()
         return ""
+
+
+def _patience(end: float) -> int:
+    """Return how many seconds a login may take that has to be done before `end`."""
+    return max(1, min(_LOGIN_SECONDS, int(end - time.monotonic())))

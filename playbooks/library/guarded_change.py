@@ -168,9 +168,10 @@ class Guard:
 
     def confirm(self):
         """Keep the change: the timer ends, the old state goes."""
-        if not os.path.isdir(self.folder):
-            self.module.fail_json(msg="the host put the old state back before the change was confirmed")
         self.shell("systemctl stop %s.timer" % self.timer)
+        at_work = self.shell("systemctl is-active --quiet %s.service" % self.timer)[0] == 0
+        if at_work or not os.path.isdir(self.folder):
+            self.module.fail_json(msg="the host put the old state back before the change was confirmed")
         shutil.rmtree(self.folder)
         self.module.exit_json(changed=True)
 
@@ -197,8 +198,9 @@ def main():
     guard = Guard(module)
     phase = module.params["phase"]
     if phase == "restore":
+        by_timer = not os.path.isdir(guard.folder)
         guard.restore()
-        module.exit_json(changed=True)
+        module.exit_json(changed=True, by_timer=by_timer)
     getattr(guard, phase)()
 
 

@@ -280,15 +280,34 @@ def main():
         "versions": {"type": "dict", "default": {}},
         "hold": {"type": "list", "elements": "str", "default": []},
         "absent": {"type": "list", "elements": "str", "default": []},
-        "debconf": {"type": "list", "elements": "dict", "default": [], "no_log": True},
-        "beforehand": {"type": "list", "elements": "dict", "default": [], "no_log": True},
+        "debconf": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "package": {"type": "str", "required": True},
+                "question": {"type": "str", "required": True},
+                "type": {"type": "str", "required": True},
+                "value": {"type": "raw", "required": True, "no_log": True},
+            },
+        },
+        "beforehand": {
+            "type": "list",
+            "elements": "dict",
+            "default": [],
+            "options": {
+                "dest": {"type": "str", "required": True},
+                "content": {"type": "str", "required": True, "no_log": True},
+            },
+        },
         "update": {"type": "bool", "default": False},
         "lock_timeout": {"type": "int", "default": 120},
     }
     module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
     packages = Packages(module)
     # A run that was killed inside apt may have left our ban on service starts, or an apt that is still at work.
-    busy = packages.missing() or packages.broken or module.params["update"] or _leftover()
+    unwanted = packages.installed.keys() & set(module.params["absent"])
+    busy = packages.missing() or packages.broken or module.params["update"] or unwanted or _leftover()
     ours = False
     if busy and not module.check_mode:
         _wait_for_locks(module)

@@ -82,7 +82,15 @@ def main():
     """Compare, register what differs, remove what is not wanted."""
     module = AnsibleModule(
         argument_spec={
-            "accounts": {"type": "list", "elements": "dict", "required": True, "no_log": True},
+            "accounts": {
+                "type": "list",
+                "elements": "dict",
+                "required": True,
+                "options": {
+                    "jid": {"type": "str", "required": True},
+                    "password": {"type": "str", "required": True, "no_log": True},
+                },
+            },
             "absent_others_in": {"type": "list", "elements": "str", "default": []},
         },
         supports_check_mode=True,

@@ -109,8 +109,8 @@ SANDBOX = {
     "ProtectSystem=strict": ("touch /usr/x 2>/dev/null || echo denied", "denied"),
     "ProtectHome=yes": ("ls -A /root 2>/dev/null || true", ""),
     "PrivateDevices=yes": ("test -e /dev/net/tun || echo none", "none"),
-    "PrivateNetwork=yes": ("ls /sys/class/net /proc/sys/net/ipv4/conf | grep host0 || echo none", "none"),
-    "PrivateUsers=yes": ("wc -l < /proc/self/uid_map", "2"),
+    "PrivateNetwork=yes": ("grep -o host0 /proc/self/net/dev || echo none", "none"),
+    "PrivateUsers=yes": ("awk '{print $3; exit}' /proc/self/uid_map", "1"),
     "ProtectKernelTunables=yes": ("echo 1 2>/dev/null > /proc/sys/net/ipv4/tcp_syncookies || echo denied", "denied"),
     "ProtectControlGroups=yes": ("mkdir /sys/fs/cgroup/x 2>/dev/null || echo denied", "denied"),
     "ProtectProc=invisible DynamicUser=yes": ("test -e /proc/1 || echo hidden", "hidden"),
@@ -137,7 +137,7 @@ def test_sandboxes_of_units_take_effect(site: LabSite, properties: str) -> None:
     quoted = command.replace("'", "'\\''")
     ssh(site, "touch /tmp/there /root/there")
     options = " ".join(f"--property='{word}'" for word in properties.split())
-    assert ssh(site, f"systemd-run --quiet --wait --pipe sh -c '{quoted}'") != wanted, "the command proves nothing"
+    assert ssh(site, f"systemd-run --quiet --wait --pipe sh -c '{quoted}'", check=False) != wanted, "the command proves nothing"
     assert ssh(site, f"systemd-run --quiet --wait --pipe {options} sh -c '{quoted}'") == wanted
 
 

@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import datetime
 import json
 import os
 import re
 import subprocess
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 
-from orchestrator.lab import machines
 from orchestrator.lab.lab import Lab, LabSite
 from tests.scenarios.conftest import BIN, ROOT, ssh
 
@@ -235,7 +228,7 @@ def test_a_unit_comes_into_its_state_and_stays(site: LabSite) -> None:
     stopped = [{"name": "tst.service", "enabled": False, "state": "stopped"}]
     assert units(site, wanted=stopped).result["actions"] == ["disable tst.service", "stop tst.service"]
     masked = [{"name": "tst-other.service", "masked": True}]
-    ssh(site, "echo "[Service]" > /usr/lib/systemd/system/tst-other.service; systemctl daemon-reload")
+    ssh(site, "echo '[Service]' > /usr/lib/systemd/system/tst-other.service; systemctl daemon-reload")
     assert units(site, wanted=masked).changed
     assert not units(site, wanted=masked).changed
     assert ssh(site, "systemctl is-enabled tst-other.service tst.service || true") == "masked\ndisabled"
@@ -287,3 +280,146 @@ def test_a_unit_that_does_not_stay_up_fails_with_what_it_said_and_is_tried_again
     call(site, "managed_files", files=[UNIT | {"restarts": ["tst.service"]}])
     assert units(site).changed
     assert ssh(site, "systemctl is-active tst.service; ls /var/lib/ratssaal/pending/restart") == "active"
+
+
+# --- managed_packages ------------------------------------------------------------------------------------------------
+
+# Small packages of our own. While /root/kill exists, a maintainer script kills dpkg, apt and the module above it; while
+# /root/refuse exists, it fails.
+BUILD = r"""
+set -e
+mkdir -p /root/repository && cd /root/repository
+make() {
+    mkdir -p "$1/DEBIAN" "$1/usr/lib/systemd/system"
+    printf 'Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: x <x@localhost>\nDescription: x\n' "$1" "$2" > "$1/DEBIAN/control"
+    for script in $3; do
+        cat > "$1/DEBIAN/$script" <<'END'
+#!/bin/sh
+test ! -e /root/refuse || { echo "refused on purpose"; exit 1; }
+if test -e /root/kill; then
+    rm /root/kill
+    dpkg=$PPID; apt=$(awk '/^PPid/ {print $2}' /proc/$dpkg/status)
+    while ! tr '\0' ' ' < /proc/$apt/cmdline | grep -q '^apt-get '; do apt=$(awk '/^PPid/ {print $2}' /proc/$apt/status); done
+    kill -9 $(awk '/^PPid/ {print $2}' /proc/$apt/status) $apt $dpkg
+fi
+if test "${0##*.}" = postinst; then
+    systemctl daemon-reload
+    deb-systemd-invoke start tst-daemon.service
+fi
+END
+        chmod 0755 "$1/DEBIAN/$script"
+    done
+    test "$1" != tst-daemon || printf '[Service]\nExecStart=sleep infinity\n' > "$1/usr/lib/systemd/system/tst-daemon.service"
+    dpkg-deb --root-owner-group -b "$1" "$1_$2.deb"
+}
+make tst-daemon 1.0 postinst; make tst-daemon 2.0 postinst; make tst-unpack 1.0 preinst; make tst-plain 1.0; make tst-plain 2.0
+for deb in *.deb; do
+    dpkg-deb -f "$deb"
+    printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "$deb" "$(stat -c %s "$deb")" "$(sha256sum "$deb" | cut -d' ' -f1)"
+done > Packages
+mv /etc/apt/sources.list.d/debian.sources /root/
+echo 'deb [trusted=yes] file:/root/repository ./' > /etc/apt/sources.list.d/tst.list
+"""
+POLICY = "test ! -e /usr/sbin/policy-rc.d && echo none || cat /usr/sbin/policy-rc.d"
+
+
+@pytest.fixture(scope="module")
+def repository(site: LabSite) -> LabSite:
+    """The host with a repository of small packages as its only source."""
+    ssh(site, BUILD)
+    return site
+
+
+def _state(site: LabSite, package: str) -> str:
+    return ssh(site, f"dpkg-query -W -f '${{db:Status-Abbrev}}${{Version}}' {package} 2>/dev/null || true")
+
+
+def test_packages_come_into_their_state_and_stay(repository: LabSite) -> None:
+    site = repository
+    wanted = {"names": ["tst-daemon"], "versions": {"tst-plain": "1.0"}, "hold": ["tst-plain"]}
+    assert call(site, "managed_packages", "--check", **wanted).changed
+    assert _state(site, "tst-daemon") == "", "check mode installed something"
+    made = settled(site, "managed_packages", **wanted)
+    assert made.result["actions"] == ["install tst-daemon tst-plain=1.0", "hold tst-plain"]
+    assert (_state(site, "tst-daemon"), _state(site, "tst-plain")) == ("ii 2.0", "hi 1.0")
+    assert ssh(site, "systemctl is-active tst-daemon || true") == "inactive", "it was started before it was configured"
+    assert ssh(site, POLICY) == "none"
+    ssh(site, "apt-get -qq install -y --allow-change-held-packages tst-plain=2.0; apt-get -qq purge -y tst-daemon")
+    assert call(site, "managed_packages", **wanted).result["actions"] == made.result["actions"]
+    assert (_state(site, "tst-daemon"), _state(site, "tst-plain")) == ("ii 2.0", "hi 1.0")
+    gone = settled(site, "managed_packages", absent=["tst-daemon"])
+    assert gone.result["actions"] == ["remove tst-daemon"]
+    assert _state(site, "tst-daemon") == ""
+
+
+@pytest.mark.parametrize(("package", "left"), [("tst-daemon", "iF"), ("tst-unpack", "iH")])
+def test_what_a_killed_run_left_is_repaired(repository: LabSite, package: str, left: str) -> None:
+    site = repository
+    ssh(site, f"apt-get -qq purge -y {package}; touch /root/kill")
+    assert call(site, "managed_packages", names=[package]).failed
+    assert _state(site, package).startswith(left)
+    assert "made by Ratssaal for one apt run" in ssh(site, POLICY)
+    told = call(site, "managed_packages", "--check", names=[package])
+    assert told.changed
+    assert f"repair {package}" in told.result["actions"]
+    assert _state(site, package).startswith(left)
+    assert call(site, "managed_packages", names=[package]).changed
+    assert _state(site, package).startswith("ii ")
+    assert ssh(site, f"{POLICY}; dpkg --audit; ls /var/lib/dpkg/updates") == "none"
+    assert not call(site, "managed_packages", names=[package]).changed
+
+
+def test_a_package_that_cannot_be_installed_fails_and_leaves_no_ban(repository: LabSite) -> None:
+    site = repository
+    ssh(site, "apt-get -qq purge -y tst-daemon; touch /root/refuse")
+    try:
+        assert "refused on purpose" in call(site, "managed_packages", names=["tst-daemon"]).message
+        assert ssh(site, POLICY) == "none"
+    finally:
+        ssh(site, "rm /root/refuse")
+    assert call(site, "managed_packages", names=["tst-daemon"]).changed
+    assert "no-such-package" in call(site, "managed_packages", names=["no-such-package"]).message
+
+
+def test_an_operators_own_ban_on_starts_stays(repository: LabSite) -> None:
+    site = repository
+    ssh(
+        site,
+        "apt-get -qq purge -y tst-daemon; printf '#!/bin/sh\nexit 101\n' | install -m 0755 /dev/stdin /usr/sbin/policy-rc.d",
+    )
+    assert call(site, "managed_packages", names=["tst-daemon"]).changed
+    assert ssh(site, f"{POLICY}; rm /usr/sbin/policy-rc.d") == "#!/bin/sh\nexit 101"
+
+
+@pytest.mark.parametrize("lock", ["/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock"])
+def test_who_holds_the_lock_is_named(repository: LabSite, lock: str) -> None:
+    site = repository
+    script = f'import fcntl, time; f = open("{lock}", "w"); fcntl.lockf(f, fcntl.LOCK_EX); time.sleep(60)'
+    ssh(site, f"systemd-run --quiet --unit=tst-holder python3 -c '{script}' somebody-else; sleep 1")
+    try:
+        pid = ssh(site, "systemctl show -P MainPID tst-holder")
+        for wanted in ({"names": ["tst-unpack", "no-such"]}, {"absent": ["tst-plain"]}):
+            message = call(site, "managed_packages", lock_timeout=1, **wanted).message
+            assert f"locked by process {pid} (" in message
+            assert "somebody-else" in message
+        # Who has nothing to change needs no lock.
+        assert not call(site, "managed_packages", lock_timeout=1, names=["tst-plain"]).changed
+    finally:
+        ssh(site, "systemctl stop tst-holder")
+    assert _state(site, "tst-plain") != ""
+
+
+def test_answers_are_given_beforehand_and_shown_nowhere(repository: LabSite) -> None:
+    site = repository
+    ssh(site, "apt-get -qq purge -y tst-daemon")
+    arguments = {
+        "names": ["tst-daemon"],
+        "debconf": [{"package": "tst-daemon", "question": "tst/word", "type": "password", "value": SECRET}],
+        "beforehand": [{"dest": "/etc/tst-beforehand/conf", "content": f"{SECRET}\n"}],
+    }
+    done = call(site, "managed_packages", "-vvv", **arguments)
+    assert done.result["actions"] == ["install tst-daemon"]
+    assert SECRET not in done.raw
+    assert SECRET not in ssh(site, "journalctl --no-pager")
+    assert ssh(site, "stat -c %a /etc/tst-beforehand/conf; cat /etc/tst-beforehand/conf") == f"600\n{SECRET}"
+    assert SECRET in ssh(site, "debconf-get-selections 2>/dev/null || cat /var/cache/debconf/passwords.dat")

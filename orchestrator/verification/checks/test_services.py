@@ -27,7 +27,7 @@ def test_units(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> Non
     active, enabled = ask(
         host,
         f"for unit in {' '.join(units)}; do systemctl is-active $unit; done; true",
-        f"for unit in {' '.join(units)}; do systemctl is-enabled $unit 2>/dev/null || echo not-enabled; done; true",
+        f"for unit in {' '.join(units)}; do state=$(systemctl is-enabled $unit 2>/dev/null); echo ${{state:-unknown}}; done; true",
     )
     for unit, state, boot in zip(units, text(active).split(), text(enabled).split(), strict=True):
         sheet.expect(state == "active", f"{unit} is {state}", "active")
