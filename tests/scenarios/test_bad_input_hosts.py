@@ -290,7 +290,7 @@ def test_user_without_root_rights(site: Site, run: Run) -> None:
     try:
         plain = replace(site, hosts=(replace(site.hosts[0], user="plain"),))
         assert blocking(inspect(plain)) == ["the user has no root rights without a password"]
-        sudo = replace(site, hosts=(replace(site.hosts[0], user="sysadmin"),))
+        sudo = replace(site, hosts=(replace(site.hosts[0], user="operator"),))
         assert blocking(inspect(sudo)) == []
     finally:
         run("pkill -KILL -u plain || true; userdel --remove plain")
