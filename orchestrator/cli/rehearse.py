@@ -32,6 +32,7 @@ def rehearse(debian: str, out: Path, keep: bool, as_json: bool) -> int:
     Exit codes: 0 everything passed, 5 a task failed, 6 verification found something.
     """
     from orchestrator.cli.progress import Phases
+    from orchestrator.cli.verify import write_reports
     from orchestrator.lab.lab import Lab
 
     name, driver, phases = f"rehearse{os.getpid()}"[:12], Lab(console.say), Phases()
@@ -39,7 +40,7 @@ def rehearse(debian: str, out: Path, keep: bool, as_json: bool) -> int:
         phases.begin("Lab host")
         site = driver.up(name, debian=int(debian))
         report = _provision_and_verify(site, phases)
-        files = _write(report, out)
+        files = write_reports(report, out, "rehearsal")
     finally:
         phases.begin("Clean up")
         if keep:
@@ -67,20 +68,6 @@ def _provision_and_verify(site: LabSite, phases: Phases) -> Report:
         converge(loaded, access, "provision+harden", Options())
         phases.begin("Verify")
         return run_verification(loaded)
-
-
-def _write(report: Report, out: Path) -> dict[str, Path]:
-    from orchestrator.evidence.document import canonical_json
-    from orchestrator.evidence.html import html_page
-    from orchestrator.evidence.junit import junit_xml
-
-    out.mkdir(parents=True, exist_ok=True)
-    texts = {"html": html_page(report), "json": canonical_json(report), "junit": junit_xml(report)}
-    files = {}
-    for kind, text in texts.items():
-        files[kind] = (out / f"rehearsal.{'xml' if kind == 'junit' else kind}").resolve()
-        files[kind].write_text(text, encoding="utf-8")
-    return files
 
 
 def _summary(report: Report, files: dict[str, Path], phases: Phases, as_json: bool) -> None:

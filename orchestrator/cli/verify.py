@@ -23,8 +23,9 @@ _COLOURS = {"pass": "green", "fail": "red", "error": "red", "waived": "yellow"}
 @click.option("--control", "controls", multiple=True, metavar="ID", help="Only this control; may be repeated.")
 @click.option("--host", "hosts", multiple=True, metavar="HOST", help="Only this host; may be repeated.")
 @click.option("--json", "as_json", is_flag=True, help="Answer with the canonical JSON report.")
-@click.option("--junit", type=click.Path(path_type=Path), help="Write a JUnit report here.")
-@click.option("--html", type=click.Path(path_type=Path), help="Write the report for people here (one file).")
+@click.option("--out", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="For reports.")
+@click.option("--junit", type=click.Path(path_type=Path), help="Write the JUnit report here, too.")
+@click.option("--html", type=click.Path(path_type=Path), help="Write the report for people here, too (one file).")
 @click.option(
     "--language", type=click.Choice(["de", "en"]), default="de", show_default=True, help="Of the HTML report."
 )
@@ -33,6 +34,7 @@ def verify(
     controls: tuple[str, ...],
     hosts: tuple[str, ...],
     as_json: bool,
+    out: Path,
     junit: Path | None,
     html: Path | None,
     language: str,
@@ -40,7 +42,8 @@ def verify(
     """Look at the hosts of SITE from inside and say what holds; change nothing.
 
     Only a pass is a pass: what could not be looked at says so. Accepted failures stand in compliance/waivers.yml
-    (control, host, who, why, until).
+    (control, host, who, why, until). The reports go to ./reports: SITE.html for people, SITE.json, SITE.xml (JUnit);
+    with --json nothing is written but what is asked for.
 
     \b
     Exit codes: 0 nothing failed, 3 invalid site or waivers, 6 something failed
@@ -56,6 +59,7 @@ def verify(
         click.echo(canonical_json(report), nl=False)
     else:
         show_summary(report)
+        click.echo(write_reports(report, out, loaded.name, language)["html"])
     return int(report.exit_code)
 
 
@@ -94,6 +98,20 @@ def _write(report: Report, junit: Path | None, html: Path | None, language: str)
             console.say(f"wrote {path}")
 
 
+def write_reports(report: Report, out: Path, stem: str, language: str = "de") -> dict[str, Path]:
+    """Write the report in its three forms below `out` and return where each lies."""
+    from orchestrator.evidence.document import canonical_json
+    from orchestrator.evidence.html import html_page
+    from orchestrator.evidence.junit import junit_xml
+
+    out.mkdir(parents=True, exist_ok=True)
+    texts = {"html": html_page(report, language), "json": canonical_json(report), "xml": junit_xml(report)}
+    files = {kind: (out / f"{stem}.{kind}").resolve() for kind in texts}
+    for kind, text in texts.items():
+        files[kind].write_text(text, encoding="utf-8")
+    return files
+
+
 def show_summary(report: Report) -> None:
     """Print what a person needs to know: stand-ins first, every kind of result counted, then what to repair."""
     from orchestrator.evidence.results import Result
@@ -105,7 +123,8 @@ def show_summary(report: Report) -> None:
     for finding in report.findings:
         if finding.result in (Result.FAIL, Result.ERROR):
             console.say(f"{finding.control} on {finding.host}: {_detail(finding)}")
-            console.say(f"  {finding.reason}" if finding.wanted and finding.reason else "")
+            if finding.wanted and finding.reason:
+                console.say(f"  {finding.reason}")
             console.say(f"  hint: {finding.remedy}")
     trips = ", ".join(f"{name} {number}" for name, number in report.round_trips.items())
     console.say(f"round trips: {trips}; {report.seconds['together']:.1f} s together")

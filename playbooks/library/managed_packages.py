@@ -101,6 +101,10 @@ class Packages:
         self.held = {name for name, _, state in rows if state[0] == "h"}
         # U unpacked, F half-configured, H half-installed, W and t: triggers that never ran
         self.broken = [name for name, _, state in rows if state[1] in "UFHWt" or state[2] != " "]
+        # killed while unpacking or removing: only unpacking anew, or removing by force, helps
+        torn = {name: state[0] for name, _, state in rows if state[1] == "H" or state[2] != " "}
+        self.torn = [name for name, wish in torn.items() if wish in "ih"]
+        self.torn_away = [name for name in torn if name not in self.torn]
 
     def run(self, argv, stdin=None):
         """Run a command that must succeed and return its output."""
@@ -127,6 +131,17 @@ class Packages:
             "repair %s" % " ".join(self.broken or ["dpkg's journal"]),
             ["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"],
         )
+        if self.torn_away:
+            self.change(
+                "remove %s" % " ".join(self.torn_away),
+                ["dpkg", "--purge", "--force-remove-reinstreq", *self.torn_away],
+            )
+        if self.torn:
+            self.refresh()
+            versions = self.module.params["versions"]
+            words = ["%s=%s" % (name, versions[name]) if name in versions else name for name in self.torn]
+            argv = ["apt-get", "-y", "-q", "--no-install-recommends", "--allow-change-held-packages", "--reinstall"]
+            self.change("unpack %s" % " ".join(words), [*argv, *_KEEP_CONFIGURATION, "install", *words])
         self.change("repair dependencies", ["apt-get", "-y", "-q", *_KEEP_CONFIGURATION, "--fix-broken", "install"])
         self.read()
 
@@ -143,7 +158,7 @@ class Packages:
         """Install what is missing."""
         words = self.missing()
         if self.module.params["update"] or words:
-            self.refresh(bool(words))
+            self.refresh()
         if not words:
             return
         for answer in self.module.params["debconf"]:
@@ -158,7 +173,7 @@ class Packages:
         if not self.module.check_mode:
             self.read()
 
-    def refresh(self, for_packages):
+    def refresh(self):
         """Read the package lists; any source that fails is an error, and so is a stand-in repository where it must not be."""
         if self.module.check_mode:
             return

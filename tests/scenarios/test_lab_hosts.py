@@ -137,7 +137,9 @@ def test_sandboxes_of_units_take_effect(site: LabSite, properties: str) -> None:
     quoted = command.replace("'", "'\\''")
     ssh(site, "touch /tmp/there /root/there")
     options = " ".join(f"--property='{word}'" for word in properties.split())
-    assert ssh(site, f"systemd-run --quiet --wait --pipe sh -c '{quoted}'", check=False) != wanted, "the command proves nothing"
+    assert ssh(site, f"systemd-run --quiet --wait --pipe sh -c '{quoted}'", check=False) != wanted, (
+        "the command proves nothing"
+    )
     assert ssh(site, f"systemd-run --quiet --wait --pipe {options} sh -c '{quoted}'") == wanted
 
 
