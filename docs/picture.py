@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,12 +17,13 @@ def main() -> None:
     command = [str(Path(sys.executable).with_name("ratssaal")), "rehearse"]
     console = Console(record=True, width=92, force_terminal=True)
     console.print("[green]$[/green] make rehearse")
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env={**os.environ, "FORCE_COLOR": "1"}
-    ) as child:
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         assert child.stdout is not None
         for line in child.stdout:
-            console.print(Text.from_ansi(line.rstrip().replace(f"{Path.cwd()}/", "")))
+            shown = Text(line.rstrip().replace(f"{Path.cwd()}/", ""))
+            shown.highlight_words(["pass", "nothing to do", "succeeded"], "green")
+            shown.highlight_regex("STAND-INS|[0-9]+ changed", "yellow")
+            console.print(shown)
     if child.returncode:
         raise SystemExit(child.returncode)
     console.save_svg(str(TARGET), title="A rehearsal")
