@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+import datetime
 import json
 import os
 import re
+import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
 
+from orchestrator.lab import machines
 from orchestrator.lab.lab import Lab, LabSite
 from tests.scenarios.conftest import BIN, ROOT, ssh
 
@@ -20,10 +28,13 @@ SECRET = "Kanarienvogel-8b2c"
 
 @pytest.fixture(scope="module")
 def site() -> Iterator[LabSite]:
-    """A bare Debian 13 host; no role runs on it."""
+    """A Debian 13 host with Debian's own Prosody and nftables; no role runs on it."""
     name = f"m13p{os.getpid()}"
     try:
-        yield Lab().up(name, repository=False)
+        made = Lab().up(name, repository=False)
+        install = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends install prosody nftables"
+        ssh(made, f"apt-get -qq update && {install} >/dev/null 2>&1")
+        yield made
     finally:
         Lab().down(name)
 
@@ -282,6 +293,204 @@ def test_a_unit_that_does_not_stay_up_fails_with_what_it_said_and_is_tried_again
     assert ssh(site, "systemctl is-active tst.service; ls /var/lib/ratssaal/pending/restart") == "active"
 
 
+# --- own_ca_certificate ----------------------------------------------------------------------------------------------
+
+NAMES = ["meet.tst.test", "turn.meet.tst.test"]
+DEST = "/etc/tst-tls"
+
+
+def authority() -> tuple[str, str]:
+    """Return certificate and key of a new CA as PEM."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "The tests' CA")])
+    now = datetime.datetime.now(datetime.UTC)
+    builder = x509.CertificateBuilder().subject_name(name).issuer_name(name).public_key(key.public_key())
+    builder = builder.serial_number(x509.random_serial_number()).not_valid_before(now - datetime.timedelta(days=1))
+    builder = builder.not_valid_after(now + datetime.timedelta(days=3650))
+    builder = builder.add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+    form = (serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    signed = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM)
+    return signed.decode(), key.private_bytes(*form).decode()
+
+
+def _certificate(site: LabSite) -> x509.Certificate:
+    return x509.load_pem_x509_certificate(ssh(site, f"cat {DEST}/fullchain.pem").encode())
+
+
+def test_a_certificate_of_the_own_ca(site: LabSite) -> None:
+    ca, key = authority()
+    wanted: dict[str, Any] = {"names": NAMES, "ca_certificate": ca, "ca_key": key, "dest": DEST, "group": "adm"}
+    wanted |= {"days": 90, "reloads": ["tst.service"]}
+    assert call(site, "own_ca_certificate", "--check", **wanted).changed
+    assert ssh(site, f"ls {DEST} 2>&1 || true").endswith("No such file or directory"), "check mode made something"
+    made = settled(site, "own_ca_certificate", **wanted)
+    assert made.result["reasons"] == ["missing"]
+    assert ssh(site, f"cd {DEST} && stat -c '%n %a %U %G' *").splitlines() == [
+        "ca.pem 644 root root",
+        "fullchain.pem 644 root root",
+        "key.pem 640 root adm",
+    ]
+    assert ssh(site, "ls /var/lib/ratssaal/pending/reload; rm /var/lib/ratssaal/pending/reload/*") == "tst.service"
+    certificate = _certificate(site)
+    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(ca.encode()))
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert names.get_values_for_type(x509.DNSName) == NAMES
+    assert certificate.not_valid_after_utc - certificate.not_valid_before_utc == datetime.timedelta(days=90, hours=1)
+
+    ssh(site, f"chmod 0644 {DEST}/key.pem; chown operator {DEST}/ca.pem")
+    assert call(site, "own_ca_certificate", **wanted).result["reasons"] == []
+    assert _certificate(site) == certificate, "a wrong mode alone is no reason for a new certificate"
+    assert ssh(site, f"stat -c '%a %U' {DEST}/key.pem {DEST}/ca.pem") == "640 root\n644 root"
+
+    other, other_key = authority()
+    harms: dict[str, tuple[str, dict[str, Any]]] = {
+        "key": (f"openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {DEST}/key.pem", {}),
+        "missing": (f"rm {DEST}/key.pem", {}),
+        "names": ("true", {"names": [*NAMES, "more.tst.test"]}),
+        "expiry": ("true", {"renew_days": 91}),
+        "issuer": ("true", {"ca_certificate": other, "ca_key": other_key}),
+    }
+    for reason, (harm, altered) in harms.items():
+        ssh(site, harm)
+        done = call(site, "own_ca_certificate", "-vvv", **wanted | altered)
+        assert reason in done.result["reasons"]
+        for secret in (key, other_key):
+            assert secret.splitlines()[1] not in done.raw
+        if reason != "expiry":
+            assert not call(site, "own_ca_certificate", **wanted | altered).changed
+    assert ssh(site, f"ls {DEST}") == "ca.pem\nfullchain.pem\nkey.pem"
+    assert "PRIVATE KEY" not in ssh(site, "journalctl --no-pager")
+
+
+# --- prosody_accounts ------------------------------------------------------------------------------------------------
+
+
+def _may(site: LabSite, jid: str) -> bool:
+    """Whether Prosody knows the account."""
+    user, _, domain = jid.partition("@")
+    return (
+        ssh(site, f"test -s /var/lib/prosody/{domain.replace('.', '%2e')}/accounts/{user}.dat && echo yes || true")
+        == "yes"
+    )
+
+
+def test_accounts_are_those_of_the_list(site: LabSite) -> None:
+    ssh(site, "echo 'VirtualHost \"tst.test\"' > /etc/prosody/conf.d/tst.cfg.lua; systemctl restart prosody; sleep 1")
+    started = ssh(site, "systemctl show -P ExecMainStartTimestampMonotonic prosody")
+    accounts = [
+        {"jid": "one@tst.test", "password": SECRET},
+        {"jid": "zwei.o@tst.test", "password": f"{SECRET} mit Leerzeichen und ß"},
+    ]
+    assert call(site, "prosody_accounts", "--check", accounts=accounts).changed
+    assert not _may(site, "one@tst.test")
+    made = settled(site, "prosody_accounts", accounts=accounts)
+    assert made.result["accounts"] == ["one@tst.test", "zwei.o@tst.test"]
+
+    ssh(
+        site,
+        f"printf 'else\\nelse\\n' | prosodyctl passwd one@tst.test; printf 'x\\nx\\n' | prosodyctl adduser three@tst.test",
+    )
+    done = call(site, "prosody_accounts", "-vvv", "--diff", accounts=accounts)
+    assert done.result["accounts"] == ["one@tst.test"]
+    assert SECRET not in done.raw
+    assert SECRET not in ssh(site, "journalctl --no-pager; cat /var/log/prosody/*; grep -r . /var/lib/prosody")
+    assert _may(site, "three@tst.test"), "who is not listed stays unless it is asked for"
+    others = {"accounts": accounts, "absent_others_in": ["tst.test"]}
+    assert settled(site, "prosody_accounts", **others).result["accounts"] == ["three@tst.test"]
+    assert not _may(site, "three@tst.test")
+    assert _may(site, "one@tst.test")
+    assert ssh(site, "systemctl show -P ExecMainStartTimestampMonotonic prosody") == started, "Prosody was restarted"
+
+
+def test_an_account_of_a_stopped_prosody_or_an_unknown_domain_is_an_error(site: LabSite) -> None:
+    account = {"jid": "one@elsewhere.test", "password": SECRET}
+    failed = call(site, "prosody_accounts", accounts=[account])
+    assert "prosodyctl adduser failed" in failed.message
+    assert SECRET not in failed.raw
+
+
+# --- guarded_change --------------------------------------------------------------------------------------------------
+
+SECONDS = 8
+
+
+def _sshd(text: str, **more: Any) -> dict[str, Any]:
+    """Return a change of sshd's configuration for guarded_change."""
+    file = {"dest": "/etc/ssh/sshd_config.d/00-tst.conf", "content": f"{text}\n", "mode": "0600"}
+    arguments: dict[str, Any] = {"name": "tst", "confirm_seconds": SECONDS, "files": [file]}
+    return arguments | {"check": "mkdir -p /run/sshd && sshd -t", "apply": "systemctl reload ssh"} | more
+
+
+def _wait_for_login(site: LabSite, seconds: float = SECONDS + 20.0) -> None:
+    deadline = time.monotonic() + seconds
+    while ssh(site, "echo in", check=False) != "in":
+        assert time.monotonic() < deadline, f"nobody can log in after {seconds} s"
+        time.sleep(0.3)
+
+
+def test_a_good_change_is_confirmed_and_stays(site: LabSite) -> None:
+    settled(site, "guarded_change", **_sshd("MaxAuthTries 5"))
+    assert ssh(site, "sshd -T | grep maxauthtries; ls /var/lib/ratssaal/guard") == "maxauthtries 5"
+    assert ssh(site, "systemctl list-timers --all | grep -c ratssaal-guard || true") == "0"
+    ineffective = _sshd("MaxAuthTries 5", effective="test -e /run/tst-effect", apply="touch /run/tst-effect")
+    assert settled(site, "guarded_change", **ineffective).changed
+
+
+@pytest.mark.parametrize("text", ["Port 2222", "AllowUsers nobody"])
+def test_an_sshd_that_locks_out_is_put_back(site: LabSite, text: str) -> None:
+    before = ssh(site, "sshd -T")
+    failed = call(site, "guarded_change", **_sshd(text))
+    assert "tst: the old state was put back at once, because no second login was possible" in failed.message
+    _wait_for_login(site)
+    assert ssh(site, "sshd -T") == before
+    assert ssh(site, "ss -Hlnt sport = :2222; ls /var/lib/ratssaal/guard") == ""
+
+
+def test_a_firewall_that_cuts_everything_goes_by_itself(site: LabSite) -> None:
+    rules = "table inet tst { chain c { type filter hook input priority 0; tcp dport 22 drop; }; }"
+    apply = "nft -f /etc/tst.nft"
+    change: dict[str, Any] = {"name": "tstnft", "confirm_seconds": SECONDS, "check": "nft -c -f /etc/tst.nft"}
+    change |= {
+        "files": [{"dest": "/etc/tst.nft", "content": f"{rules}\n"}],
+        "apply": apply,
+        "undo": "nft delete table inet tst",
+    }
+    started = time.monotonic()
+    failed = call(site, "guarded_change", **change)
+    assert "host's own timer" in failed.message
+    assert "OpenSSH: " in failed.message
+    assert "Paramiko: " in failed.message
+    _wait_for_login(site)
+    assert time.monotonic() - started < SECONDS + 30
+    assert (
+        ssh(
+            site, "nft list tables | grep -c tst || true; ls /etc/tst.nft /var/lib/ratssaal/guard/* 2>/dev/null || true"
+        )
+        == "0"
+    )
+
+
+def test_an_unconfirmed_change_does_not_survive_a_reboot(site: LabSite) -> None:
+    """Neither the control node nor the timer lives: the boot undoes it before sshd starts."""
+    module = _sshd("AllowUsers nobody", confirm_seconds=3600)
+    argv = [str(BIN / "ansible"), "all", "-i", str(site.path / "hosts.yml"), "-m", "guarded_change"]
+    argv += ["-a", json.dumps(module), "--vault-password-file", str(site.vault_password_file)]
+    with subprocess.Popen(
+        argv, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
+    ) as run:
+        deadline = time.monotonic() + 40
+        while "allowusers nobody" not in machines.enter(site.hosts[0], "sshd", "-T", check=False).stdout:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        os.killpg(run.pid, signal.SIGKILL)
+    assert ssh(site, "echo in", check=False) == ""
+    machines.enter(site.hosts[0], "sync")
+    machines.enter(site.hosts[0], "systemctl", "reboot", check=False)
+    _wait_for_login(site, 60)
+    assert ssh(site, "sshd -T | grep -c allowusers || true; ls /var/lib/ratssaal/guard") == "0"
+    assert "put back the state before: tst" in ssh(site, "journalctl --no-pager -t ratssaal-guard")
+
+
 # --- managed_packages ------------------------------------------------------------------------------------------------
 
 # Small packages of our own. While /root/kill exists, a maintainer script kills dpkg, apt and the module above it; while
@@ -290,7 +499,7 @@ BUILD = r"""
 set -e
 mkdir -p /root/repository && cd /root/repository
 make() {
-    mkdir -p "$1/DEBIAN" "$1/usr/lib/systemd/system"
+    mkdir -p "$1/DEBIAN" "$1/usr/lib/systemd/system" "$1/usr/share/$1"
     printf 'Package: %s\nVersion: %s\nArchitecture: all\nMaintainer: x <x@localhost>\nDescription: x\n' "$1" "$2" > "$1/DEBIAN/control"
     for script in $3; do
         cat > "$1/DEBIAN/$script" <<'END'
@@ -399,7 +608,6 @@ def test_who_holds_the_lock_is_named(repository: LabSite, lock: str) -> None:
     try:
         pid = ssh(site, "systemctl show -P MainPID tst-holder")
         for wanted in ({"names": ["tst-unpack", "no-such"]}, {"absent": ["tst-plain"]}):
-            print(ssh(site, "dpkg -l |grep tst; cat /var/log/apt/history.log"))
             message = call(site, "managed_packages", lock_timeout=1, **wanted).message
             assert f"locked by process {pid} (" in message
             assert "somebody-else" in message
