@@ -1,0 +1,116 @@
+"""The other choices: tokens in place of accounts, TURN on a port of its own, a given certificate, then back to the defaults."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.evidence.results import Result
+from orchestrator.inventory.vault import VaultAccess, changed_vault, read_vault
+from orchestrator.lab.lab import Lab, LabSite
+from orchestrator.verification.runner import verify
+from tests.scenarios.conftest import load, play, ssh
+from tests.unit.test_preflight_local import Authority, key_pem, pem
+
+SETTINGS = """
+jitsi_auth: jwt
+jitsi_jwt: {app_id: town}
+jitsi_turn_tls: port5349
+jitsi_p2p: true
+jitsi_lobby: moderator
+certificates_source: pem
+certificates_chain_file: chain.pem
+certificates_key_file: given.key
+"""
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[LabSite]:
+    """A host with everything chosen otherwise."""
+    name, driver = "variant12", Lab()
+    driver.down(name)
+    try:
+        made = driver.up(name, debian=12)
+        authority = Authority()
+        names = [made.domain, f"turn.{made.domain}"]
+        leaf = authority.issue(made.domain, authority.leaf_key, "middle", authority.middle_key, names=names)
+        (made.path / "chain.pem").write_bytes(pem(leaf, authority.middle))
+        (made.path / "given.key").write_bytes(key_pem(authority.leaf_key))
+        with VaultAccess(made.vault_password_file) as access, changed_vault(made.path, access) as values:
+            values["jitsi_jwt_app_secret"] = "a-shared-secret-of-the-identity-provider"
+        with (made.path / "group_vars/all/site.yml").open("a") as handle:
+            handle.write(SETTINGS)
+        # The public's trust stores know a bought certificate's root; this one has to be told.
+        root = pem(authority.root).decode()
+        ssh(
+            made,
+            f"cat > /usr/local/share/ca-certificates/bought.crt <<'END'\n{root}END\nupdate-ca-certificates >/dev/null 2>&1",
+        )
+        play(made)
+        yield made
+    finally:
+        driver.down(name)
+
+
+def test_all_controls_pass_and_nothing_changes_again(site: LabSite) -> None:
+    assert play(site).changed == 0
+    report = verify(load(site))
+    assert {f.control: (f.result, f.seen, f.reason) for f in report.findings if f.result is not Result.PASS} == {}
+
+
+def test_turn_has_its_own_port_and_nobody_stands_before_nginx(site: LabSite) -> None:
+    listening = ssh(site, "ss -Hlntp")
+    assert ":5349" in listening
+    assert "haproxy" not in listening
+    served = ssh(site, f"curl -s https://{site.domain}/config.js")
+    assert '"enabled": true' in served or "enabled: true" in served
+    assert "anonymousdomain" not in served
+
+
+def _token(secret: str, **claims: object) -> str:
+    def part(value: object) -> bytes:
+        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
+
+    body = part({"alg": "HS256", "typ": "JWT"}) + b"." + part(claims)
+    signature = hmac.new(secret.encode(), body, hashlib.sha256).digest()
+    return (body + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
+
+
+LOGIN = Path(__file__).with_name("xmpp_login.py").read_text()
+
+
+@pytest.mark.parametrize(("secret", "let_in"), [("right", True), ("wrong", False)])
+def test_only_a_token_signed_by_the_provider_logs_in(site: LabSite, secret: str, let_in: bool) -> None:
+    with VaultAccess(site.vault_password_file) as access:
+        right = str(read_vault(site.path, access)["jitsi_jwt_app_secret"])
+    now = int(time.time())
+    token = _token(
+        right if secret == "right" else "x" * 40, iss="town", aud="town", sub="*", room="*", exp=now + 600, nbf=now - 10
+    )
+    answer = ssh(site, f"python3 - {site.domain} ANONYMOUS '?token={token}' <<'END'\n{LOGIN}\nEND")
+    assert ("<success" in answer) is let_in, answer
+
+
+def test_nobody_logs_in_without_a_token(site: LabSite) -> None:
+    answer = ssh(site, f"python3 - {site.domain} ANONYMOUS '' <<'END'\n{LOGIN}\nEND")
+    assert "<success" not in answer
+
+
+def test_back_to_the_defaults(site: LabSite) -> None:
+    """The choices can be taken back: what the variants brought is gone, the default's parts are there."""
+    path = site.path / "group_vars/all/site.yml"
+    path.write_text(path.read_text().replace(SETTINGS, ""))
+    play(site)
+    assert play(site).changed == 0
+    listening = ssh(site, "ss -Hlntp")
+    assert "haproxy" in listening
+    assert ":5349" not in listening
+    report = verify(load(site))
+    assert {f.control: (f.result, f.seen, f.reason) for f in report.findings if f.result is not Result.PASS} == {}
