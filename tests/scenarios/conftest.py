@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,6 +22,20 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
 
+@contextmanager
+def throwaway(name: str, *, debian: int = 13, playbook: str = "") -> Iterator[LabSite]:
+    """A lab with one host, converged by plain Ansible where a playbook is named; nothing of it stays."""
+    driver = Lab()
+    driver.down(name)
+    try:
+        site = driver.up(name, debian=debian)
+        if playbook:
+            play(site, playbook=playbook)
+        yield site
+    finally:
+        driver.down(name)
+
+
 @pytest.fixture(scope="module")
 def lab_site(request: pytest.FixtureRequest) -> Iterator[LabSite]:
     """A complete site with one Debian 13 host and the stand-ins' repository, gone after the module.
@@ -28,11 +43,8 @@ def lab_site(request: pytest.FixtureRequest) -> Iterator[LabSite]:
     Another release: `@pytest.mark.parametrize("lab_site", [12], indirect=True)`.
     """
     debian = int(getattr(request, "param", 13))
-    name, driver = f"s{debian}p{os.getpid()}", Lab()
-    try:
-        yield driver.up(name, debian=debian)
-    finally:
-        driver.down(name)
+    with throwaway(f"s{debian}p{os.getpid()}", debian=debian) as site:
+        yield site
 
 
 @pytest.fixture(scope="module")

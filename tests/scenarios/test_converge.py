@@ -6,9 +6,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.lab.lab import Lab, LabSite
+from orchestrator.lab.lab import LabSite
 from orchestrator.verification.runner import verify
-from tests.scenarios.conftest import Played, load, play, ssh
+from tests.scenarios.conftest import Played, load, play, ssh, throwaway
 
 Converged = tuple[LabSite, Played, Played]
 
@@ -16,14 +16,9 @@ Converged = tuple[LabSite, Played, Played]
 @pytest.fixture(scope="module", params=[12, 13], ids=["debian12", "debian13"])
 def converged(request: pytest.FixtureRequest) -> Iterator[Converged]:
     """A host that plain Ansible looked at in check mode while it was bare, and then converged."""
-    name, driver = f"conv{request.param}", Lab()
-    driver.down(name)
-    try:
-        site = driver.up(name, debian=request.param)
+    with throwaway(f"conv{request.param}", debian=request.param) as site:
         bare = play(site, "--check", "--diff")
         yield site, bare, play(site)
-    finally:
-        driver.down(name)
 
 
 def test_check_mode_on_a_bare_host_changes_nothing_and_ends_well(converged: Converged) -> None:

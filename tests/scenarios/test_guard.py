@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.lab.lab import Lab, LabSite
-from tests.scenarios.conftest import BIN, ROOT, play, ssh
+from orchestrator.lab.lab import LabSite
+from tests.scenarios.conftest import BIN, ROOT, play, ssh, throwaway
 
 SECONDS = 12
 # The tests' own network is left out, so that the control node locks itself out.
@@ -22,14 +22,8 @@ LOCKED_OUT = ("-e", '{"firewall_management_sources": ["192.0.2.0/24"], "firewall
 @pytest.fixture(scope="module")
 def site() -> Iterator[LabSite]:
     """A host with base system and firewall."""
-    name, driver = "guard13", Lab()
-    driver.down(name)
-    try:
-        made = driver.up(name)
-        play(made, playbook="provision.yml")
+    with throwaway("guard13", playbook="provision.yml") as made:
         yield made
-    finally:
-        driver.down(name)
 
 
 def _ruleset(site: LabSite) -> str:

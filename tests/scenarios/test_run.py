@@ -19,30 +19,23 @@ from orchestrator.evidence.document import canonical_json
 from orchestrator.evidence.html import html_page
 from orchestrator.evidence.junit import junit_xml
 from orchestrator.inventory.vault import VaultAccess, read_vault
-from orchestrator.lab.lab import Lab, LabSite
+from orchestrator.lab.lab import LabSite
 from orchestrator.verification.runner import verify
-from tests.scenarios.conftest import BIN, load, ratssaal, ssh
+from tests.scenarios.conftest import BIN, load, ratssaal, ssh, throwaway
 
 RANDOM_KILLS = 20
 
 
-def _fresh(name: str) -> Iterator[LabSite]:
-    driver = Lab()
-    driver.down(name)
-    try:
-        yield driver.up(name)
-    finally:
-        driver.down(name)
-
-
 @pytest.fixture(scope="module")
 def killed_at_transitions() -> Iterator[LabSite]:
-    yield from _fresh("killtrans")
+    with throwaway("killtrans") as site:
+        yield site
 
 
 @pytest.fixture(scope="module")
 def killed_at_random() -> Iterator[LabSite]:
-    yield from _fresh("killrand")
+    with throwaway("killrand") as site:
+        yield site
 
 
 def _start(site: LabSite, state: Path) -> subprocess.Popen[bytes]:
@@ -207,7 +200,7 @@ def _texts(value: Any) -> Iterator[str]:
 
 def test_no_secret_shows_anywhere(tmp_path: Path) -> None:
     """Every secret of the vault, searched for wherever a run leaves or shows something, on a host that needed all of it."""
-    for site in _fresh("canary"):
+    with throwaway("canary") as site:
         with VaultAccess(site.vault_password_file) as access:
             secrets = list(_texts(read_vault(site.path, access)))
         secrets.append(site.vault_password_file.read_text().strip())

@@ -7,10 +7,10 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.evidence.results import Report, Result
-from orchestrator.lab.lab import Lab, LabSite
+from orchestrator.lab.lab import LabSite
 from orchestrator.lab.standins import build_repository
 from orchestrator.verification.runner import verify
-from tests.scenarios.conftest import load, play, ssh
+from tests.scenarios.conftest import load, play, ssh, throwaway
 
 _PACKAGES = "jitsi-videobridge2 jicofo jitsi-meet-web jitsi-meet-web-config jitsi-meet-prosody"
 _INSTALL = "DEBIAN_FRONTEND=noninteractive apt-get -qq -y --no-install-recommends -o Dpkg::Options::=--force-confold"
@@ -28,10 +28,7 @@ def _add_source(site: LabSite) -> None:
 @pytest.fixture(scope="module")
 def plain() -> Iterator[LabSite]:
     """A host with the vendor packages by their defaults: only the name was answered, no role of ours ran."""
-    name, driver = "plain13", Lab()
-    driver.down(name)
-    try:
-        site = driver.up(name)
+    with throwaway("plain13") as site:
         _add_source(site)
         answer = f"jitsi-videobridge2 jitsi-videobridge/jvb-hostname string {site.domain}"
         ssh(
@@ -41,8 +38,6 @@ def plain() -> Iterator[LabSite]:
         ssh(site, f"{_INSTALL} install nginx prosody {_PACKAGES} >/dev/null 2>&1")
         ssh(site, "systemctl start jitsi-videobridge2 jicofo prosody nginx; sleep 6")
         yield site
-    finally:
-        driver.down(name)
 
 
 DEFAULTS = {
@@ -106,14 +101,8 @@ def _publish(site: LabSite, release: str) -> None:
 @pytest.fixture(scope="module")
 def ours() -> Iterator[LabSite]:
     """A host after our roles."""
-    name, driver = "upgrade13", Lab()
-    driver.down(name)
-    try:
-        site = driver.up(name)
-        play(site)
+    with throwaway("upgrade13", playbook="site.yml") as site:
         yield site
-    finally:
-        driver.down(name)
 
 
 _FILES = "/etc/jitsi /etc/prosody /etc/nginx /etc/turnserver.conf /etc/systemd/system"

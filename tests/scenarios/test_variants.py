@@ -14,9 +14,9 @@ import pytest
 
 from orchestrator.evidence.results import Result
 from orchestrator.inventory.vault import VaultAccess, changed_vault, read_vault
-from orchestrator.lab.lab import Lab, LabSite
+from orchestrator.lab.lab import LabSite
 from orchestrator.verification.runner import verify
-from tests.scenarios.conftest import load, play, ssh
+from tests.scenarios.conftest import load, play, ssh, throwaway
 from tests.unit.test_preflight_local import Authority, key_pem, pem
 
 SETTINGS = """
@@ -34,10 +34,7 @@ certificates_key_file: given.key
 @pytest.fixture(scope="module")
 def site() -> Iterator[LabSite]:
     """A host with everything chosen otherwise."""
-    name, driver = "variant12", Lab()
-    driver.down(name)
-    try:
-        made = driver.up(name, debian=12)
+    with throwaway("variant12", debian=12) as made:
         authority = Authority()
         names = [made.domain, f"turn.{made.domain}"]
         leaf = authority.issue(made.domain, authority.leaf_key, "middle", authority.middle_key, names=names)
@@ -55,8 +52,6 @@ def site() -> Iterator[LabSite]:
         )
         play(made)
         yield made
-    finally:
-        driver.down(name)
 
 
 def test_all_controls_pass_and_nothing_changes_again(site: LabSite) -> None:

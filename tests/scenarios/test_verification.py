@@ -15,11 +15,11 @@ from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from orchestrator.evidence.results import Finding, Report, Result
 from orchestrator.inventory.vault import VaultAccess, read_vault
-from orchestrator.lab.lab import Lab, LabSite
+from orchestrator.lab.lab import LabSite
 from orchestrator.lab.machines import enter
 from orchestrator.verification.catalogue import load_catalogue
 from orchestrator.verification.runner import CHECKS, verify
-from tests.scenarios.conftest import BIN, load, play, ssh
+from tests.scenarios.conftest import BIN, load, play, ssh, throwaway
 
 CONVERGE = "converge"
 
@@ -27,14 +27,8 @@ CONVERGE = "converge"
 @pytest.fixture(scope="module")
 def site() -> Iterator[LabSite]:
     """A converged Debian 13 host."""
-    name, driver = "verify13", Lab()
-    driver.down(name)
-    try:
-        made = driver.up(name)
-        play(made)
+    with throwaway("verify13", playbook="site.yml") as made:
         yield made
-    finally:
-        driver.down(name)
 
 
 @dataclass(frozen=True)

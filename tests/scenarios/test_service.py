@@ -1,0 +1,137 @@
+"""What people get from a converged host, from the outside: pages, policy, log-ins, TURN with their true address."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from orchestrator.inventory.derivations import content_security_policy
+from orchestrator.inventory.vault import VaultAccess, read_vault
+from orchestrator.lab.lab import LabSite
+from tests.scenarios.conftest import load, ssh, throwaway
+
+LOGIN = Path(__file__).with_name("xmpp_login.py").read_text()
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[LabSite]:
+    """A converged Debian 13 host."""
+    with throwaway("service13", playbook="site.yml") as made:
+        yield made
+
+
+def _outside(site: LabSite, *argv: str, data: str = "") -> str:
+    """Run a command in the lab's outside network namespace, where clients are."""
+    namespace = f"rs-{site.path.name}-out"
+    done = subprocess.run(
+        ["ip", "netns", "exec", namespace, *argv], input=data, capture_output=True, text=True, timeout=60, check=False
+    )
+    return done.stdout + done.stderr
+
+
+def _head(site: LabSite, path: str) -> str:
+    return _outside(site, "curl", "-sk", "-D", "-", "-o", "/dev/null", f"https://{site.domain}{path}")
+
+
+@pytest.mark.parametrize("path", ["/", "/config.js", "/impressum", "/datenschutz", "/barrierefreiheit", "/some-room"])
+def test_pages_and_the_policy_on_each(site: LabSite, path: str) -> None:
+    head = _head(site, path)
+    assert re.match(r"HTTP/[\d.]+ 200", head), head
+    policy = content_security_policy(load(site).settings)
+    assert f"content-security-policy: {policy.lower()}" in head.lower()
+    assert "strict-transport-security" in head.lower()
+
+
+def test_plain_http_leads_to_https(site: LabSite) -> None:
+    head = _outside(site, "curl", "-s", "-D", "-", "-o", "/dev/null", f"http://{site.domain}/room")
+    assert re.match(r"HTTP/[\d.]+ 30[18]", head), head
+    assert f"https://{site.domain}/room" in head
+
+
+def test_the_page_names_no_third_party(site: LabSite) -> None:
+    pages = [
+        _outside(site, "curl", "-sk", f"https://{site.domain}{path}") for path in ("/", "/config.js", "/impressum")
+    ]
+    hosts = set(re.findall(r"(?:https?|wss?|stun|turns?):(?://)?([\w.-]+)", "\n".join(pages)))
+    assert {host for host in hosts if not host.endswith((site.domain, "w3.org"))} == set()
+    assert 'defaultLanguage: "de"' in pages[1]
+
+
+@pytest.mark.parametrize(
+    ("domain", "mechanism", "account", "let_in"),
+    [
+        ("guest.", "ANONYMOUS", "", True),
+        ("", "ANONYMOUS", "", False),
+        ("", "PLAIN", "right", True),
+        ("", "PLAIN", "wrong", False),
+    ],
+    ids=["guest", "stranger-as-member", "member", "member-with-a-wrong-password"],
+)
+def test_who_may_log_in(site: LabSite, domain: str, mechanism: str, account: str, let_in: bool) -> None:
+    with VaultAccess(site.vault_password_file) as access:
+        password = str(read_vault(site.path, access)["jitsi_accounts"]["rehearsal"])
+    words = f"rehearsal '{password if account == 'right' else 'wrong'}'" if account else ""
+    command = f"python3 - {domain}{site.domain} {mechanism} '' {words} <<'END'\n{LOGIN}\nEND"
+    answer = ssh(site, command)
+    assert ("<success" in answer) is let_in, answer
+
+
+# A STUN binding request over TLS under TURN's name, and the address that the server believes the client to have (RFC 8489).
+_MAPPED = """
+import ipaddress, os, socket, ssl, struct, sys
+address, name = sys.argv[1:]
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+plain = socket.create_connection((address, 443), timeout=8)
+print("mine", plain.getsockname()[0])
+with context.wrap_socket(plain, server_hostname=name) as stream:
+    cookie = bytes.fromhex("2112a442")
+    transaction = os.urandom(12)
+    stream.sendall(b"\\0\\1\\0\\0" + cookie + transaction)
+    answer = stream.recv(2000)
+    print("type", answer[:2].hex())
+    body = answer[20:]
+    while body:
+        kind, length = struct.unpack(">HH", body[:4])
+        if kind == 0x20:
+            key = (cookie + transaction)[: length - 4]
+            print("mapped", ipaddress.ip_address(bytes(a ^ b for a, b in zip(body[8 : 4 + length], key))))
+        body = body[4 + length + (-length % 4) :]
+"""
+
+
+@pytest.mark.parametrize("family", ["address", "address6"])
+def test_turn_over_tls_on_443_sees_the_clients_true_address(site: LabSite, family: str) -> None:
+    answer = _outside(site, "python3", "-", getattr(site.hosts[0], family), f"turn.{site.domain}", data=_MAPPED)
+    assert "type 0101" in answer, answer
+    mine, mapped = (re.search(rf"^{word} (\S+)$", answer, re.M) for word in ("mine", "mapped"))
+    assert mine is not None
+    assert mapped is not None
+    assert mapped.group(1) == mine.group(1)
+
+
+def _allocate(site: LabSite, peer: str, *credentials: str) -> str:
+    """Try to relay to a peer by coturn's own client."""
+    words = " ".join(credentials)
+    return ssh(
+        site, f"timeout 20 turnutils_uclient -n 1 -m 1 -y -e {peer} {words} {site.hosts[0].address} 2>&1", check=False
+    )
+
+
+def test_turn_wants_credentials_and_relays_to_the_bridge_alone(site: LabSite) -> None:
+    with VaultAccess(site.vault_password_file) as access:
+        secret = str(read_vault(site.path, access)["coturn_secret"])
+    bridge = site.hosts[0].address
+    assert "401" in _allocate(site, bridge, "-u", "nobody", "-w", "wrong") or "Unauthorized" in _allocate(
+        site, bridge, "-u", "nobody", "-w", "wrong"
+    )
+    for peer in ("127.0.0.1", "10.0.0.1", "192.0.2.1"):
+        refused = _allocate(site, peer, "-W", f"'{secret}'")
+        assert "403" in refused or "Forbidden" in refused, (peer, refused)
+    allowed = _allocate(site, bridge, "-W", f"'{secret}'")
+    assert "403" not in allowed, allowed
+    assert "Forbidden" not in allowed, allowed
