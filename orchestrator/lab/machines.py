@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -98,6 +99,7 @@ def boot(host: LabHost) -> None:
     """Start the host in the background; a running one stays. Raises TaskFailed."""
     if supervisors(host.network.lab, host.name):
         return
+    _end_orphans(host)
     _clear_traces(host.network.lab, host.name)
     systemd = Path("/run/systemd/system").is_dir() and Path("/sys/fs/cgroup/cgroup.controllers").exists()
     if systemd:
@@ -178,15 +180,27 @@ def _namespaced_pid(pid: int) -> int:
     return 0
 
 
-def _members(lab: str) -> list[int]:
-    """Return the processes in the control groups of this lab's hosts, also when systemd-nspawn itself is gone."""
-    group = re.compile(rf"[/-]rs-{lab}-h[0-9]+(?:\.service)?(?:/|$)", flags=re.MULTILINE)
+def _members(lab: str, host: str = "") -> list[int]:
+    """Return the processes in the control groups of this lab's hosts (or one's), also when systemd-nspawn is gone."""
+    group = re.compile(rf"[/-]rs-{lab}-{host or 'h[0-9]+'}(?:\.service)?(?:/|$)", flags=re.MULTILINE)
     found = []
     for path in Path("/proc").glob("[0-9]*/cgroup"):
         with suppress(OSError):
             if group.search(path.read_text()):
                 found.append(int(path.parent.name))
     return found
+
+
+def _end_orphans(host: LabHost) -> None:
+    """End what runs on without its systemd-nspawn, with its network interface: the next start would fail on both."""
+    own = os.readlink("/proc/self/ns/net")
+    for pid in _members(host.network.lab, host.name):
+        with suppress(OSError):
+            if os.readlink(f"/proc/{pid}/ns/net") != own:
+                argv = ["nsenter", f"--target={pid}", "--net", "ip", "link", "delete", "host0"]
+                if subprocess.run(argv, check=False, capture_output=True).returncode == 0:
+                    break
+    processes.kill_all(lambda: _members(host.network.lab, host.name), seconds=15)
 
 
 def _clear_groups(lab: str) -> None:
