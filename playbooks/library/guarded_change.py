@@ -64,13 +64,14 @@ _BOOT_TEXT = """\
 Description=Undo of an unconfirmed Ratssaal change
 DefaultDependencies=no
 RequiresMountsFor=/var/lib
-After=local-fs.target
+After=local-fs.target systemd-journald.socket systemd-journald-dev-log.socket
 Before=ratssaal-firewall.service ssh.service ssh.socket network-pre.target
 ConditionDirectoryNotEmpty=/var/lib/ratssaal/guard
 
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c 'for undo in /var/lib/ratssaal/guard/*/restore; do test ! -f "$undo" || sh "$undo"; done'
+ExecStart=/bin/sh -c 'for undo in /var/lib/ratssaal/guard/*/restore; do test ! -f "$undo" || sh "$undo" boot; done'
+TimeoutStartSec=30
 
 [Install]
 WantedBy=sysinit.target
@@ -124,7 +125,8 @@ class Guard:
                 lines.append("cp -p %s %s.restored && mv -f %s.restored %s" % (saved, path, path, path))
             else:
                 lines.append("rm -f %s" % path)
-        lines.append("( %s ) || true" % (self.parameters["undo"] or self.parameters["apply"]))
+        # At boot nothing is loaded yet: what starts later reads the restored files, and a reload would wait for it for ever.
+        lines.append('test "$1" = boot || ( %s ) || true' % (self.parameters["undo"] or self.parameters["apply"]))
         lines.append("logger -t ratssaal-guard 'put back the state before: %s'" % self.parameters["name"])
         lines.append("rm -rf %s" % shlex.quote(self.folder))
         with open(os.path.join(draft, "restore"), "w") as handle:
