@@ -18,8 +18,15 @@ from orchestrator.inventory.vault import VaultAccess
 from orchestrator.lab.lab import Lab, LabHost, LabSite
 
 OnHost = Callable[..., str]
+# Two workers take files in this order: what takes minutes must not begin last.
+LONGEST_FIRST = ("test_run", "test_verification", "test_converge", "test_standins", "test_variants", "test_wheel")
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the files that take longest."""
+    items.sort(key=lambda item: LONGEST_FIRST.index(item.path.stem) if item.path.stem in LONGEST_FIRST else 99)
 
 
 @contextmanager
