@@ -40,27 +40,58 @@ def plain() -> Iterator[LabSite]:
         yield site
 
 
+_STATUS = "curl -sk -o /dev/null -w '%{http_code}'"
+# What jitsi.md and the packages' own scripts promise, each with a command that shows it; DOMAIN is the host's name.
 DEFAULTS = {
     "a third party's STUN server in config.js": ("cat /etc/jitsi/meet/*-config.js", "meet-jit-si-turnrelay.jitsi.net"),
     "a third party's STUN server for the bridge": ("cat /etc/jitsi/videobridge/jvb.conf", "meet-jit-si-turnrelay"),
-    "anybody may open a room": ("cat /etc/prosody/conf.avail/meet.*.cfg.lua", 'authentication = "jitsi-anonymous"'),
+    "media past the bridge, by that STUN server": ("grep -A1 p2p: /etc/jitsi/meet/*-config.js", "enabled: true"),
+    "anybody may log in": ("cat /etc/prosody/conf.avail/meet.*.cfg.lua", 'authentication = "jitsi-anonymous"'),
+    "anybody may open a room": (
+        "curl -sk -H 'Content-Type: application/json' -d '{\"room\": \"anybody@conference.DOMAIN\"}'"
+        " https://DOMAIN/conference-request/v1",
+        '"ready":true',
+    ),
     "52 weeks of Prosody's logs": ("logrotate -d /etc/logrotate.d/prosody 2>&1", "(52 rotations)"),
     "the bridge is not sandboxed": ("systemd-analyze security --no-pager jitsi-videobridge2 | tail -n1", "UNSAFE"),
+    "Jicofo is not sandboxed": ("systemd-analyze security --no-pager jicofo | tail -n1", "UNSAFE"),
     "Jicofo starts as root, by a SysV script": ("systemctl show -P FragmentPath jicofo", "/run/systemd/generator"),
+    "the bridge leaves heap dumps in /tmp": ("xargs -0a /proc/$(pgrep -u jvb java)/cmdline", "HeapDumpPath=/tmp"),
     "server-to-server on every interface": ("ss -Hlnt sport = :5269 | awk '{print $4}'", ":5269"),
-    "the bridge's statistics are off": (
-        "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8080/colibri/stats",
-        "404",
+    "client-to-server on every interface": ("ss -Hlnt sport = :5222 | awk '{print $4}'", "0.0.0.0:5222"),
+    "the bridge's statistics are off": (f"{_STATUS} http://127.0.0.1:8080/colibri/stats", "404"),
+    "the bridge cannot be shut down gracefully": (f"{_STATUS} -d '{{}}' http://127.0.0.1:8080/colibri/shutdown", "404"),
+    "Jicofo's health does not exist": (f"{_STATUS} http://127.0.0.1:8888/about/health", "404"),
+    "no policy for what pages may load": (
+        "curl -skI https://DOMAIN/ | grep -iE '^(HTTP|content-security)' | wc -l",
+        "1",
     ),
-    "a self-signed certificate for ten years": ("openssl x509 -noout -enddate -in /etc/jitsi/meet/*.crt", "notAfter"),
-    "no firewall": ("nft list ruleset | grep -c 'hook input' || true", "0"),
+    "a self-signed certificate": (
+        "openssl verify -CAfile /etc/jitsi/meet/*.crt /etc/jitsi/meet/*.crt; openssl x509 -noout -issuer -in /etc/jitsi/meet/*.crt",
+        "OK",
+    ),
+    "no firewall": ("nft list ruleset 2>/dev/null | grep -c 'hook input' || true", "0"),
 }
 
 
 @pytest.mark.parametrize("name", DEFAULTS)
 def test_bad_default(plain: LabSite, name: str) -> None:
     command, shown = DEFAULTS[name]
-    assert shown in ssh(plain, command)
+    assert shown in ssh(plain, command.replace("DOMAIN", plain.domain))
+
+
+def test_a_bridge_without_a_valid_address_is_unhealthy(plain: LabSite) -> None:
+    """jitsi-videobridge: JvbHealthChecker.kt counts neither loopback nor site-local addresses."""
+    port = "http://127.0.0.1:8080/about/health"
+    assert ssh(plain, f"{_STATUS} {port}") == "200"
+    unit = "--unit=tst-bridge -p PrivateNetwork=yes -p EnvironmentFile=/etc/jitsi/videobridge/config"
+    ssh(plain, f"systemd-run --quiet --collect {unit} /usr/share/jitsi-videobridge/jvb.sh")
+    inside = "nsenter --target $(systemctl show -P MainPID tst-bridge) --net"
+    try:
+        looked = f"for i in $(seq 40); do code=$({inside} {_STATUS} {port}); test $code = 000 || break; sleep 0.5; done; echo $code"
+        assert ssh(plain, looked) == "500"
+    finally:
+        ssh(plain, "systemctl stop tst-bridge", check=False)
 
 
 def _results(report: Report) -> dict[str, Result]:
@@ -75,21 +106,39 @@ def test_verification_sees_the_defaults(plain: LabSite) -> None:
 
 
 def test_upgrade_by_defaults_has_upstreams_side_effects(plain: LabSite) -> None:
-    """The bridge is restarted; Prosody too, where the host file is an older one that lacks a marker."""
+    """The bridge is stopped; Prosody too, where the host file is an older one that lacks a marker; Jicofo's file is edited."""
     ssh(plain, "sed -i /unlimited_jids/d /etc/prosody/conf.avail/meet.*.cfg.lua")
+    ssh(plain, "hocon -f /etc/jitsi/jicofo/jicofo.conf set jicofo.xmpp.client.client-proxy '\"ours.example.org\"'")
+    ssh(plain, "echo '// ours' >> /etc/jitsi/meet/*-config.js; echo '# ours' >> /etc/jitsi/videobridge/jvb.conf")
     before = _started(plain)
     _publish(plain, "next")
     ssh(plain, f"apt-get -qq update && {_INSTALL} install {_PACKAGES} >/dev/null 2>&1; sleep 3")
     after = _started(plain)
     assert after["jitsi-videobridge2"] != before["jitsi-videobridge2"]
+    assert after["jicofo"] != before["jicofo"]
     assert after["prosody"] != before["prosody"]
+    assert "unlimited_jids" in ssh(plain, "cat /etc/prosody/conf.avail/meet.*.cfg.lua"), "the package adds what lacks"
+    proxy = ssh(plain, "hocon -f /etc/jitsi/jicofo/jicofo.conf get jicofo.xmpp.client.client-proxy")
+    assert proxy.strip('"') == f"focus.{plain.domain}", "the package sets it at every configure"
+    kept = ssh(plain, "tail -qn1 /etc/jitsi/meet/*-config.js /etc/jitsi/videobridge/jvb.conf")
+    assert kept == "// ours\n# ours", "these are written only where they are missing"
+
+
+def test_a_new_java_trust_store_restarts_bridge_and_jicofo(plain: LabSite) -> None:
+    """jitsi-meet: debian/jitsi-meet-prosody.triggers; hence those packages stay out of unattended upgrades."""
+    ssh(plain, "systemctl start jitsi-videobridge2 jicofo; sleep 2")
+    before = _started(plain)
+    ssh(
+        plain,
+        "dpkg-trigger --no-await update-ca-certificates-java && dpkg --triggers-only --pending >/dev/null; sleep 2",
+    )
+    after = _started(plain)
+    assert {unit for unit in before if before[unit] != after[unit]} == {"jitsi-videobridge2", "jicofo"}
 
 
 def _started(site: LabSite) -> dict[str, str]:
     units = ("prosody", "jitsi-videobridge2", "jicofo", "nginx")
-    shown = ssh(
-        site, f"for unit in {' '.join(units)}; do systemctl show -P ExecMainStartTimestampMonotonic $unit; done"
-    )
+    shown = ssh(site, f"for unit in {' '.join(units)}; do systemctl show -P ActiveEnterTimestampMonotonic $unit; done")
     return dict(zip(units, shown.split(), strict=True))
 
 
