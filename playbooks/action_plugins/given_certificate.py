@@ -36,22 +36,18 @@ class ActionModule(ActionBase):
         pem = serialization.Encoding.PEM
         private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
         last = chain[-1].public_bytes(pem)
+        common = {"owner": "root", "reloads": reloads}
         files = [
-            _file(f"{folder}/key.pem", private, "0640", str(arguments["group"]), reloads, secret=True),
-            _file(f"{folder}/fullchain.pem", b"".join(c.public_bytes(pem) for c in chain), "0644", "root", reloads),
-            _file(f"{folder}/ca.pem", last, "0644", "root", []),
+            {"dest": f"{folder}/key.pem", "mode": "0640", "group": str(arguments["group"]), "secret": True, **common},
+            {"dest": f"{folder}/fullchain.pem", "mode": "0644", **common},
+            {"dest": f"{folder}/ca.pem", "mode": "0644", "owner": "root"},
         ]
+        texts = (private, b"".join(c.public_bytes(pem) for c in chain), last)
+        contents = {str(number): base64.b64encode(text).decode() for number, text in enumerate(texts)}
         result: dict[str, Any] = self._execute_module(
-            module_name="managed_files", module_args={"files": files}, task_vars=task_vars
+            module_name="managed_files", module_args={"files": files, "contents": contents}, task_vars=task_vars
         )
         return result
-
-
-def _file(
-    dest: str, content: bytes, mode: str, group: str, reloads: list[str], *, secret: bool = False
-) -> dict[str, Any]:
-    wire = base64.b64encode(content).decode()
-    return {"dest": dest, "content_base64": wire, "mode": mode, "group": group, "reloads": reloads, "secret": secret}
 
 
 def _read(arguments: dict[str, Any], base: Path) -> tuple[list[x509.Certificate], Any]:

@@ -81,6 +81,11 @@ class Units:
         if self.module.check_mode:
             return
         code, output = _systemctl(verb, name)
+        if code != 0 and verb in ("start", "restart"):
+            # A port that another unit gives up by a reload becomes free only a moment after that.
+            time.sleep(3)
+            _systemctl("reset-failed", name)
+            code, output = _systemctl(verb, name)
         if code != 0:
             self.fail(name, "systemctl %s failed: %s" % (verb, output.strip()[-300:]))
 

@@ -66,7 +66,6 @@ def test_turn_has_its_own_port_and_nobody_stands_before_nginx(site: LabSite) -> 
     assert "haproxy" not in listening
     served = ssh(site, f"curl -s https://{site.domain}/config.js")
     assert '"enabled": true' in served or "enabled: true" in served
-    assert "anonymousdomain" not in served
 
 
 def _token(secret: str, **claims: object) -> str:
@@ -107,5 +106,18 @@ def test_back_to_the_defaults(site: LabSite) -> None:
     listening = ssh(site, "ss -Hlntp")
     assert "haproxy" in listening
     assert ":5349" not in listening
+    report = verify(load(site))
+    assert {f.control: (f.result, f.seen, f.reason) for f in report.findings if f.result is not Result.PASS} == {}
+
+
+def test_and_away_from_them_again(site: LabSite) -> None:
+    """HAProxy gives port 443 back to nginx."""
+    with (site.path / "group_vars/all/site.yml").open("a") as handle:
+        handle.write("jitsi_turn_tls: port5349\n")
+    play(site)
+    assert play(site).changed == 0
+    listening = ssh(site, "ss -Hlntp")
+    assert "haproxy" not in listening
+    assert ":5349" in listening
     report = verify(load(site))
     assert {f.control: (f.result, f.seen, f.reason) for f in report.findings if f.result is not Result.PASS} == {}

@@ -1,5 +1,6 @@
 -- Stand-in of jitsi-meet:resources/prosody-plugins/mod_auth_token.lua: really checks HS256 tokens; JWKS it does not know and refuses.
-local new_sasl = require "util.sasl".new;
+local sasl = require "util.sasl";
+local new_sasl = sasl.new;
 local random_id = require "util.id".medium;
 local hashes = require "util.hashes";
 local base64 = require "util.encodings".base64;
@@ -61,19 +62,28 @@ function provider.delete_user() return nil, "tokens only"; end
 function provider.get_sasl_handler(session)
 	return new_sasl(module.host, {
 		anonymous = function()
-			if not session.auth_token then
-				return random_id():lower(), allow_empty;
+			if not session.auth_token and allow_empty then
+				return random_id():lower();
 			end
-			local claims, why = verify(session.auth_token);
+			local claims, why = verify(session.auth_token or "");
 			if not claims then
 				module:log("warn", "token refused: %s", why);
-				return random_id():lower(), nil;
+				return false, "not-allowed", why;
 			end
 			session.jitsi_meet_room = claims.room;
 			session.jitsi_meet_context_user = claims.context and claims.context.user;
-			return random_id():lower(), true;
+			return random_id():lower();
 		end;
 	});
 end
+
+-- Prosody's own mechanism lets everybody in and asks only for a name, so upstream registers one that can refuse
+-- (jitsi-meet:resources/prosody-plugins/mod_auth_token.lua); it serves mod_auth_jitsi-anonymous, too.
+sasl.registerMechanism("ANONYMOUS", { "anonymous" }, function (self)
+	local username, condition, text = self.profile.anonymous(self, nil, self.realm);
+	if not username then return "failure", condition, text; end
+	self.username = username;
+	return "success";
+end);
 
 module:provides("auth", provider);
