@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from orchestrator import content
 from orchestrator.engine.events import Event, EventReader
+from orchestrator.errors import Problem, TaskFailed
 
 _POLL_SECONDS = 0.1
 # A run must not depend on what else stands in the operator's environment.
 _KEPT = ("HOME", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TERM", "TMPDIR", "USER")
 _CALLBACK = "ratssaal_events"
+# A Unix socket's name is limited to 107 bytes (unix(7)); OpenSSH's master makes one of Ansible's 10 characters and 17 of its own.
+_LONGEST_SOCKET_FOLDER = 107 - len("/0123456789.0123456789abcdef")
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,12 +98,29 @@ def _environment(events: Path) -> dict[str, str]:
     kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     return {
         **kept,
+        **socket_folder(Path("~/.ansible/cp").expanduser()),
         "LC_ALL": "C.UTF-8",
         "ANSIBLE_CONFIG": str(content.root() / "ansible.cfg"),
         "ANSIBLE_CALLBACKS_ENABLED": _CALLBACK,
         "ANSIBLE_NOCOLOR": "1",
         "RATSSAAL_EVENTS": str(events),
     }
+
+
+def socket_folder(usual: Path) -> Mapping[str, str]:
+    """Return the variable that moves SSH's control sockets to a short path where the usual folder's is too long.
+
+    The short one lies in the machine's directory for temporary files, which others share: it must be this user's alone,
+    or another user could put a socket of theirs there. Raises TaskFailed if it is not.
+    """
+    if len(os.fsencode(usual)) <= _LONGEST_SOCKET_FOLDER:
+        return {}
+    folder = Path(tempfile.gettempdir()) / f"ratssaal-ssh-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    seen = folder.lstat()
+    if not stat.S_ISDIR(seen.st_mode) or seen.st_uid != os.getuid() or seen.st_mode & 0o077:
+        raise TaskFailed([Problem("is not a directory of yours alone", str(folder), f"rm -r {folder}")])
+    return {"ANSIBLE_SSH_CONTROL_PATH_DIR": str(folder)}
 
 
 def plays(playbook: str) -> Sequence[tuple[str, tuple[str, ...], tuple[str, ...]]]:

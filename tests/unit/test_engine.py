@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from orchestrator.engine import journal, lock
-from orchestrator.engine.ansible import Converge, plays, run
+from orchestrator.engine.ansible import Converge, plays, run, socket_folder
 from orchestrator.engine.events import Event, EventReader
+from orchestrator.errors import TaskFailed
 from orchestrator.operations.converge import converge_plan
 from orchestrator.operations.status import judge
 from tests.unit.site_cases import Case, new_case
@@ -39,6 +40,22 @@ def test_every_role_is_in_a_step() -> None:
     roles = {path.name for path in (Path(__file__).resolve().parents[2] / "roles").iterdir()}
     used = {role for _, _, names in plays("site.yml") for role in names}
     assert roles - used == {"jitsi"}  # settings only, a dependency of the others
+
+
+def test_a_long_home_moves_the_control_sockets_to_a_private_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    assert socket_folder(Path("/home/anna/.ansible/cp")) == {}
+    assert list(tmp_path.iterdir()) == []
+    long = Path("/home") / ("x" * 70) / ".ansible/cp"
+    (folder,) = socket_folder(long).values()
+    assert Path(folder).parent == tmp_path
+    assert Path(folder).stat().st_mode & 0o777 == 0o700
+    assert socket_folder(long) == {"ANSIBLE_SSH_CONTROL_PATH_DIR": folder}
+    Path(folder).chmod(0o755)
+    with pytest.raises(TaskFailed, match="not a directory of yours alone"):
+        socket_folder(long)
 
 
 def test_reader_waits_for_the_rest_of_a_line(tmp_path: Path) -> None:
