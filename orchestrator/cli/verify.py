@@ -11,8 +11,12 @@ from orchestrator.cli import console
 from orchestrator.cli.siteargument import SiteArgument, site_argument
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
+
     from orchestrator.evidence.results import Finding, Report
     from orchestrator.inventory.site import Site
+    from orchestrator.inventory.vault import VaultAccess
     from orchestrator.verification.runner import Progress
 
 _COLOURS = {"pass": "green", "fail": "red", "error": "red", "waived": "yellow"}
@@ -22,6 +26,8 @@ _COLOURS = {"pass": "green", "fail": "red", "error": "red", "waived": "yellow"}
 @site_argument
 @click.option("--control", "controls", multiple=True, metavar="ID", help="Only this control; may be repeated.")
 @click.option("--host", "hosts", multiple=True, metavar="HOST", help="Only this host; may be repeated.")
+@click.option("--quick", is_flag=True, help="Look from inside only.")
+@click.option("--converge", "with_converge", is_flag=True, help="Run a converge in check mode, too, for CHG-01.")
 @click.option("--json", "as_json", is_flag=True, help="Answer with the canonical JSON report.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="For reports.")
 @click.option("--junit", type=click.Path(path_type=Path), help="Write the JUnit report here, too.")
@@ -33,17 +39,22 @@ def verify(
     site: SiteArgument,
     controls: tuple[str, ...],
     hosts: tuple[str, ...],
+    quick: bool,
+    with_converge: bool,
     as_json: bool,
     out: Path,
     junit: Path | None,
     html: Path | None,
     language: str,
 ) -> int:
-    """Look at the hosts of SITE from inside and say what holds; change nothing.
+    """Look at the hosts of SITE from inside and from outside and say what holds; change nothing.
 
-    Only a pass is a pass: what could not be looked at says so. Accepted failures stand in compliance/waivers.yml
-    (control, host, who, why, until). The reports go to ./reports: SITE.html for people, SITE.json, SITE.xml (JUnit);
-    with --json nothing is written but what is asked for.
+    From outside it looks as a client and as an attacker would, from the vantage point that verification_vantage declares
+    (else from the control node); every such finding names it. Only a pass is a pass: what could not be looked at says so.
+    Accepted failures stand in compliance/waivers.yml (control, host, who, why, until).
+
+    The reports go to ./reports: SITE.html for people, SITE.json, SITE.xml (JUnit); with --json nothing is written but what
+    is asked for.
 
     \b
     Exit codes: 0 nothing failed, 3 invalid site or waivers, 6 something failed
@@ -51,7 +62,8 @@ def verify(
     """
     with site.vault() as access:
         loaded = site.load(access)
-    report = run_verification(loaded, controls, hosts, quiet=as_json)
+        drift = _drift(loaded, access) if with_converge else None
+    report = run_verification(loaded, controls, hosts, quick=quick, drift=drift, quiet=as_json)
     _write(report, junit, html, language)
     if as_json:
         from orchestrator.evidence.document import canonical_json
@@ -63,13 +75,28 @@ def verify(
     return int(report.exit_code)
 
 
+def _drift(site: Site, access: VaultAccess) -> dict[str, dict[str, Any]]:
+    from orchestrator.cli.progress import RunProgress
+    from orchestrator.operations.drift import would_change
+
+    with RunProgress(check=True) as progress:
+        return would_change(site, access, progress)
+
+
 def run_verification(
-    site: Site, controls: tuple[str, ...] = (), hosts: tuple[str, ...] = (), *, quiet: bool = False
+    site: Site,
+    controls: tuple[str, ...] = (),
+    hosts: tuple[str, ...] = (),
+    *,
+    quick: bool = False,
+    drift: Mapping[str, Any] | None = None,
+    quiet: bool = False,
 ) -> Report:
     """Verify with a line per result on standard error."""
     from orchestrator.verification.runner import verify as look
 
-    return look(site, controls=controls, hosts=hosts, on_result=None if quiet else _line)
+    told = None if quiet else _line
+    return look(site, controls=controls, hosts=hosts, quick=quick, converge=drift, on_result=told)
 
 
 def _line(progress: Progress) -> None:

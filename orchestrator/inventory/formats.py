@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from orchestrator.inventory import vantagepoint
 from orchestrator.inventory.derivations import control_path
 
 Location = tuple[str | int, ...]
@@ -159,6 +160,14 @@ def _fingerprint(value: str) -> tuple[str, str] | None:
     return (f"{value!r} is no key fingerprint", "40 hexadecimal digits: gpg --show-keys --with-fingerprint KEYFILE")
 
 
+def _vantage(value: str) -> tuple[str, str] | None:
+    try:
+        vantagepoint.parse(value)
+    except ValueError as error:
+        return str(error), "empty for the control node, or ssh://user@probe.example.org"
+    return None
+
+
 def _timezone(value: str) -> tuple[str, str] | None:
     known = zoneinfo.available_timezones()
     return None if not known or value in known else (f"{value!r} is no time zone", "for example Europe/Berlin")
@@ -228,6 +237,7 @@ _RULES: dict[str, Rule] = {
     "firewall_extra_flows": _extra_flows,
     "vendor_repository_url": _text_rule(_repository_url),
     "vendor_repository_fingerprint": _text_rule(_fingerprint),
+    "verification_vantage": _text_rule(_vantage),
     "ansible_host": _text_rule(host_address_fault),
     "ansible_port": _port,
 }

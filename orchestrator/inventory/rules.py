@@ -228,13 +228,17 @@ def _together(raw: RawSite) -> Iterator[Problem]:
                 if not variables.get(name):
                     hint = f"ansible-vault edit {where(name)}, or use a certificate of your own (certificates_source)"
                     yield Problem(f"the site's own CA is incomplete: {name} is missing", where(name), hint)
+        probe, accounts = variables.get("verification_probe_account"), variables.get("jitsi_accounts")
+        if probe and raw.vault_open and probe not in (accounts if isinstance(accounts, Mapping) else {}):
+            message = f"verification_probe_account is {probe}, but there is no such account"
+            yield Problem(message, where("verification_probe_account", host), f"ratssaal users add {probe}")
     yield from _site_wide(raw)
 
 
 def _site_wide(raw: RawSite) -> Iterator[Problem]:
     """Site-wide settings must not differ between hosts: the derivations read them once."""
     for key in raw.files.keys:
-        if key.name.startswith("jitsi_") and len(raw.hostvars) > 1 and _differs(raw, key):
+        if key.name.startswith(("jitsi_", "verification_")) and len(raw.hostvars) > 1 and _differs(raw, key):
             hint = "set it in group_vars/all/site.yml"
             yield Problem(f"{key.name} is one value for the whole site", f"{show(key.file)}:{key.line}", hint)
 

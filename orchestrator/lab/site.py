@@ -15,6 +15,9 @@ from orchestrator.lab import repository
 from orchestrator.lab.hosts import LabHost, known_hosts
 from orchestrator.lab.network import Network
 
+ACCOUNT = "rehearsal"
+"""The account that may open rooms in a lab, and with which the checks log in."""
+
 
 @dataclass(frozen=True, slots=True)
 class LabSite:
@@ -69,8 +72,13 @@ def write_site(folder: Path, hosts: Sequence[LabHost], built: Any | None) -> Lab
             site.path,
             domain=site.domain,
             host=FirstHost(first.address, first.address6, first.name, "root", 22, str(site.key_file)),
-            settings={"ratssaal_lab": True, **_vendor(first.network, built)},
-            accounts={"rehearsal": secrets.token_urlsafe(16)},
+            settings={
+                "ratssaal_lab": True,
+                "verification_vantage": f"netns://{first.network.outside}",
+                "verification_probe_account": ACCOUNT,
+                **_vendor(first.network, built),
+            },
+            accounts={ACCOUNT: secrets.token_urlsafe(16)},
             password_file=site.vault_password_file,
         )
     site.known_hosts.write_text("".join(known_hosts(host) for host in hosts))

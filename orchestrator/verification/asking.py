@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+from collections.abc import Mapping
 from typing import Any, cast
 
 import testinfra.host
@@ -16,6 +18,11 @@ def ask(host: testinfra.host.Host, *commands: str) -> list[CommandResult]:
     if isinstance(host.backend, BatchBackend):
         host.backend.ask(*commands)
     return [host.run(command) for command in commands]
+
+
+def probe(name: str, job: Mapping[str, Any]) -> str:
+    """Return the command that runs a probe at the vantage point (`ask(outside, ...)`); it prints JSON facts."""
+    return f'python3 "$RATSSAAL_PROBES" {name} {shlex.quote(json.dumps(job, sort_keys=True))}'
 
 
 def answer(host: testinfra.host.Host, command: str) -> str:

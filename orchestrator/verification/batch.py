@@ -9,31 +9,38 @@ from __future__ import annotations
 
 import base64
 import json
+import secrets
+import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from testinfra.backend.base import BaseBackend, CommandResult
 
-from orchestrator.inventory.site import Host
-from orchestrator.transport import ssh
-
 MAXIMUM_ROUNDS = 3
-COMMAND_SECONDS = 20
-_AS_ROOT = "sh -c 'if [ \"$(id -u)\" = 0 ]; then exec python3 -; else exec sudo -n python3 -; fi'"
-# Runs on the host. Commands run side by side; what one prints cannot be mistaken for the answer of another.
+# Runs where the commands are to run. They run side by side; what one prints cannot be mistaken for the answer of another,
+# nor what a shell's profile prints for an answer: the answers follow a mark that nobody can guess. A command that does not
+# end is killed with everything that it started.
 _SCRIPT = """
-import base64, concurrent.futures, json, subprocess
+import base64, concurrent.futures, json, os, signal, subprocess, time
+FILES = ()
+{prelude}
 def run(command):
+    pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
+    child = subprocess.Popen(
+        ["/bin/sh", "-c", command], stdin=quiet, stdout=pipe, stderr=pipe, start_new_session=True, pass_fds=FILES
+    )
     try:
-        quiet = subprocess.DEVNULL
-        done = subprocess.run(["/bin/sh", "-c", command], stdin=quiet, capture_output=True, timeout={seconds})
-        row = (done.returncode, done.stdout, done.stderr)
+        out, err = child.communicate(timeout={seconds})
+        code = child.returncode
     except subprocess.TimeoutExpired:
-        row = (124, b"", b"no answer within {seconds} s")
-    return [row[0], base64.b64encode(row[1]).decode(), base64.b64encode(row[2]).decode()]
+        os.killpg(child.pid, signal.SIGKILL)
+        child.communicate()
+        code, out, err = 124, b"", b"no answer within {seconds} s"
+    return [code, base64.b64encode(out).decode(), base64.b64encode(err).decode()]
 commands = json.loads(base64.b64decode("{commands}"))
+now = time.time()
 with concurrent.futures.ThreadPoolExecutor(8) as pool:
-    print(json.dumps(list(pool.map(run, commands))))
+    print("\\n{mark}" + json.dumps([now, list(pool.map(run, commands))]))
 """
 
 Answers = Mapping[str, tuple[int, bytes, bytes]]
@@ -45,18 +52,27 @@ class Pending(BaseException):
 
 
 class BatchBackend(BaseBackend):  # type: ignore[misc]
-    """Answers from what was shipped. `ship` sends commands to the host and returns their answers."""
+    """Answers from what was shipped. `ship` sends commands to the host and returns their answers.
+
+    Once `ship` has failed, every further question fails at once in the same way: a host that hangs costs its time only
+    once, and all its checks say so.
+    """
 
     NAME = "batch"
 
     def __init__(self, hostname: str, ship: Ship) -> None:
         super().__init__(hostname)
         self._ship = ship
-        self._encoding = "utf-8"
         self._known: dict[str, tuple[int, bytes, bytes]] = {}
         self._wanted: dict[str, None] = {}
+        self._failed: Exception | None = None
         self.asking = False
         self.round_trips = 0
+        self.seconds = 0.0
+
+    def decode(self, data: bytes) -> str:
+        """Return text; a host may print anything, so what is no UTF-8 shows as U+FFFD."""
+        return data.decode("utf-8", errors="replace")
 
     def run(self, command: str, *args: str, **kwargs: Any) -> CommandResult:
         """Answer a command; while asking, note an unknown one and raise Pending."""
@@ -74,23 +90,43 @@ class BatchBackend(BaseBackend):  # type: ignore[misc]
         if self.asking:
             self._wanted.update(dict.fromkeys(c for c in commands if c not in self._known))
 
-    def prefetch(self, checks: Iterable[Callable[[], Any]]) -> None:
-        """Run the checks for their questions, in at most MAXIMUM_ROUNDS round trips; no outcome counts yet."""
-        pending = list(checks)
-        self.asking = True
-        try:
-            for _ in range(MAXIMUM_ROUNDS):
-                pending = [check for check in pending if _asks(check)]
-                if not self._wanted:
-                    return
-                self._fetch(list(self._wanted))
-                self._wanted.clear()
-        finally:
-            self.asking = False
+    def send(self) -> bool:
+        """Ship what was noted and say whether there was anything; a failure is kept and told to each check."""
+        wanted, self._wanted = list(self._wanted), {}
+        if wanted and self._failed is None:
+            try:
+                self._fetch(wanted)
+            except Exception:
+                return False  # `run` tells it again to whoever asks
+        return bool(wanted)
 
     def _fetch(self, commands: list[str]) -> None:
+        if self._failed is not None:
+            raise self._failed
         self.round_trips += 1
-        self._known.update(self._ship(commands))
+        began = time.monotonic()
+        try:
+            self._known.update(self._ship(commands))
+        except Exception as error:
+            self._failed = error
+            raise
+        finally:
+            self.seconds += time.monotonic() - began
+
+
+def prefetch(checks: Iterable[Callable[[], Any]], *backends: BatchBackend) -> None:
+    """Run the checks for their questions, in at most MAXIMUM_ROUNDS round trips; no outcome counts yet."""
+    pending = list(checks)
+    for backend in backends:
+        backend.asking = True
+    try:
+        for _ in range(MAXIMUM_ROUNDS):
+            pending = [check for check in pending if _asks(check)]
+            if not any([backend.send() for backend in backends]):
+                return
+    finally:
+        for backend in backends:
+            backend.asking = False
 
 
 def _asks(check: Callable[[], Any]) -> bool:
@@ -103,19 +139,20 @@ def _asks(check: Callable[[], Any]) -> bool:
     return False
 
 
-def ship_by_ssh(host: Host, connection: ssh.Connection) -> Ship:
-    """Return how to send commands to a host over an open connection, as root."""
+def script(commands: list[str], *, seconds: int, prelude: str = "") -> tuple[str, str]:
+    """Return the Python program that runs commands side by side, each for at most `seconds`, and its answers' mark."""
+    mark = secrets.token_hex(16)
+    encoded = base64.b64encode(json.dumps(commands).encode()).decode()
+    return _SCRIPT.format(seconds=seconds, commands=encoded, mark=mark, prelude=prelude), mark
 
-    def ship(commands: list[str]) -> Answers:
-        encoded = base64.b64encode(json.dumps(commands).encode()).decode()
-        script = _SCRIPT.format(seconds=COMMAND_SECONDS, commands=encoded)
-        answer = connection.run(script, command=_AS_ROOT, timeout=3 * COMMAND_SECONDS)
-        if answer.code != 0:
-            raise RuntimeError(f"{host.name} did not run the checks' commands: {answer.stderr.strip()[-300:]}")
-        rows = json.loads(answer.stdout)
-        return {
-            command: (code, base64.b64decode(out), base64.b64decode(err))
-            for command, (code, out, err) in zip(commands, rows, strict=True)
-        }
 
-    return ship
+def answers(commands: list[str], printed: str, mark: str) -> tuple[float, Answers]:
+    """Return the clock there (seconds since 1970) and each command's answer; raises ValueError for no answer at all."""
+    _, found, text = printed.rpartition(mark)
+    if not found:
+        raise ValueError("no answer")
+    clock, rows = json.loads(text)
+    return clock, {
+        command: (code, base64.b64decode(out), base64.b64decode(err))
+        for command, (code, out, err) in zip(commands, rows, strict=True)
+    }

@@ -7,27 +7,33 @@ orchestrator/verification/checks`.
 
 from __future__ import annotations
 
+import abc
 import inspect
 import json
 import os
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import testinfra.host
 
+from orchestrator.errors import RatssaalError
 from orchestrator.inventory.site import Host
-from orchestrator.transport import ssh
+from orchestrator.inventory.vantagepoint import VantagePoint
 from orchestrator.verification import subject as subjects
-from orchestrator.verification.batch import BatchBackend, ship_by_ssh
+from orchestrator.verification.batch import BatchBackend, prefetch
 from orchestrator.verification.sheet import NotApplicable, NotTested, Sheet
+from orchestrator.verification.shipping import Line, Vantage
 from orchestrator.verification.subject import Subject
 
-# The runner's job: {"subjects": ..., "hosts": ..., "known_hosts": path, "results": path, "controls": [...]}.
+# The file descriptor from which the runner's job is read: it holds secrets, so it lies in no file and in no variable.
 JOB = "RATSSAAL_VERIFY_JOB"
+# So many hosts, or checks from outside, are asked at the same time.
+_AT_ONCE = 10
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -38,11 +44,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, read the job or the site."""
     config.addinivalue_line("markers", "control(id): the control that a check decides")
-    job = os.environ.get(JOB, "")
-    config.pluginmanager.register(Batches(json.loads(Path(job).read_text())) if job else Plain(config), "ratssaal")
+    job = os.environ.pop(JOB, "")
+    if job:
+        with os.fdopen(int(job)) as described:
+            config.pluginmanager.register(Batches(json.load(described)), "ratssaal")
+    else:
+        config.pluginmanager.register(Plain(config), "ratssaal")
 
 
-class _Fixtures:
+class _Fixtures(abc.ABC):
     """What a check is given."""
 
     known: dict[str, Subject]
@@ -55,11 +65,37 @@ class _Fixtures:
     @pytest.fixture
     def subject(self, host: testinfra.host.Host) -> Subject:
         """Return what the inventory says of the host that is looked at."""
-        return self.find(host)
+        return self.find(host.backend.get_hostname())
 
-    def find(self, host: testinfra.host.Host) -> Subject:
+    @pytest.fixture
+    def outside(self, request: pytest.FixtureRequest) -> testinfra.host.Host:
+        """Return the vantage point: commands that are run through it look at the host from outside."""
+        return self.vantage_host(cast(pytest.Function, request.node))
+
+    @pytest.fixture
+    def converge(self, host: testinfra.host.Host) -> dict[str, Any] | None:
+        """Return what a converge in check mode said of the host; None where none was run."""
+        return self.converged(host.backend.get_hostname())
+
+    @pytest.fixture
+    def clock(self, host: testinfra.host.Host) -> Callable[[], float]:
+        """Return how to get the seconds by which the host's clock is ahead of ours, once the host was asked anything."""
+        return self.clock_of(host)
+
+    @abc.abstractmethod
+    def clock_of(self, host: testinfra.host.Host) -> Callable[[], float]:
+        """Return how to get the seconds by which a host's clock is ahead of ours."""
+
+    @abc.abstractmethod
+    def vantage_host(self, item: pytest.Function) -> testinfra.host.Host:
+        """Return the vantage point for one check."""
+
+    def converged(self, name: str) -> dict[str, Any] | None:
+        """Return a host's result of the converge in check mode; plain pytest runs none."""
+        return None
+
+    def find(self, asked: str) -> Subject:
         """Return the subject that a testinfra host stands for, by name or address."""
-        asked = host.backend.get_hostname()
         for known in self.known.values():
             if asked in (known.name, *known.addresses):
                 return known
@@ -83,80 +119,165 @@ class _Fixtures:
 
     def note(self, item: pytest.Function, sheet: Sheet, outcome: BaseException | None) -> None:
         """Keep a result; plain pytest's own report is enough there."""
+        del item, sheet, outcome
 
 
 class Plain(_Fixtures):
-    """Plain pytest with testinfra's own backends."""
+    """Plain pytest with testinfra's own backends; the vantage point is the site's."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.known = {}
+        self._vantage: Vantage | None = None
         if config.getoption("--ratssaal-site"):
             from orchestrator.inventory.site import load_site
             from orchestrator.inventory.vault import VaultAccess
+            from orchestrator.verification.vantage import vantage_of
 
             path = Path(config.getoption("--ratssaal-site"))
             with VaultAccess.locate(path) as access:
-                self.known = subjects.subjects(load_site(path, access))
+                site = load_site(path, access)
+            self.known = subjects.subjects(site)
+            self._vantage = Vantage(*vantage_of(site))
+
+    def clock_of(self, host: testinfra.host.Host) -> Callable[[], float]:
+        """Ask for the time once more; the answer's way back is in it."""
+        return lambda: float(host.check_output("date +%s.%N")) - time.time()
+
+    def vantage_host(self, item: pytest.Function) -> testinfra.host.Host:
+        """Return a vantage point that is asked one command at a time."""
+        assert self._vantage is not None
+        return testinfra.host.Host(BatchBackend(str(self._vantage.point), self._vantage.ship))
+
+    def pytest_unconfigure(self) -> None:
+        """Leave nothing at the vantage point."""
+        if self._vantage is not None:
+            self._vantage.close()
+
+
+@dataclass(frozen=True, slots=True)
+class _Seat:
+    """What a check looks through: the host, and the vantage point where it looks from outside."""
+
+    host: testinfra.host.Host
+    outside: testinfra.host.Host | None = None
+
+    @property
+    def backends(self) -> list[BatchBackend]:
+        return [cast(BatchBackend, place.backend) for place in (self.host, self.outside) if place is not None]
 
 
 class Batches(_Fixtures):
-    """The runner's child: one backend a host, commands in rounds, results as JSON Lines."""
+    """The runner's child: inside checks ask their host in rounds, each outside check asks by itself, all at the same time.
+
+    A check runs in earnest as soon as its answers are there, so that results are told as they come.
+    """
 
     def __init__(self, job: dict[str, Any]) -> None:
         self.known = subjects.load(json.dumps(job["subjects"]))
         self._job = job
         self._results = Path(job["results"])
-        self._stack = ExitStack()
-        self._connected = False
-        self._hosts: dict[str, testinfra.host.Host] = {}
+        hosts = [Host(**{**row, "groups": tuple(row["groups"])}) for row in job["hosts"]]
+        known_hosts = Path(job["known_hosts"])
+        self._lines = {host.name: Line(host, known_hosts) for host in hosts}
+        self._inside = {name: _Seat(_host(name, line.ship)) for name, line in self._lines.items()}
+        self._seats: dict[str, _Seat] = {}
+        point = VantagePoint(**job["vantage"])
+        self._vantage = Vantage(point, job["vantage_key_file"], known_hosts, job["secrets"])
+
+    @pytest.fixture
+    def host(self, request: pytest.FixtureRequest) -> testinfra.host.Host:
+        """Return the host that is looked at."""
+        return self._seat(cast(pytest.Function, request.node)).host
+
+    def clock_of(self, host: testinfra.host.Host) -> Callable[[], float]:
+        """Return what the line to the host has measured."""
+        line = self._lines[host.backend.get_hostname()]
+
+        def offset() -> float:
+            assert line.clock_offset is not None
+            return line.clock_offset
+
+        return offset
+
+    def vantage_host(self, item: pytest.Function) -> testinfra.host.Host:
+        """Return the vantage point for one check."""
+        outside = self._seat(item).outside
+        assert outside is not None
+        return outside
+
+    def converged(self, name: str) -> dict[str, Any] | None:
+        """Return a host's result of the converge in check mode."""
+        found: dict[str, Any] | None = (self._job["converge"] or {}).get(name)
+        return found
+
+    def _seat(self, item: pytest.Function) -> _Seat:
+        """Return what a check looks through. Inside checks share their host's answers, an outside check has its own."""
+        name = _name(item)
+        if not _is_outside(item):
+            return self._inside[name]
+        if item.nodeid not in self._seats:
+            outside = _host(str(self._vantage.point), self._vantage.ship)
+            self._seats[item.nodeid] = _Seat(_host(name, self._lines[name].ship), outside)
+        return self._seats[item.nodeid]
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
         """Give every check every host; testinfra's own hosts are left out by `-p no:testinfra`."""
-        if not self._connected:
-            self._connected = True
-            self._connect()
-        if "host" in metafunc.fixturenames:
-            metafunc.parametrize("host", list(self._hosts.values()), ids=list(self._hosts))
+        metafunc.parametrize("host", list(self._lines), indirect=True)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keep the wanted controls and the hosts that a control concerns."""
+        """Keep the wanted controls and the hosts that a control concerns; say which checks --quick leaves out."""
         wanted = {tuple(pair) for pair in self._job["wanted"]}
-        items[:] = [item for item in items if self._pair(cast(pytest.Function, item)) in wanted]
-
-    def _pair(self, item: pytest.Function) -> tuple[str, str]:
-        marker = item.get_closest_marker("control")
-        host = cast(testinfra.host.Host, item.callspec.params["host"])
-        return (marker.args[0] if marker else "", host.backend.get_hostname())
-
-    def _connect(self) -> None:
-        for row in self._job["hosts"]:
-            host = Host(**{**row, "groups": tuple(row["groups"])})
-            try:
-                connection = self._stack.enter_context(ssh.connect(host, Path(self._job["known_hosts"])))
-            except Exception as error:
-                self._write(kind="unreachable", host=host.name, reason=str(error))
+        kept = []
+        for item in cast(list[pytest.Function], items):
+            if (_control(item), _name(item)) not in wanted:
                 continue
-            backend = BatchBackend(host.name, ship_by_ssh(host, connection))
-            self._hosts[host.name] = testinfra.host.Host(backend)
+            if self._job["quick"] and _is_outside(item):
+                self._write(kind="left_out", control=_control(item), host=_name(item))
+                continue
+            kept.append(item)
+        items[:] = kept
 
-    def pytest_runtestloop(self, session: pytest.Session) -> None:
-        """Ask all questions before the first check runs in earnest."""
-        for name, host in self._hosts.items():
-            began = time.monotonic()
-            mine = [cast(pytest.Function, item) for item in session.items if self._pair(cast(Any, item))[1] == name]
-            backend = cast(BatchBackend, host.backend)
-            backend.prefetch([_bare(item, host, self.known[name]) for item in mine])
-            self._write(kind="asked", host=name, round_trips=backend.round_trips, seconds=time.monotonic() - began)
+    def pytest_runtestloop(self, session: pytest.Session) -> bool:
+        """Ask all questions at the same time; run each check in earnest as soon as its answers are there."""
+        groups: dict[str, list[pytest.Function]] = {}
+        for item in cast(list[pytest.Function], session.items):
+            groups.setdefault(item.nodeid if _is_outside(item) else _name(item), []).append(item)
+        inside = {key: items for key, items in groups.items() if key in self._lines}
+        with ThreadPoolExecutor(_AT_ONCE) as hosts, ThreadPoolExecutor(_AT_ONCE) as checks:
+            asked: dict[Future[None], list[pytest.Function]] = {}
+            for key, items in groups.items():
+                asked[(hosts if key in inside else checks).submit(self._prefetch, items)] = items
+            for answered in as_completed(asked):
+                for item in asked[answered]:
+                    item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+        return True
+
+    def _prefetch(self, items: list[pytest.Function]) -> None:
+        seat = self._seat(items[0])
+        prefetch([self._bare(item, seat) for item in items], *seat.backends)
+
+    def _bare(self, item: pytest.Function, seat: _Seat) -> Any:
+        """Return a call of the check alone, with fixtures of its own, for its questions."""
+        given = {
+            "host": seat.host,
+            "outside": seat.outside,
+            "subject": self.find(_name(item)),
+            "converge": self.converged(_name(item)),
+            "clock": self.clock_of(seat.host),
+        }
+        names = inspect.signature(item.obj).parameters
+        return lambda: item.obj(**{name: Sheet() if name == "sheet" else given[name] for name in names})
 
     def pytest_unconfigure(self) -> None:
         """Tell the true number of round trips and close the connections."""
-        for name, host in self._hosts.items():
-            self._write(kind="round_trips", host=name, round_trips=cast(BatchBackend, host.backend).round_trips)
-        self._stack.close()
+        for name, line in self._lines.items():
+            (backend,) = self._inside[name].backends
+            self._write(kind="asked", host=name, round_trips=backend.round_trips, seconds=backend.seconds)
+            line.close()
+        self._vantage.close()
 
     def note(self, item: pytest.Function, sheet: Sheet, outcome: BaseException | None) -> None:
         """Write the result as a line."""
-        control, host = self._pair(item)
         seen, wanted, reason = "; ".join(sheet.seen), "", ""
         match outcome:
             case None:
@@ -168,19 +289,33 @@ class Batches(_Fixtures):
             case AssertionError() if sheet.faults:
                 result = "fail"
                 seen, wanted = ("; ".join(part) for part in zip(*sheet.faults, strict=True))
+            case RatssaalError():
+                hints = "; ".join(problem.hint for problem in outcome.problems if problem.hint)
+                result, reason = "error", f"{outcome}{f' (hint: {hints})' if hints else ''}"
             case _:
                 result, reason = "error", f"{type(outcome).__name__}: {outcome}"
+        vantage = str(self._vantage.point) if _is_outside(item) else "inside"
         check = item.originalname.removeprefix("test_").replace("_", " ")
-        row = {"control": control, "host": host, "check": check, "seen": seen, "wanted": wanted, "reason": reason}
-        self._write(kind="result", result=result, **row)
+        row = {"control": _control(item), "host": _name(item), "check": check, "vantage": vantage}
+        self._write(kind="result", result=result, seen=seen, wanted=wanted, reason=reason, **row)
 
     def _write(self, **row: Any) -> None:
         with self._results.open("a", encoding="utf-8") as handle:
             handle.write(json.dumps(row) + "\n")
 
 
-def _bare(item: pytest.Function, host: testinfra.host.Host, subject: Subject) -> Any:
-    """Return a call of the check alone, with fixtures of its own, for its questions."""
-    given = {"host": host, "subject": subject, "sheet": Sheet()}
-    wanted = {name: given[name] for name in inspect.signature(item.obj).parameters}
-    return lambda: item.obj(**wanted)
+def _host(name: str, ship: Any) -> testinfra.host.Host:
+    return testinfra.host.Host(BatchBackend(name, ship))
+
+
+def _is_outside(item: pytest.Function) -> bool:
+    return "outside" in item.fixturenames
+
+
+def _name(item: pytest.Function) -> str:
+    return cast(str, item.callspec.params["host"])
+
+
+def _control(item: pytest.Function) -> str:
+    marker = item.get_closest_marker("control")
+    return str(marker.args[0]) if marker else ""

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
@@ -20,11 +21,13 @@ from orchestrator.evidence.results import Finding, Report, Result
 from orchestrator.inventory.site import Host, Site
 from orchestrator.verification import plugin, subject
 from orchestrator.verification.catalogue import Control, select
+from orchestrator.verification.vantage import vantage_of
 from orchestrator.verification.waivers import apply, read_waivers
 
 CHECKS = Path(__file__).parent / "checks"
 _SECONDS = 600
 _STANDINS = "_standins"
+_GRACE_SECONDS = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +46,17 @@ def verify(
     *,
     controls: tuple[str, ...] = (),
     hosts: tuple[str, ...] = (),
+    quick: bool = False,
+    converge: Mapping[str, Any] | None = None,
     on_result: OnResult | None = None,
     today: date | None = None,
 ) -> Report:
     """Look at the hosts and return what was found; changes nothing.
 
+    `quick` looks from inside only; `converge` is what a converge in check mode said of each host, where one was run.
     Every chosen control gets a result on every chosen host: one that no check decided is an error, never a pass.
-    Raises UsageError for an unknown control or host, InvalidSite for mistakes in the waivers.
+    Raises UsageError for an unknown control or host, InvalidSite for mistakes in the waivers, TaskFailed where the probes'
+    token cannot be had.
     """
     chosen = select(controls)
     targets = _targets(site, hosts)
@@ -62,21 +69,22 @@ def verify(
         if not c.concerns(h.groups)
     ]
     pairs = [(c.id, h.name) for c in chosen for h in targets if c.concerns(h.groups)]
-    rows, output = _run(site, targets, pairs, _teller(chosen, on_result))
+    job = _job(site, targets, pairs, quick=quick, converge=converge)
+    rows, output = _run(job, _teller(chosen, on_result))
     findings = [*_findings(rows, pairs, {c.id: c for c in chosen}, output), *skipped]
     order = {control.id: number for number, control in enumerate(chosen)}
-    findings.sort(key=lambda finding: (order[finding.control], finding.host))
+    findings.sort(key=lambda finding: (order[finding.control], finding.host, finding.vantage))
     asked = {row["host"]: row for row in rows if row["kind"] == "asked"}
     return Report(
         site=site.name,
         started=started,
         finished=_now(),
         version=orchestrator.__version__,
-        standins=any(row.get("control") == _STANDINS and row["result"] != "not_applicable" for row in rows),
+        standins=any(row.get("control") == _STANDINS and row["result"] == "pass" for row in rows),
         hosts=tuple(host.name for host in targets),
         findings=apply(tuple(findings), waivers, today or datetime.now(UTC).date()),
         controls=tuple(control.text() for control in chosen),
-        round_trips={row["host"]: row["round_trips"] for row in rows if row["kind"] == "round_trips"},
+        round_trips={name: row["round_trips"] for name, row in asked.items()},
         seconds={
             **{f"questions to {name}": round(row["seconds"], 2) for name, row in asked.items()},
             "together": round(time.monotonic() - clock, 2),
@@ -93,36 +101,65 @@ def _targets(site: Site, names: tuple[str, ...]) -> tuple[Host, ...]:
     return tuple(known[name] for name in dict.fromkeys(names)) if names else site.hosts
 
 
-def _run(
-    site: Site, targets: tuple[Host, ...], pairs: list[tuple[str, str]], tell: Callable[[Mapping[str, Any]], None]
-) -> tuple[list[dict[str, Any]], str]:
+def _job(
+    site: Site,
+    targets: tuple[Host, ...],
+    pairs: list[tuple[str, str]],
+    *,
+    quick: bool,
+    converge: Mapping[str, Any] | None,
+) -> dict[str, Any]:
+    """Describe to the child process what to look at."""
+    point, key_file, known_hosts, secrets = vantage_of(site)
+    return {
+        "subjects": json.loads(subject.dump(subject.subjects(site))),
+        "hosts": [asdict(host) for host in targets],
+        "known_hosts": str(known_hosts),
+        "wanted": [*pairs, *((_STANDINS, host.name) for host in targets)],
+        "quick": quick,
+        "converge": converge,
+        "vantage": asdict(point),
+        "vantage_key_file": key_file,
+        "secrets": {} if quick else secrets,
+    }
+
+
+def _run(job: dict[str, Any], tell: Callable[[Mapping[str, Any]], None]) -> tuple[list[dict[str, Any]], str]:
     """Run the checks in a child process; return its result lines and what it printed."""
     with tempfile.TemporaryDirectory(prefix="ratssaal-verify-") as folder:
-        job, results, output = (Path(folder) / name for name in ("job.json", "results.jsonl", "output"))
-        wanted = [*pairs, *((_STANDINS, host.name) for host in targets)]
-        described = {
-            "subjects": json.loads(subject.dump(subject.subjects(site))),
-            "hosts": [asdict(host) for host in targets],
-            "known_hosts": str(site.known_hosts),
-            "results": str(results),
-            "wanted": wanted,
-        }
-        job.write_text(json.dumps(described, default=str))
+        results, output = (Path(folder) / name for name in ("results.jsonl", "output"))
         results.touch()
-        with output.open("wb") as printed:
-            child = subprocess.Popen(
-                _argv(),
-                env={**os.environ, plugin.JOB: str(job)},
-                stdin=subprocess.DEVNULL,
-                stdout=printed,
-                stderr=printed,
-            )
-            try:
-                rows = list(_follow(child, results, tell))
-            finally:
-                child.kill()
-                child.wait()
+        described = os.memfd_create("job")
+        try:
+            os.write(described, json.dumps({**job, "results": str(results)}, default=str).encode())
+            os.lseek(described, 0, os.SEEK_SET)
+            with output.open("wb") as printed:
+                child = subprocess.Popen(
+                    _argv(),
+                    env={**os.environ, plugin.JOB: str(described)},
+                    stdin=subprocess.DEVNULL,
+                    stdout=printed,
+                    stderr=printed,
+                    pass_fds=(described,),
+                )
+        finally:
+            os.close(described)
+        try:
+            rows = list(_follow(child, results, tell))
+        finally:
+            _end(child)
         return rows, output.read_text(errors="replace")
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """Let the child leave nothing at the vantage point; kill it when it does not end."""
+    if child.poll() is None:
+        child.send_signal(signal.SIGINT)
+    try:
+        child.wait(_GRACE_SECONDS)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
 
 
 def _argv() -> list[str]:
@@ -164,35 +201,46 @@ def _teller(controls: tuple[Control, ...], on_result: OnResult | None) -> Callab
 def _findings(
     rows: list[dict[str, Any]], pairs: list[tuple[str, str]], controls: Mapping[str, Control], output: str
 ) -> list[Finding]:
-    """Return a finding for each pair; several results of one pair are joined, the worst one counts."""
-    unreachable = {row["host"]: row["reason"] for row in rows if row["kind"] == "unreachable"}
-    found: dict[tuple[str, str], list[Finding]] = {}
+    """Return the findings of each pair: one a vantage point, in which the worst result of several checks counts."""
+    left_out = {(row["control"], row["host"]) for row in rows if row["kind"] == "left_out"}
+    found: dict[tuple[str, str], dict[str, list[Finding]]] = {}
     for row in rows:
         if row["kind"] == "result" and row["control"] in controls:
-            found.setdefault((row["control"], row["host"]), []).append(_finding(row, controls[row["control"]]))
+            places = found.setdefault((row["control"], row["host"]), {})
+            places.setdefault(row["vantage"], []).append(_finding(row, controls[row["control"]]))
     tail = " ".join(output.split())[-300:]
-    result = []
-    for control, host in pairs:
-        several = found.get((control, host))
-        if several:
-            result.append(_worst(several))
+    result: list[Finding] = []
+    for pair in pairs:
+        if pair in found:
+            result += [joined(several) for several in found[pair].values()]
+        elif pair in left_out:
+            result.append(
+                Finding(*pair, Result.NOT_TESTED, "", "", "", "looked at from outside only, which --quick omits")
+            )
         else:
-            reason = unreachable.get(host) or f"no check came to a result: {tail}"
-            result.append(Finding(control, host, Result.ERROR, "", "", controls[control].remedy.en, reason))
+            reason = f"no check came to a result: {tail}"
+            result.append(Finding(*pair, Result.ERROR, "", "", controls[pair[0]].remedy.en, reason))
     return result
 
 
 _SEVERITY = (Result.ERROR, Result.FAIL, Result.NOT_TESTED, Result.PASS, Result.NOT_APPLICABLE)
 
 
-def _worst(several: list[Finding]) -> Finding:
-    return min(several, key=lambda finding: _SEVERITY.index(finding.result))
+def joined(several: list[Finding]) -> Finding:
+    """Return one finding of several checks: the worst result, with everything that was seen to that result."""
+    worst = min((finding.result for finding in several), key=_SEVERITY.index)
+    same = [finding for finding in several if finding.result is worst]
+    seen, wanted, reason = (
+        "; ".join(filter(None, t)) for t in zip(*((f.seen, f.wanted, f.reason) for f in same), strict=True)
+    )
+    return replace(same[0], seen=seen, wanted=wanted, reason=reason)
 
 
 def _finding(row: Mapping[str, Any], control: Control) -> Finding:
     result = Result(row["result"])
     remedy = control.remedy.en if result in (Result.FAIL, Result.ERROR) else ""
-    return Finding(row["control"], row["host"], result, row["seen"], row["wanted"], remedy, row["reason"])
+    texts = (row["seen"], row["wanted"], remedy, row["reason"], row["vantage"])
+    return Finding(row["control"], row["host"], result, *texts)
 
 
 def _now() -> str:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -10,20 +13,21 @@ import pytest
 
 from orchestrator.errors import InvalidSite, UsageError
 from orchestrator.evidence.results import Finding, Result
+from orchestrator.inventory.vantagepoint import VantagePoint
 from orchestrator.verification import runner
 from orchestrator.verification.asking import answer, ask
-from orchestrator.verification.batch import MAXIMUM_ROUNDS, Answers, BatchBackend
+from orchestrator.verification.batch import MAXIMUM_ROUNDS, Answers, BatchBackend, answers, prefetch, script
 from orchestrator.verification.catalogue import crypto_profile, load_catalogue, select
 from orchestrator.verification.checks import test_logs, test_network
 from orchestrator.verification.sheet import NothingLookedAt, NotTested, Sheet
+from orchestrator.verification.shipping import Vantage
 from orchestrator.verification.waivers import Waiver, apply, read_waivers
 from tests.unit.site_cases import new_case
 
 
 def test_catalogue_is_complete() -> None:
     controls = load_catalogue()
-    assert len(controls) == 13
-    assert len({control.id for control in controls}) == 13
+    assert len({control.id for control in controls}) == len(controls)
     for control in controls:
         for words in (control.title, control.risk, control.looked_at, control.remedy):
             assert words.en
@@ -83,7 +87,7 @@ def test_independent_questions_take_one_round_trip() -> None:
     def second() -> str:
         return answer(host, answer(host, "c"))
 
-    backend.prefetch([first, second])
+    prefetch([first, second], backend)
     assert shipped == [["a", "b", "c"], ["<c>"]]
     assert [result.stdout for result in first()] == ["<a>", "<b>"]
     assert second() == "<<c>>"
@@ -101,7 +105,7 @@ def test_endless_questions_end_and_are_counted() -> None:
             text = answer(host, text)
         return text
 
-    backend.prefetch([deep])
+    prefetch([deep], backend)
     assert len(shipped) == MAXIMUM_ROUNDS
     assert deep() == "<<<<<<x>>>>>>"
     assert backend.round_trips == 6
@@ -170,14 +174,85 @@ def test_check_without_result_is_an_error(tmp_path: Path) -> None:
     assert report.findings[0].remedy
 
 
-def test_worst_result_of_a_control_counts() -> None:
-    rows = [
-        {"kind": "result", "control": "OS-08", "host": "h1", "seen": "", "wanted": "", "reason": "", "result": result}
-        for result in ("pass", "not_tested", "fail", "pass")
-    ]
+def _row(result: str, vantage: str = "inside", seen: str = "") -> dict[str, str]:
+    texts = {"seen": seen, "wanted": "", "reason": "", "vantage": vantage}
+    return {"kind": "result", "control": "OS-08", "host": "h1", "check": "x", "result": result, **texts}
+
+
+def _found(rows: list[dict[str, Any]]) -> list[Finding]:
     known = {control.id: control for control in select(("OS-08",))}
-    (found,) = runner._findings(rows, [("OS-08", "h1")], known, "")
+    return runner._findings(rows, [("OS-08", "h1")], known, "it died")
+
+
+def test_worst_result_of_a_control_counts() -> None:
+    (found,) = _found([_row(result) for result in ("pass", "not_tested", "fail", "pass")])
     assert found.result is Result.FAIL
+
+
+def test_each_vantage_point_has_a_finding_of_its_own_with_all_that_was_seen() -> None:
+    rows = [_row("pass", seen="a"), _row("pass", seen="b"), _row("fail", "outside", seen="c")]
+    inside, outside = _found(rows)
+    assert (inside.result, inside.seen, inside.vantage) == (Result.PASS, "a; b", "inside")
+    assert (outside.result, outside.seen, outside.vantage) == (Result.FAIL, "c", "outside")
+
+
+def test_what_quick_leaves_out_is_not_tested_and_what_nobody_decided_an_error() -> None:
+    (found,) = _found([{"kind": "left_out", "control": "OS-08", "host": "h1"}])
+    assert found.result is Result.NOT_TESTED
+    assert "--quick" in found.reason
+    (found,) = _found([])
+    assert found.result is Result.ERROR
+    assert "it died" in found.reason
+
+
+def test_failed_host_is_not_asked_again_and_answers_may_be_broken() -> None:
+    shipped: list[list[str]] = []
+
+    def ship(commands: list[str]) -> Answers:
+        shipped.append(commands)
+        raise RuntimeError("it hangs")
+
+    backend = BatchBackend("h1", ship)
+    host = FakeHost(backend)
+    prefetch([lambda: answer(host, "a"), lambda: answer(host, "b")], backend)
+    for command in ("a", "b", "c"):
+        with pytest.raises(RuntimeError, match="it hangs"):
+            answer(host, command)
+    assert shipped == [["a", "b"]]
+    broken = FakeHost(BatchBackend("h1", lambda commands: {c: (0, b"M\xfcnchen", b"") for c in commands}))
+    assert answer(broken, "a") == "M\ufffdnchen"
+
+
+@pytest.mark.parametrize("noise", ["", "Welcome!\n{}\n"])
+def test_answers_are_read_whatever_a_profile_prints(noise: str) -> None:
+    program, mark = script(["echo one", "exit 3", "printf 'M\\374'"], seconds=5)
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True)
+    _, rows = answers(["a", "b", "c"], noise + done.stdout, mark)
+    assert rows == {"a": (0, b"one\n", b""), "b": (3, b"", b""), "c": (0, b"M\xfc", b"")}
+    with pytest.raises(ValueError, match="no answer"):
+        answers(["a"], noise, mark)
+
+
+def test_a_command_that_hangs_ends_with_all_that_it_started() -> None:
+    program, mark = script(["sleep 61 & sleep 62", "echo there"], seconds=1)
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True, timeout=20)
+    _, rows = answers(["slow", "quick"], done.stdout, mark)
+    assert rows["slow"] == (124, b"", b"no answer within 1 s")
+    assert rows["quick"][1] == b"there\n"
+    assert subprocess.run(["pgrep", "-f", "^sleep 6[12]$"], capture_output=True, check=False).returncode == 1
+
+
+def test_probes_run_from_one_file_and_get_their_secrets_from_memory(tmp_path: Path) -> None:
+    vantage = Vantage(VantagePoint("local"), "", tmp_path, {"account": "anna", "password": "pa55"})
+    try:
+        show = f"{sys.executable} -c 'import os; print(open(os.environ[\"RATSSAAL_PROBE_SECRETS\"]).read())'"
+        imports = "python3 -c 'import sys, os; sys.path.insert(0, os.environ[\"RATSSAAL_PROBES\"]); import aioice, websockets'"
+        found = vantage.ship([show, imports, "echo $RATSSAAL_PROBES"])
+    finally:
+        vantage.close()
+    assert json.loads(found[show][1]) == {"account": "anna", "password": "pa55"}
+    assert found[imports][0] == 0, found[imports]
+    assert not Path(found["echo $RATSSAAL_PROBES"][1].decode().strip()).exists()
 
 
 @pytest.mark.parametrize(

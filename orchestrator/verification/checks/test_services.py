@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import testinfra.host
 
@@ -10,6 +12,7 @@ from orchestrator.verification.checks.test_system import _units
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 
+CLOCK_SECONDS = 5
 _STATUS = "curl -s -o /dev/null -w '%{http_code}' -m 5 "
 # A STUN binding request (RFC 8489) and the first two bytes of its answer, over UDP from the host to its own address.
 _STUN = (
@@ -86,6 +89,14 @@ def test_turn_answers(host: testinfra.host.Host, subject: Subject, sheet: Sheet)
     ):
         seen = text(result).strip()
         sheet.expect(seen == "0101", f"STUN on {address} answers {seen}", "0101, a binding success")
+
+
+@pytest.mark.control("AVL-02")
+def test_clock(host: testinfra.host.Host, clock: Callable[[], float], sheet: Sheet) -> None:
+    """Tokens, TURN's credentials and certificates are judged by the host's clock."""
+    ask(host, "date +%s")
+    offset = clock()
+    sheet.expect(abs(offset) <= CLOCK_SECONDS, f"the clock is {offset:+.0f} s off", f"within {CLOCK_SECONDS} s of ours")
 
 
 @pytest.mark.control("_standins")
