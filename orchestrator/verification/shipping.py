@@ -20,7 +20,8 @@ from orchestrator.inventory.vantagepoint import VantagePoint
 from orchestrator.transport import ssh
 from orchestrator.verification.batch import Answers, answers, script
 
-INSIDE_SECONDS = 20
+# A host under full load still answers within it; the fastest of our commands take milliseconds.
+INSIDE_SECONDS = 30
 OUTSIDE_SECONDS = 120
 _AS_ROOT = "sh -c 'if [ \"$(id -u)\" = 0 ]; then exec python3 -; else exec sudo -n python3 -; fi'"
 _PASSWORD = "the user may become root without a password: visudo -f /etc/sudoers.d/ratssaal"

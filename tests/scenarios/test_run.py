@@ -111,18 +111,31 @@ def _wait_for_lines(site: LabSite, state: Path, known: int, number: int, run: su
 
 
 def test_killed_at_random_instants(killed_at_random: LabSite, tmp_path: Path) -> None:
-    """Kills fall on the way from a bare host to a finished one, inside dpkg too."""
+    """Kills fall on the way from a bare host to a finished one; every fourth waits until dpkg is at work."""
     site, seed = killed_at_random, int(time.time())
     chance, inside_dpkg = random.Random(seed), 0
     print(f"seed {seed}")
-    for _ in range(RANDOM_KILLS):
+    for number in range(RANDOM_KILLS):
         run = _start(site, tmp_path)
-        time.sleep(chance.uniform(2.0, 7.0))
-        inside_dpkg += ssh(site, "pgrep -c '^(dpkg|apt-get)$'", check=False).split()[-1:] not in ([], ["0"])
+        if number % 4 == 0:
+            _wait_for_dpkg(site, run)
+            time.sleep(chance.uniform(0.0, 1.0))
+        else:
+            time.sleep(chance.uniform(2.0, 7.0))
+        inside_dpkg += _dpkg_works(site)
         if not _kill(run):
             ssh(site, "apt-get -qq purge --yes jicofo nginx-common coturn >/dev/null 2>&1; true")
     assert inside_dpkg > 0, f"no kill fell into dpkg (seed {seed})"
     _finish_after_one_more_kill(site, tmp_path)
+
+
+def _dpkg_works(site: LabSite) -> bool:
+    return ssh(site, "pgrep -c '^(dpkg|apt-get)$'", check=False).split()[-1:] not in ([], ["0"])
+
+
+def _wait_for_dpkg(site: LabSite, run: subprocess.Popen[bytes]) -> None:
+    while run.poll() is None and not _dpkg_works(site):
+        time.sleep(0.1)
 
 
 def _finish_after_one_more_kill(site: LabSite, state: Path) -> None:
