@@ -19,7 +19,15 @@ from orchestrator.lab.lab import Lab, LabHost, LabSite
 
 OnHost = Callable[..., str]
 # Two workers take files in this order: what takes minutes must not begin last.
-LONGEST_FIRST = ("test_run", "test_verification", "test_converge", "test_standins", "test_variants", "test_wheel")
+LONGEST_FIRST = (
+    "test_run",
+    "test_verification",
+    "test_outside",
+    "test_converge",
+    "test_standins",
+    "test_variants",
+    "test_wheel",
+)
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 

@@ -2,26 +2,27 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
-from orchestrator.evidence.results import Finding, Report, Result
+from orchestrator.evidence.results import Result
 from orchestrator.inventory.vault import VaultAccess, read_vault
 from orchestrator.lab.lab import LabSite
 from orchestrator.lab.machines import enter
 from orchestrator.verification.catalogue import load_catalogue
 from orchestrator.verification.runner import CHECKS, verify
-from tests.scenarios.conftest import BIN, load, play, ssh, throwaway
-
-CONVERGE = "converge"
+from tests.scenarios import test_outside
+from tests.scenarios.breaks import Break, turn_and_repair
+from tests.scenarios.conftest import BIN, load, play, ratssaal, ssh, throwaway
 
 
 @pytest.fixture(scope="module")
@@ -29,18 +30,6 @@ def site() -> Iterator[LabSite]:
     """A converged Debian 13 host."""
     with throwaway("verify13", playbook="site.yml") as made:
         yield made
-
-
-@dataclass(frozen=True)
-class Break:
-    """What is done to the host, what the finding must say, and how it is repaired."""
-
-    control: str
-    command: str
-    seen: str
-    repair: str = CONVERGE
-    # Controls that speak of the same thing from another side.
-    also: tuple[str, ...] = ()
 
 
 _NGINX = "/etc/nginx/sites-available/*.conf"
@@ -100,34 +89,31 @@ BREAKS = [
 
 
 def test_every_control_has_a_negative_test() -> None:
-    assert {row.control for row in BREAKS} == {control.id for control in load_catalogue()}
+    rows = {row.control for row in (*BREAKS, *test_outside.BREAKS)}
+    assert rows | {"CHG-01"} == {control.id for control in load_catalogue()}
 
 
-def _failed(report: Report) -> dict[str, Finding]:
-    return {f.control: f for f in report.findings if f.result in (Result.FAIL, Result.ERROR)}
+def test_drift_is_found_by_a_converge_in_check_mode(site: LabSite, state_home: Path) -> None:
+    def look() -> dict[str, Any]:
+        done = ratssaal(site, state_home, "verify", "--converge", "--control", "CHG-01", "--json")
+        (finding,) = json.loads(done.stdout)["findings"]
+        return dict(finding)
+
+    assert look()["result"] == "pass"
+    ssh(site, "rm /etc/systemd/system/coturn.service.d/80-ratssaal-sandbox.conf")
+    try:
+        finding = look()
+    finally:
+        play(site)
+    assert finding["result"] == "fail"
+    assert "a converge would change: " in finding["seen"]
+    assert look()["result"] == "pass"
 
 
 @pytest.mark.parametrize("row", BREAKS, ids=lambda row: row.control)
 def test_control_turns_and_is_repaired(site: LabSite, row: Break) -> None:
-    if row.control == "CRY-03":
-        _serve_a_certificate_that_ends_soon(site)
-    else:
-        ssh(site, row.command)
-    try:
-        failed = _failed(verify(load(site)))
-        assert set(failed) == {row.control, *row.also}, failed
-        finding = failed[row.control]
-        assert finding.result is Result.FAIL, finding
-        assert row.seen in finding.seen
-        assert finding.wanted
-        assert finding.remedy
-        assert finding.host == "h1"
-    finally:
-        if row.repair == CONVERGE:
-            play(site)
-        else:
-            ssh(site, row.repair)
-    assert _failed(verify(load(site))) == {}
+    change = _serve_a_certificate_that_ends_soon if row.control == "CRY-03" else None
+    turn_and_repair(site, row, change=change, quick=True)
 
 
 def _serve_a_certificate_that_ends_soon(site: LabSite) -> None:
