@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -93,17 +94,21 @@ def _example() -> str:
 
 
 def apply(findings: tuple[Finding, ...], waivers: tuple[Waiver, ...], today: date) -> tuple[Finding, ...]:
-    """Return the findings with failures waived; an expired waiver changes nothing and is named. Pure."""
-    return tuple(_apply(finding, waivers, today) for finding in findings)
+    """Return the findings with failures waived; an expired waiver waives nothing and is a finding of its own. Pure."""
+    return (*(_apply(finding, waivers, today) for finding in findings), *_expired(findings, waivers, today))
 
 
 def _apply(finding: Finding, waivers: tuple[Waiver, ...], today: date) -> Finding:
     if finding.result is not Result.FAIL:
         return finding
-    covering = [waiver for waiver in waivers if waiver.covers(finding)]
-    valid = [waiver for waiver in covering if waiver.until >= today]
-    if valid:
-        return replace(finding, result=Result.WAIVED, waiver=str(valid[0]))
-    if covering:
-        return replace(finding, reason=f"its waiver has EXPIRED ({covering[0]})")
-    return finding
+    valid = [waiver for waiver in waivers if waiver.covers(finding) and waiver.until >= today]
+    return replace(finding, result=Result.WAIVED, waiver=str(valid[0])) if valid else finding
+
+
+def _expired(findings: tuple[Finding, ...], waivers: tuple[Waiver, ...], today: date) -> Iterator[Finding]:
+    """Yield a finding for each expired waiver on each host that was looked at; a newer one does not hide an old one."""
+    for waiver in (waiver for waiver in waivers if waiver.until < today):
+        for host in dict.fromkeys(finding.host for finding in findings if waiver.covers(finding)):
+            seen = f"a waiver has EXPIRED ({waiver})"
+            remedy = f"remove it from {FILE}, or let {waiver.who} decide again"
+            yield Finding(waiver.control, host, Result.FAIL, seen, "no waiver beyond its day", remedy, vantage=FILE)

@@ -126,9 +126,12 @@ def test_waiver_covers_until_its_day_and_says_when_it_expired() -> None:
     (valid,) = apply((_finding(),), (waiver,), date(2027, 3, 31))
     assert valid.result is Result.WAIVED
     assert valid.waiver == "A. Meier, until 2027-03-31: ticket 17"
-    (expired,) = apply((_finding(),), (waiver,), date(2027, 4, 1))
-    assert expired.result is Result.FAIL
-    assert "EXPIRED" in expired.reason
+    for found in (_finding(), _finding(Result.PASS)):
+        same, expired = apply((found,), (waiver,), date(2027, 4, 1))
+        assert same == found
+        assert (expired.result, expired.control, expired.host) == (Result.FAIL, "OS-08", "h1")
+        assert "EXPIRED (A. Meier, until 2027-03-31: ticket 17)" in expired.seen
+        assert expired.remedy
     for other in (_finding(Result.ERROR), _finding(Result.PASS), _finding(control="OS-05")):
         assert apply((other,), (waiver,), date(2027, 1, 1)) == (other,)
 
