@@ -47,8 +47,7 @@ class Line:
         """Run commands on the host as root; raises ConnectionFailed, or Unreachable where the host did not run them."""
         program, mark = script(commands, seconds=INSIDE_SECONDS)
         began = time.time()
-        # Eight at a time; were all to hang, most would have to wait for others.
-        answer = self.connection().run(program, command=_AS_ROOT, timeout=3 * INSIDE_SECONDS)
+        answer = self.connection().run(program, command=_AS_ROOT, timeout=INSIDE_SECONDS + 15)
         try:
             clock, rows = answers(commands, answer.stdout, mark)
         except ValueError as error:

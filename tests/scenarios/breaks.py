@@ -4,8 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from orchestrator.evidence.results import Finding, Report, Result
+from orchestrator.inventory.vault import VaultAccess, read_vault
 from orchestrator.lab.lab import LabSite
 from orchestrator.verification.runner import verify
 from tests.scenarios.conftest import load, play, ssh
@@ -70,3 +76,27 @@ def turn_and_repair(
     repaired = verify(load(site), controls=(row.control, *row.also), quick=quick)
     assert failed(repaired) == {}
     assert any(f.control == row.control and f.result is Result.PASS for f in repaired.findings), repaired.findings
+
+
+def serve_a_certificate(site: LabSite, *, days: int = 10) -> None:
+    """Sign the host's own key once more by the site's own authority, for some days; negative ones are over."""
+    with VaultAccess(site.vault_password_file) as access:
+        values = read_vault(site.path, access)
+    authority = x509.load_pem_x509_certificate(values["certificates_ca_certificate"].encode())
+    key = serialization.load_pem_private_key(values["certificates_ca_key"].encode(), None)
+    assert isinstance(key, EllipticCurvePrivateKey)
+    served = x509.load_pem_x509_certificate(ssh(site, "cat /etc/ratssaal/tls/fullchain.pem").encode())
+    now = datetime.now(UTC)
+    builder = x509.CertificateBuilder(
+        authority.subject,
+        served.subject,
+        served.public_key(),
+        x509.random_serial_number(),
+        now - timedelta(days=30),
+        now + timedelta(days=days),
+    )
+    for extension in served.extensions:
+        builder = builder.add_extension(extension.value, extension.critical)
+    made = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+    made += authority.public_bytes(serialization.Encoding.PEM).decode()
+    ssh(site, f"cat > /etc/ratssaal/tls/fullchain.pem <<'END'\n{made}END\nsystemctl reload nginx haproxy; sleep 1")

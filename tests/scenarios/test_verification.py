@@ -5,23 +5,18 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric.ec import EllipticCurvePrivateKey
 
 from orchestrator.evidence.results import Result
-from orchestrator.inventory.vault import VaultAccess, read_vault
 from orchestrator.lab.lab import LabSite
 from orchestrator.lab.machines import enter
 from orchestrator.verification.catalogue import load_catalogue
 from orchestrator.verification.runner import CHECKS, verify
 from tests.scenarios import test_outside
-from tests.scenarios.breaks import Break, turn_and_repair
+from tests.scenarios.breaks import Break, serve_a_certificate, turn_and_repair
 from tests.scenarios.conftest import BIN, load, play, ratssaal, ssh, throwaway
 
 
@@ -112,32 +107,8 @@ def test_drift_is_found_by_a_converge_in_check_mode(site: LabSite, state_home: P
 
 @pytest.mark.parametrize("row", BREAKS, ids=lambda row: row.control)
 def test_control_turns_and_is_repaired(site: LabSite, row: Break) -> None:
-    change = _serve_a_certificate_that_ends_soon if row.control == "CRY-03" else None
+    change = serve_a_certificate if row.control == "CRY-03" else None
     turn_and_repair(site, row, change=change, quick=True)
-
-
-def _serve_a_certificate_that_ends_soon(site: LabSite) -> None:
-    """Sign the host's own key once more by the site's own authority, for ten days."""
-    with VaultAccess(site.vault_password_file) as access:
-        values = read_vault(site.path, access)
-    authority = x509.load_pem_x509_certificate(values["certificates_ca_certificate"].encode())
-    key = serialization.load_pem_private_key(values["certificates_ca_key"].encode(), None)
-    assert isinstance(key, EllipticCurvePrivateKey)
-    served = x509.load_pem_x509_certificate(ssh(site, "cat /etc/ratssaal/tls/fullchain.pem").encode())
-    now = datetime.now(UTC)
-    builder = x509.CertificateBuilder(
-        authority.subject,
-        served.subject,
-        served.public_key(),
-        x509.random_serial_number(),
-        now,
-        now + timedelta(days=10),
-    )
-    for extension in served.extensions:
-        builder = builder.add_extension(extension.value, extension.critical)
-    made = builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
-    made += authority.public_bytes(serialization.Encoding.PEM).decode()
-    ssh(site, f"cat > /etc/ratssaal/tls/fullchain.pem <<'END'\n{made}END\nsystemctl reload nginx haproxy; sleep 1")
 
 
 def test_the_same_checks_run_under_plain_pytest(site: LabSite, tmp_path: Path) -> None:

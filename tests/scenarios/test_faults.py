@@ -1,0 +1,191 @@
+"""Verification when the host is not as one hopes: it says what it could not see, and still sees everything else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from orchestrator.evidence.document import canonical_json, read_report
+from orchestrator.evidence.html import html_page
+from orchestrator.evidence.results import Result
+from orchestrator.inventory.site import Site
+from orchestrator.lab.lab import LabSite
+from orchestrator.lab.rootfs import SUDO_USER
+from orchestrator.verification.runner import verify
+from orchestrator.verification.shipping import INSIDE_SECONDS
+from tests.scenarios.breaks import failed, serve_a_certificate
+from tests.scenarios.conftest import BIN, load, play, ratssaal, ssh, throwaway
+
+INSIDE = ("NET-01", "ACC-01", "OS-08")
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[LabSite]:
+    """A converged Debian 13 host."""
+    with throwaway("faults13", playbook="site.yml") as made:
+        yield made
+
+
+@contextmanager
+def changed(site: LabSite, command: str, undo: str) -> Iterator[None]:
+    """Change the host for a while."""
+    ssh(site, command)
+    try:
+        yield
+    finally:
+        ssh(site, undo)
+
+
+_BABBLE = """
+import socketserver
+class Babble(socketserver.BaseRequestHandler):
+    def handle(self):
+        self.request.sendall(b"hello")
+socketserver.ThreadingTCPServer.allow_reuse_address = True
+socketserver.ThreadingTCPServer(("", 443), Babble).serve_forever()
+"""
+
+
+def test_port_that_answers_without_the_protocol_fails_and_hides_nothing(site: LabSite) -> None:
+    command = f"cat > /run/babble.py <<'END'\n{_BABBLE}\nEND\nsystemctl stop haproxy"
+    command += "; systemd-run -q --unit=babble python3 /run/babble.py; sleep 1"
+    with changed(site, command, "systemctl stop babble; systemctl start haproxy; sleep 1"):
+        began = time.monotonic()
+        report = verify(load(site), controls=("CRY-01", "CRY-03", "ACC-01"))
+        assert time.monotonic() - began < 150
+    results = {finding.control: finding.result for finding in report.findings if finding.result is not Result.PASS}
+    assert results.keys() == {"CRY-01", "CRY-03"}
+    assert set(results.values()) <= {Result.FAIL, Result.ERROR}
+
+
+def _twice(site: Site) -> Site:
+    """Return the site with its host once more under its IPv6 address, as a second host."""
+    (host,) = site.hosts
+    other = replace(host, name="h2", address=host.address6, address6="")
+    hosts = {**site.topology["hosts"], "h2": {**site.topology["hosts"]["h1"], "address": other.address, "address6": ""}}
+    return replace(site, hosts=(host, other), topology={**site.topology, "hosts": hosts})
+
+
+def test_host_that_hangs_is_an_error_in_time_and_the_others_complete(site: LabSite) -> None:
+    """Python hangs for whoever comes to the IPv6 address: there the second host is looked at."""
+    lines = ["#!/bin/sh", 'case "$SSH_CONNECTION" in *2001:*) exec sleep 600 ;; esac', 'exec /usr/bin/python3 "$@"']
+    command = f"printf '%s\\n' {' '.join(map(repr, lines))} > /usr/local/bin/python3; chmod 0755 /usr/local/bin/python3"
+    with changed(site, command, "rm /usr/local/bin/python3"):
+        began = time.monotonic()
+        report = verify(_twice(load(site)), controls=INSIDE)
+        assert time.monotonic() - began < INSIDE_SECONDS + 40
+    by_host = {name: {f.result for f in report.findings if f.host == name} for name in ("h1", "h2")}
+    assert by_host == {"h1": {Result.PASS}, "h2": {Result.ERROR}}
+    assert all("did not end" in finding.reason for finding in report.findings if finding.host == "h2")
+    assert ssh(site, "pgrep -f '^sleep 600$' || echo none") == "none"
+
+
+def test_sudo_that_asks_for_a_password_is_an_error_with_a_hint(site: LabSite) -> None:
+    loaded = load(site)
+    as_operator = replace(loaded, hosts=tuple(replace(host, user=SUDO_USER) for host in loaded.hosts))
+    assert failed(verify(as_operator, controls=INSIDE)) == {}
+    file = f"/etc/sudoers.d/{SUDO_USER}"
+    with changed(site, f"sed -i s/NOPASSWD:// {file}", f"sed -i 's/ALL=(ALL) /ALL=(ALL) NOPASSWD:/' {file}"):
+        report = verify(as_operator, controls=INSIDE)
+    assert {finding.result for finding in report.findings} == {Result.ERROR}
+    assert all("password is required" in f.reason and "visudo" in f.reason for f in report.findings), report.findings
+
+
+def test_profile_that_prints_disturbs_nothing(site: LabSite, state_home: Path) -> None:
+    """Bash reads ~/.bashrc for commands by SSH, too; what it prints comes before every answer."""
+    noisy = "printf 'Welcome {\\\\377\\n[1, 2]\\n'; echo Mind the gap >&2"
+    with changed(
+        site,
+        f'cp /root/.bashrc /root/.bashrc.kept; echo "{noisy}" > /root/.bashrc',
+        "mv /root/.bashrc.kept /root/.bashrc",
+    ):
+        assert "Welcome" in ssh(site, "true")
+        assert failed(verify(load(site), controls=INSIDE)) == {}
+        for verb in ("status", "preflight"):
+            done = ratssaal(site, state_home, verb)
+            assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_host_under_full_load_is_still_seen(site: LabSite) -> None:
+    command = "systemd-run -q --unit=load sh -c 'for i in 1 2 3 4 5 6; do timeout 120 sh -c \"while :; do :; done\" & done; wait'"
+    with changed(site, command, "systemctl stop load"):
+        assert failed(verify(load(site), quick=True)) == {}
+
+
+def test_broken_text_and_html_stand_in_the_report_as_text(site: LabSite) -> None:
+    """The process that listens has the name `<img src=x>` and a byte that is no UTF-8."""
+    command = (
+        "cp /usr/bin/python3 \"/run/$(printf '<img src=x>\\\\377')\" && cd / &&"
+        " systemd-run -q --unit=planted sh -c 'exec /run/\"<img src=x>\"* -m http.server 4712 --bind 0.0.0.0' && sleep 2"
+    )
+    with changed(site, command, "systemctl stop planted; rm /run/'<img'*"):
+        report = verify(load(site), controls=("NET-01",))
+    (finding,) = report.findings
+    assert finding.result is Result.FAIL
+    assert "<img src=x>\ufffd listens on 0.0.0.0:4712/tcp" in finding.seen
+    assert read_report(canonical_json(report)).findings == report.findings
+    for language in ("de", "en"):
+        page = html_page(report, language)
+        assert "<img" not in page
+        assert "&lt;img src=x&gt;" in page
+
+
+def test_clock_that_is_an_hour_ahead_is_found(site: LabSite) -> None:
+    """A container has the machine's clock, so every program of the host is told another time (libfaketime)."""
+    library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
+    ssh(site, "apt-get -qq install --yes --no-install-recommends libfaketime >/dev/null 2>&1")
+    with changed(
+        site,
+        f"echo '+1h' > /etc/faketimerc; echo {library} > /etc/ld.so.preload",
+        "rm /etc/ld.so.preload /etc/faketimerc",
+    ):
+        report = verify(load(site), controls=("AVL-02", "ACC-01"), quick=True)
+    found = failed(report)
+    assert set(found) == {"AVL-02"}
+    assert "the clock is +3600 s off" in found["AVL-02"][0].seen
+    ssh(site, "apt-get -qq purge --yes libfaketime >/dev/null 2>&1")
+
+
+def test_expired_certificate_fails(site: LabSite) -> None:
+    serve_a_certificate(site, days=-1)
+    try:
+        found = failed(verify(load(site), controls=("CRY-03",)))
+    finally:
+        play(site)
+    assert {finding.result for finding in found["CRY-03"]} == {Result.FAIL}
+    assert "certificate has expired" in found["CRY-03"][0].seen
+    assert failed(verify(load(site), controls=("CRY-03",))) == {}
+
+
+def test_interrupted_verification_leaves_nothing_running(site: LabSite, tmp_path: Path) -> None:
+    argv = [str(BIN / "ratssaal"), "verify", str(site.path), "--vault-password-file", str(site.vault_password_file)]
+    mark = f"TMPDIR={tmp_path}"
+    run = subprocess.Popen(argv, env={**os.environ, "TMPDIR": str(tmp_path)}, cwd=tmp_path, stderr=subprocess.PIPE)
+    assert run.stderr is not None
+    assert run.stderr.readline()  # the first result is told; checks from outside are still under way
+    run.send_signal(signal.SIGINT)
+    assert run.wait(30) == 130
+    time.sleep(1)
+    environments = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/environ") if os.access(path, os.R_OK)]
+    assert not [one for one in environments if mark.encode() in one]
+    assert [path for path in tmp_path.iterdir() if path.name.startswith("ratssaal-verify")] == []
+
+
+def test_host_that_has_ipv6_only(site: LabSite) -> None:
+    """The inventory knows no IPv4 address, and the host has none: everything is looked at over IPv6."""
+    host, hosts_file = site.hosts[0], site.path / "hosts.yml"
+    text = hosts_file.read_text().replace(f"ansible_host: {host.address}", f"ansible_host: {host.address6}")
+    hosts_file.write_text("".join(line for line in text.splitlines(True) if "base_address6" not in line))
+    play(site)
+    ssh(site, f"ip address del {host.address}/24 dev host0", address=host.address6)
+    report = verify(load(site))
+    assert failed(report) == {}, failed(report)
+    assert report.count(Result.PASS) > 10
