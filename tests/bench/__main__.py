@@ -6,15 +6,14 @@ same run: what a naive converge of that size costs.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
 
 from orchestrator import content
 from orchestrator.lab.lab import Lab
+from tests.bench import verification
 from tests.bench.measure import Cost, alternate, cost
 
 BIN = Path(sys.executable).parent
@@ -47,7 +46,7 @@ def converge(inventory: Path, vault_password_file: Path) -> Cost:
 
 
 def main() -> None:
-    """Start one lab host, measure, print the ratios, take the host down."""
+    """Start lab hosts, measure, print the ratios, take the hosts down."""
     start_up()
     lab = Lab()
     try:
@@ -62,15 +61,10 @@ def main() -> None:
             f"second run of provision and harden: wall {second.wall / base.wall:.3f} (to reach: 0.15), "
             f"control-node CPU {second.cpu / base.cpu:.3f} (to reach: 0.2) of the unit"
         )
-        argv = [str(BIN / "ratssaal"), "verify", str(site.path), "--json"]
-        argv += ["--vault-password-file", str(site.vault_password_file)]
-        verify = cost(argv)
-        report = json.loads(subprocess.run(argv, check=True, capture_output=True, text=True).stdout)
-        print(f"verify of one host, the whole command: {verify.wall / base.wall:.3f} of the unit's wall time")
-        print(f"verify, the host's part: {report['seconds']['questions to h1']:.2f} s (to reach: 2)")
-        print(f"verify, round trips: {report['round_trips']} (to reach: 3)")
+        verification.one_host(site, base)
     finally:
         lab.down("bench")
+    verification.ten_hosts()
 
 
 if __name__ == "__main__":

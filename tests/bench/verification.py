@@ -1,0 +1,90 @@
+"""What verification costs: one host and ten, in batches and by testinfra's own SSH backend, with and without the outside."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from orchestrator.lab.lab import Lab, LabSite
+from orchestrator.verification.runner import CHECKS
+from tests.bench.measure import Cost, cost
+
+BIN = Path(sys.executable).parent
+TEN = 10
+
+
+def report_of(site: LabSite, *arguments: str) -> dict[str, Any]:
+    """Run `ratssaal verify` and return its report; findings are printed, since a broken host would be quick to look at."""
+    argv = [str(BIN / "ratssaal"), "verify", str(site.path), "--json", *arguments]
+    argv += ["--vault-password-file", str(site.vault_password_file)]
+    report: dict[str, Any] = json.loads(subprocess.run(argv, check=False, capture_output=True, text=True).stdout)
+    for finding in report["findings"]:
+        if finding["result"] in ("fail", "error"):
+            print(f"  NOTE: {finding['control']} on {finding['host']}: {finding['seen']} {finding['reason']}"[:200])
+    return report
+
+
+def by_testinfra(site: LabSite) -> Cost:
+    """Return the cost of the same checks under plain pytest with testinfra's own SSH backend."""
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "ssh_config"
+        config.write_text(
+            f"Host *\n IdentityFile {site.key_file}\n UserKnownHostsFile {site.known_hosts}\n IdentitiesOnly yes\n"
+        )
+        argv = [str(BIN / "python"), "-m", "pytest", "-q", "-p", "orchestrator.verification.plugin", "-c", os.devnull]
+        argv += ["-p", "no:cacheprovider", f"--ratssaal-site={site.path}", f"--ssh-config={config}"]
+        argv += [f"--hosts=ssh://root@{site.hosts[0].address}", "-k", "not outside", str(CHECKS)]
+        environment = os.environ | {"ANSIBLE_VAULT_PASSWORD_FILE": str(site.vault_password_file)}
+        return cost(argv, env=environment)
+
+
+def one_host(site: LabSite, unit: Cost) -> None:
+    """Print what looking at one converged host costs."""
+    quick = report_of(site, "--quick")
+    print(f"verify --quick, the host's part: {quick['seconds']['questions to h1']:.2f} s (to reach: 2)")
+    print(f"verify --quick, round trips: {quick['round_trips']['h1']} (to reach: 3)")
+    began = time.monotonic()
+    full = report_of(site)
+    wall = time.monotonic() - began
+    print(
+        f"verify from inside and outside, whole port scan: {wall:.0f} s (to reach: 60), {wall / unit.wall:.3f} of the unit"
+    )
+    print(f"  of {len(full['findings'])} findings: {full['counts']['pass']} pass")
+    plain = by_testinfra(site)
+    together = quick["seconds"]["together"]
+    print(f"the inside checks by testinfra's own SSH backend: {plain.wall / together:.1f} times as long as in batches")
+
+
+def ten_hosts() -> None:
+    """Print how long a quick look at ten hosts takes: one whole server and nine bridges."""
+    lab = Lab()
+    try:
+        site = lab.up("ten", debian=13, hosts=TEN)
+        _write_inventory(site)
+        argv = [str(BIN / "ratssaal"), "provision", str(site.path), "--harden", "--skip-preflight"]
+        subprocess.run([*argv, "--vault-password-file", str(site.vault_password_file)], check=True, capture_output=True)
+        report = report_of(site, "--quick")
+        hosts = {finding["host"] for finding in report["findings"]}
+        print(f"verify --quick of {len(hosts)} hosts: {report['seconds']['together']:.1f} s (to reach: 10)")
+    finally:
+        lab.down("ten")
+
+
+def _write_inventory(site: LabSite) -> None:
+    """Add the lab's further hosts as bridges."""
+    lines = []
+    for host in site.hosts[1:]:
+        lines += [f"        {host.name}:\n", f"          ansible_host: {host.address}\n"]
+        lines += [f"          base_address6: {host.address6}\n", "          ansible_user: root\n"]
+        lines += [f"          ansible_ssh_private_key_file: {site.key_file}\n"]
+    file = site.path / "hosts.yml"
+    marker = "    jitsi_bridges:\n      hosts:\n        h1:\n"
+    text = file.read_text()
+    assert marker in text
+    file.write_text(text.replace(marker, marker + "".join(lines)))
