@@ -135,6 +135,8 @@ def ssh(site: LabSite, command: str, *, user: str = "root", address: str = "", c
     ]
     argv += ["-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={site.known_hosts}"]
     target = f"{user}@{address or site.hosts[0].address}"
-    done = subprocess.run([*argv, target, command], capture_output=True, text=True, check=False, timeout=300)
+    done = subprocess.run(
+        [*argv, target, command], capture_output=True, text=True, errors="replace", check=False, timeout=300
+    )
     assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout.strip()

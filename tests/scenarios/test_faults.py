@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import subprocess
 import time
@@ -121,16 +122,18 @@ def test_host_under_full_load_is_still_seen(site: LabSite) -> None:
 
 
 def test_broken_text_and_html_stand_in_the_report_as_text(site: LabSite) -> None:
-    """The process that listens has the name `<img src=x>` and a byte that is no UTF-8."""
+    """A process that listens is called `<img src=x>`, and a package source holds a byte that is no UTF-8."""
     command = (
-        "cp /usr/bin/python3 \"/run/$(printf '<img src=x>\\\\377')\" && cd / &&"
-        " systemd-run -q --unit=planted sh -c 'exec /run/\"<img src=x>\"* -m http.server 4712 --bind 0.0.0.0' && sleep 2"
+        "cp /usr/bin/python3 '/run/<img src=x>' && cd / &&"
+        " systemd-run -q --unit=planted '/run/<img src=x>' -m http.server 4712 --bind 0.0.0.0 && sleep 2;"
+        " printf 'deb [trusted=yes] file:/srv/planted ./ # \\377\\n' > /etc/apt/sources.list.d/planted.list"
     )
-    with changed(site, command, "systemctl stop planted; rm /run/'<img'*"):
-        report = verify(load(site), controls=("NET-01",))
-    (finding,) = report.findings
-    assert finding.result is Result.FAIL
-    assert "<img src=x>\ufffd listens on 0.0.0.0:4712/tcp" in finding.seen
+    undo = "systemctl stop planted; rm '/run/<img src=x>' /etc/apt/sources.list.d/planted.list"
+    with changed(site, command, undo):
+        report = verify(load(site), controls=("NET-01", "OS-05"))
+    found = failed(report)
+    assert "<img src=x> listens on 0.0.0.0:4712/tcp" in found["NET-01"][0].seen
+    assert "file:/srv/planted ./ # \ufffd" in found["OS-05"][0].seen
     assert read_report(canonical_json(report)).findings == report.findings
     for language in ("de", "en"):
         page = html_page(report, language)
@@ -150,7 +153,7 @@ def test_clock_that_is_an_hour_ahead_is_found(site: LabSite) -> None:
         report = verify(load(site), controls=("AVL-02", "ACC-01"), quick=True)
     found = failed(report)
     assert set(found) == {"AVL-02"}
-    assert "the clock is +3600 s off" in found["AVL-02"][0].seen
+    assert re.search(r"the clock is \+(3600|35[89]\d) s off", found["AVL-02"][0].seen), found
     ssh(site, "apt-get -qq purge --yes libfaketime >/dev/null 2>&1")
 
 
@@ -165,6 +168,13 @@ def test_expired_certificate_fails(site: LabSite) -> None:
     assert failed(verify(load(site), controls=("CRY-03",))) == {}
 
 
+def _bytes(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError:  # it ended, or it is in a container with users of its own
+        return b""
+
+
 def test_interrupted_verification_leaves_nothing_running(site: LabSite, tmp_path: Path) -> None:
     argv = [str(BIN / "ratssaal"), "verify", str(site.path), "--vault-password-file", str(site.vault_password_file)]
     mark = f"TMPDIR={tmp_path}"
@@ -174,8 +184,7 @@ def test_interrupted_verification_leaves_nothing_running(site: LabSite, tmp_path
     run.send_signal(signal.SIGINT)
     assert run.wait(30) == 130
     time.sleep(1)
-    environments = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/environ") if os.access(path, os.R_OK)]
-    assert not [one for one in environments if mark.encode() in one]
+    assert not [path for path in Path("/proc").glob("[0-9]*/environ") if mark.encode() in _bytes(path)]
     assert [path for path in tmp_path.iterdir() if path.name.startswith("ratssaal-verify")] == []
 
 
