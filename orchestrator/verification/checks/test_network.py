@@ -31,12 +31,13 @@ _NFT = "if command -v nft >/dev/null; then nft -j list ruleset; else echo '{\"nf
 
 
 def _sockets(shown: str) -> Iterator[tuple[str, str, int, str]]:
-    """Yield (proto, address, port, process) of what ss prints."""
+    """Yield (proto, address, port, process) of what ss prints; an IPv4 address that IPv6 sockets take is shown plain."""
     for line in shown.splitlines():
         proto, _, _, _, local, *_ = line.split()
         address, _, port = local.rpartition(":")
         process = line.partition('users:(("')[2].partition('"')[0]
-        yield proto, address.strip("[]").partition("%")[0], int(port), process
+        # A JVM that sees IPv6 binds its IPv4 sockets as mapped ones.
+        yield proto, address.strip("[]").partition("%")[0].removeprefix("::ffff:"), int(port), process
 
 
 def _loopback(address: str) -> bool:

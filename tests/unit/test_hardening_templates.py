@@ -1,0 +1,27 @@
+"""The units' sandboxes as rendered: no line may run into the next one, or systemd ignores both."""
+
+from __future__ import annotations
+
+import re
+
+import jinja2
+import pytest
+
+from orchestrator import content
+
+TEMPLATES = content.root() / "roles/hardening/templates"
+# As playbooks/action_plugins/managed_files.py renders them.
+ENVIRONMENT = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True)
+UNITS = sorted(path.name for path in TEMPLATES.glob("*.conf.j2") if "_sandbox.j2" in path.read_text())
+
+
+def test_every_service_has_a_sandbox() -> None:
+    assert len(UNITS) == 6
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_every_line_is_one_setting(name: str) -> None:
+    lines = ENVIRONMENT.get_template(name).render().splitlines()
+    assert "SystemCallErrorNumber=EPERM" in lines
+    for line in lines:
+        assert re.fullmatch(r"(#.*|\[\w+\]|[A-Z]\w+=[^=]*|ExecStart=.*|)", line), line
