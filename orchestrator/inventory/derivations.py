@@ -54,8 +54,8 @@ _SPECIAL_RANGES = (
     "198.51.100.0-198.51.100.255",
     "203.0.113.0-203.0.113.255",
     "224.0.0.0-255.255.255.255",
-    # The unspecified address reaches loopback too (CVE-2020-26262 in coturn).
-    "::-::1",
+    # The unspecified address reaches loopback too (CVE-2020-26262 in coturn); the rest holds IPv4 addresses (RFC 4291 2.5.5.1).
+    "::-::ffff:ffff",
     "64:ff9b::-64:ff9b::ffff:ffff",
     "::ffff:0.0.0.0-::ffff:255.255.255.255",
     "100::-100::ffff:ffff:ffff:ffff",
@@ -63,6 +63,7 @@ _SPECIAL_RANGES = (
     "2002::-2002:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
     "fc00::-fdff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
     "fe80::-febf:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
+    "fec0::-feff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
     "ff00::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff",
 )
 _EVERYTHING = ("0.0.0.0-255.255.255.255", "::-ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff")
@@ -146,19 +147,23 @@ def ice_servers(settings: Settings) -> list[dict[str, Any]]:
     ]
 
 
-def turn_denied_peers(settings: Settings) -> list[str]:
+def turn_denied_peers(topology: Topology) -> list[str]:
     """Return the address ranges that coturn must not relay to.
 
     Without peer-to-peer calls the bridges are the only peers there are, so everything else is denied; with them any
-    public address may be a peer, and all special-purpose ranges are denied.
+    public address may be a peer, and all special-purpose ranges and the site's own hosts without a bridge are denied.
     """
-    return list(_SPECIAL_RANGES if settings.get("jitsi_p2p") else _EVERYTHING)
+    if not topology["settings"].get("jitsi_p2p"):
+        return list(_EVERYTHING)
+    bridges = set(_addresses(topology, BRIDGES))
+    own = [str(entry[key]) for entry in topology["hosts"].values() for key in ("address", "address6") if entry[key]]
+    return [*_SPECIAL_RANGES, *(address for address in dict.fromkeys(own) if address not in bridges)]
 
 
 def turn_allowed_peers(topology: Topology, host: str) -> list[str]:
     """Return the addresses that coturn may relay to although a denied range holds them: the site's bridges."""
     del host  # every TURN server of a site relays to every bridge
-    denied = [_range(text) for text in turn_denied_peers(topology["settings"])]
+    denied = [_range(text) for text in turn_denied_peers(topology)]
     allowed = []
     for address in _addresses(topology, BRIDGES):
         value = ipaddress.ip_address(address)

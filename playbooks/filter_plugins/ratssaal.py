@@ -29,7 +29,7 @@ _D = _derivations()
 
 
 def _turn_peers(topology: dict[str, Any], host: str) -> dict[str, list[str]]:
-    return {"allowed": _D.turn_allowed_peers(topology, host), "denied": _D.turn_denied_peers(topology["settings"])}
+    return {"allowed": _D.turn_allowed_peers(topology, host), "denied": _D.turn_denied_peers(topology)}
 
 
 def _control_path(value: str, inventory_directory: str) -> str:

@@ -124,7 +124,7 @@ def test_ice_servers_are_only_our_own(mode: str, port: int) -> None:
 
 def denied(settings: dict[str, Any], address: str) -> bool:
     value = ipaddress.ip_address(address)
-    for text in derivations.turn_denied_peers(settings):
+    for text in derivations.turn_denied_peers(topology(**settings)):
         low, _, high = text.partition("-")
         first, last = ipaddress.ip_address(low), ipaddress.ip_address(high or low)
         if first.version == value.version and int(first) <= int(value) <= int(last):
@@ -133,7 +133,18 @@ def denied(settings: dict[str, Any], address: str) -> bool:
 
 
 INSIDE = ["127.0.0.1", "10.1.2.3", "172.31.0.1", "192.168.1.1", "169.254.169.254", "100.64.0.1", "0.0.0.0", "224.0.0.1"]
-INSIDE6 = ["::1", "fd00::1", "fe80::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "ff02::1", "::"]
+INSIDE6 = [
+    "::1",
+    "fd00::1",
+    "fe80::1",
+    "::ffff:127.0.0.1",
+    "64:ff9b::7f00:1",
+    "2002:7f00:1::",
+    "ff02::1",
+    "::",
+    "fec0::1",
+    "::10.0.0.1",
+]
 
 
 @pytest.mark.parametrize("address", INSIDE + INSIDE6)
@@ -154,6 +165,11 @@ def test_turn_reaches_every_bridge_of_the_site() -> None:
     public = topology(jitsi_p2p=True)
     public["hosts"]["meet"] |= {"address": "9.9.9.9", "address6": ""}
     assert derivations.turn_allowed_peers(public, "meet") == []
+
+
+def test_turn_never_reaches_the_sites_own_hosts_without_a_bridge() -> None:
+    value = three_hosts(jitsi_p2p=True)
+    assert [text for text in derivations.turn_denied_peers(value) if "-" not in text] == ["192.0.2.1", "192.0.2.3"]
 
 
 @pytest.mark.parametrize(
