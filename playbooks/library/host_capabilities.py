@@ -13,6 +13,7 @@ options: {}
 import os
 import platform
 import shutil
+import ssl
 
 from ansible.module_utils.basic import AnsibleModule
 
@@ -55,6 +56,8 @@ def main():
                 "memory_mb": _memory_mb(),
                 "disk_free_mb": shutil.disk_usage("/var").free // 2**20,
                 "python": platform.python_version(),
+                # OpenSSL 3.5 brought the hybrid group X25519MLKEM768 (openssl:CHANGES.md); older ones refuse its name.
+                "tls_hybrid": ssl.OPENSSL_VERSION_INFO >= (3, 5),
             }
         },
     )
