@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import yaml
 from pydantic import BaseModel, ConfigDict
@@ -81,10 +79,3 @@ def select(ids: tuple[str, ...]) -> tuple[Control, ...]:
     if unknown:
         raise UsageError(f"there is no control {', '.join(unknown)}", hint=f"known: {', '.join(known)}")
     return tuple(known[name.upper()] for name in dict.fromkeys(ids)) if ids else tuple(known.values())
-
-
-def crypto_profile(name: str = "bsi-2026") -> Mapping[str, Any]:
-    """Return a crypto profile: what is allowed, by kind."""
-    profiles: Mapping[str, Any] = yaml.safe_load((_FOLDER / "crypto_profiles.yml").read_text(encoding="utf-8"))
-    chosen: Mapping[str, Any] = profiles[name]
-    return chosen

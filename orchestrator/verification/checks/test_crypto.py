@@ -10,11 +10,10 @@ import testinfra.host
 
 from orchestrator.inventory.derivations import xmpp_domains
 from orchestrator.verification.asking import ask, text
-from orchestrator.verification.catalogue import crypto_profile
+from orchestrator.verification.crypto import CryptoProfile, chosen
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.subject import Subject
 
-PROFILE = crypto_profile()
 VERSIONS = {"TLSv1": "-tls1", "TLSv1.1": "-tls1_1", "TLSv1.2": "-tls1_2", "TLSv1.3": "-tls1_3"}
 DAYS_LEFT = 21
 # Our own side must not be what refuses: level 0 lets Debian's OpenSSL offer what it would not use itself.
@@ -41,6 +40,7 @@ def _handshake(arguments: str, version: str) -> str:
 @pytest.mark.control("CRY-01")
 def test_tls_versions(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """Each version is tried on each service: the allowed ones must work, or a refusal would prove nothing."""
+    allowed_versions = chosen(subject.settings).tls.tls_versions
     tried = [
         (label, version, _handshake(f"{arguments} {_LENIENT}" if version != "TLSv1.3" else arguments, flag))
         for label, arguments in _endpoints(subject).items()
@@ -48,7 +48,7 @@ def test_tls_versions(host: testinfra.host.Host, subject: Subject, sheet: Sheet)
     ]
     for (label, version, _), result in zip(tried, ask(host, *(row[2] for row in tried)), strict=True):
         spoken = f"Protocol version: {version}\n" in text(result)
-        allowed = version in PROFILE["tls_versions"]
+        allowed = version in allowed_versions
         word = "spoken" if spoken else "refused"
         sheet.expect(spoken == allowed, f"{label}: {version} {word}", f"{version} {'spoken' if allowed else 'refused'}")
 
@@ -72,10 +72,10 @@ def test_certificates(host: testinfra.host.Host, subject: Subject, sheet: Sheet)
         seen = verdict.group(1) if verdict else "no certificate"
         sheet.expect(seen == "0 (ok)", f"{name}: verification says {seen}", "0 (ok): chain and name fit")
         if verdict:
-            _judge_certificate(name, text(shown), now, sheet)
+            _judge_certificate(name, text(shown), now, chosen(subject.settings), sheet)
 
 
-def _judge_certificate(name: str, shown: str, now: datetime, sheet: Sheet) -> None:
+def _judge_certificate(name: str, shown: str, now: datetime, profile: CryptoProfile, sheet: Sheet) -> None:
     end = re.search(r"notAfter=(\S+ \S+?)Z", shown)
     bits = re.search(r"Public-Key: \((\d+) bit\)", shown)
     kind = re.search(r"Public Key Algorithm: (\S+)", shown)
@@ -84,32 +84,32 @@ def _judge_certificate(name: str, shown: str, now: datetime, sheet: Sheet) -> No
         raise RuntimeError(f"openssl did not show {name}'s certificate: {shown.strip()[:200]}")
     days = (datetime.fromisoformat(end.group(1)).replace(tzinfo=UTC) - now).days
     sheet.expect(days >= DAYS_LEFT, f"{name}: {days} days left", f"at least {DAYS_LEFT}")
-    wanted = PROFILE["rsa_bits"] if "rsa" in kind.group(1) else PROFILE["ec_bits"]
+    wanted = profile.tls.rsa_bits if "rsa" in kind.group(1).lower() else profile.tls.ec_bits
     size = int(bits.group(1))
     sheet.expect(size >= wanted, f"{name}: {kind.group(1)} key of {size} bit", f"at least {wanted} bit")
     sheet.expect("sha1" not in signature.group(1).lower(), f"{name}: signed by {signature.group(1)}", "SHA-2")
 
 
 @pytest.mark.control("CRY-10")
-def test_ssh_algorithms(host: testinfra.host.Host, sheet: Sheet) -> None:
+def test_ssh_algorithms(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """What sshd has in effect must be a part of the profile."""
+    profile = chosen(subject.settings).ssh
     effective, keys = ask(
         host,
         "mkdir -p /run/sshd; sshd -T",
         "sshd -T | awk '$1 == \"hostkey\" {print $2}' | xargs -r -n1 ssh-keygen -l -f",
     )
     rows = dict(line.partition(" ")[::2] for line in text(effective).splitlines())
-    for option, allowed in (
-        ("kexalgorithms", "ssh_kex"),
-        ("ciphers", "ssh_ciphers"),
-        ("macs", "ssh_macs"),
-        ("hostkeyalgorithms", "ssh_host_keys"),
+    for option, listed in (
+        ("kexalgorithms", profile.kex),
+        ("ciphers", profile.ciphers),
+        ("macs", profile.macs),
+        ("hostkeyalgorithms", profile.host_keys),
     ):
         offered = rows[option].split(",")
-        # A hybrid's name without its vendor is the same algorithm; certificates use the plain algorithm below.
-        weak = [name for name in offered if name not in PROFILE[allowed]]
-        sheet.expect(not weak, f"{option}: {', '.join(weak or offered)}", f"only {', '.join(PROFILE[allowed])}")
+        weak = [name for name in offered if not profile.allows(name, listed)]
+        sheet.expect(not weak, f"{option}: {profile.shown(weak or offered)}", f"only {', '.join(listed)}")
     for line in text(keys).splitlines():
         bits, *_, kind = line.split()
-        wanted = PROFILE["rsa_bits"] if "RSA" in kind else PROFILE["ec_bits"]
+        wanted = profile.rsa_bits if "RSA" in kind else profile.ec_bits
         sheet.expect(int(bits) >= wanted, f"host key {kind} of {bits} bit", f"at least {wanted} bit")
