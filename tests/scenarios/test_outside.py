@@ -2,17 +2,89 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Iterator
 
 import pytest
 
+from orchestrator.evidence.results import Result
 from orchestrator.lab.lab import LabSite
+from orchestrator.verification.runner import verify
 from tests.scenarios.breaks import Break, turn_and_repair
-from tests.scenarios.conftest import throwaway
+from tests.scenarios.conftest import load, ssh, throwaway
 
 # Looked at with every break here: what speaks of the same services from outside. Ports are scanned with their own breaks.
-NEAR: tuple[str, ...] = ()
-BREAKS: list[Break] = []
+NEAR: tuple[str, ...] = ("CRY-01", "CRY-02", "CRY-03", "TRN-01", "TRN-02")
+_NGINX = "/etc/nginx/sites-available/*.conf"
+_TURN = "/etc/turnserver.conf"
+_RESTART_TURN = "systemctl restart coturn && sleep 2"
+_PORTS = ("NET-01", "NET-03")
+_CLOSED = "systemctl stop planted; systemctl restart ratssaal-firewall"
+# Answers whatever it is told.
+_UDP = (
+    "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((str(), 123)); "
+    "[s.sendto(*s.recvfrom(999)) for _ in iter(int, 1)]"
+)
+BREAKS: list[Break] = [
+    Break(
+        "CRY-01",
+        f"sed -i 's/ssl_protocols .*;/ssl_protocols TLSv1.1 TLSv1.2 TLSv1.3;/; s/ssl_ciphers .*;/ssl_ciphers ALL:@SECLEVEL=0;/'"
+        f" {_NGINX} && systemctl reload nginx && sleep 1",
+        "TLSv1.1 spoken",
+        also=("CRY-02",),
+    ),
+    Break(
+        "CRY-02",
+        "sed -i 's/default-bind-ciphers /&ECDHE-ECDSA-AES128-SHA256:/' /etc/haproxy/haproxy.cfg"
+        " && systemctl reload haproxy && sleep 2",
+        "TLSv1.2 takes TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
+    ),
+    Break(
+        "CRY-02",
+        "sed -i 's/^ssl_ecdh_curve .*/ssl_ecdh_curve secp224r1:prime256v1;/' /etc/nginx/conf.d/ratssaal.conf"
+        " && systemctl reload nginx && sleep 1",
+        "TLSv1.2 takes the groups secp224r1",
+    ),
+    Break(
+        "CRY-03",
+        "cd /etc/ratssaal/tls && openssl req -x509 -key key.pem -days 90 -subj /CN=other -out fullchain.pem",
+        "not the one on the host's disk",
+    ),
+    Break(
+        "NET-02",
+        "systemd-run -q --unit=planted python3 -m http.server 4712 --bind ::"
+        " && nft add rule inet ratssaal input meta nfproto ipv6 tcp dport 4712 accept && sleep 1",
+        "4712/tcp open",
+        _CLOSED,
+        also=_PORTS,
+    ),
+    Break(
+        "NET-02",
+        "nft insert rule inet ratssaal input meta nfproto ipv4 tcp dport 80 drop",
+        "80/tcp is filtered",
+        _CLOSED,
+    ),
+    Break(
+        "NET-02",
+        f"systemd-run -q --unit=planted python3 -c '{_UDP}'"
+        " && nft add rule inet ratssaal input udp dport 123 accept && sleep 1",
+        "123/udp open",
+        _CLOSED,
+        also=_PORTS,
+    ),
+    Break(
+        "TRN-01",
+        f"sed -i 's/^use-auth-secret/no-auth/; /^static-auth-secret/d' {_TURN} && {_RESTART_TURN}",
+        "a relay without credentials is granted",
+    ),
+    Break(
+        "TRN-01",
+        f"sed -i 's/^use-auth-secret/lt-cred-mech/; s/^static-auth-secret=.*/user=town:hall/' {_TURN} && {_RESTART_TURN}",
+        "a relay with the credentials of a guest is refused with 401",
+        also=("TRN-02",),
+    ),
+    Break("TRN-02", f"sed -i '/^denied-peer-ip/d' {_TURN} && {_RESTART_TURN}", "sending to 10.0.0.1 is granted"),
+]
 
 
 @pytest.fixture(scope="module")
@@ -25,3 +97,23 @@ def site() -> Iterator[LabSite]:
 @pytest.mark.parametrize("row", BREAKS, ids=lambda row: row.control)
 def test_control_turns_and_is_repaired(site: LabSite, row: Break) -> None:
     turn_and_repair(site, row, controls=tuple(dict.fromkeys((row.control, *row.also, *NEAR))))
+
+
+def test_the_whole_scan_goes_unnoticed_by_sshd_and_locks_nobody_out(site: LabSite) -> None:
+    """OpenSSH 9.8 and later turn away for minutes who connects again and again without logging in."""
+    since = ssh(site, "date +%s")
+    (finding,) = verify(load(site), controls=("NET-02",)).findings
+    assert finding.result is Result.PASS, finding
+    for address in (site.hosts[0].address, site.hosts[0].address6):
+        assert f"{address}: of 65535 TCP ports, looked at half-open, are open: 22, 80, 443" in finding.seen
+    namespace = f"rs-{site.path.name}-out"
+    shown = subprocess.run(
+        ["ip", "netns", "exec", namespace, "hostname", "-I"], capture_output=True, text=True, check=True
+    )
+    log = ssh(site, f"journalctl -u ssh --since=@{since} --output=cat")
+    assert "Accepted publickey" in log  # the checks' own log-in is there, so the log is the right one
+    for ours in shown.stdout.split():
+        assert ours not in log
+    argv = ["ip", "netns", "exec", namespace, "ssh", "-i", str(site.key_file), "-o", "BatchMode=yes"]
+    argv += ["-o", f"UserKnownHostsFile={site.known_hosts}", f"root@{site.hosts[0].address}", "echo let in"]
+    assert subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False).stdout == "let in\n"

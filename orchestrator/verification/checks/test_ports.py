@@ -1,0 +1,192 @@
+"""Which ports answer from outside, over IPv4 and IPv6, against the declared flows."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import pytest
+import testinfra.host
+from testinfra.backend.base import CommandResult
+
+from orchestrator.inventory.derivations import MEDIA_PORT, STUN_PORT
+from orchestrator.verification.asking import ask
+from orchestrator.verification.nmap import Scan, read, shown
+from orchestrator.verification.reach import Target, targets
+from orchestrator.verification.sheet import Sheet
+from orchestrator.verification.subject import Subject
+
+# Services that listen on UDP on a server by accident or by custom, and whose protocols nmap can speak.
+WELL_KNOWN_UDP = (
+    *(53, 67, 69, 111, 123, 137, 161, 177, 389, 427, 443, 500, 514, 520, 623, 1194, 1434, 1645, 1701, 1812, 1900, 2049),
+    *(3283, 3702, 4500, 5060, 5349, 5351, 5353, 5683, 10001, 11211, 27015, 33848, 47808, 51820),
+)
+EVERY = "-"
+# By root half-open: what sshd never accepts it cannot hold against us (OpenSSH 9.8 PerSourcePenalties). Without root by
+# whole connections: two to sshd, a second of its penalty each, of fifteen that it forgives.
+_HOW = 'if [ "$(id -u)" = 0 ]; then how=-sS; else how=-sT; fi; nmap $how'
+_XML = "-n -Pn -oX -"
+# All ports dropped, measured: 27 s for each address, side by side. The time limit leaves room for many hosts at once.
+_SWEEP = f"{_HOW} {_XML} --min-rate 5000 --max-retries 1 --host-timeout 100s -p-"
+# What must be open is asked for again and again, so that a lost packet is no fault.
+_DECLARED = f"{_HOW} {_XML} --max-retries 6 --host-timeout 60s -p"
+_UDP = f"nmap -sU {_XML} --max-retries 3 --host-timeout 60s -p"
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """What one address may answer to one source: flows that let it in, and those that let in others only.
+
+    `doubtful` are restricted flows where it is not known how the host sees the source.
+    """
+
+    admitted: tuple[Mapping[str, Any], ...]
+    others: tuple[Mapping[str, Any], ...]
+    doubtful: tuple[Mapping[str, Any], ...]
+
+    def ports(self, *, single: bool) -> list[int]:
+        """Return the admitted single ports, or the bounds and the middle of each admitted range."""
+        found: set[int] = set()
+        for flow in self.admitted:
+            low, high = bounds(flow)
+            if single == (low == high):
+                found |= {low, (low + high) // 2, high}
+        return sorted(found)
+
+    def flow(self, port: int, flows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+        """Return the first of these flows that holds a port."""
+        return next((flow for flow in flows if bounds(flow)[0] <= port <= bounds(flow)[1]), None)
+
+
+def bounds(flow: Mapping[str, Any]) -> tuple[int, int]:
+    """Return a flow's lowest and highest port."""
+    low, _, high = str(flow["port"]).partition("-")
+    return int(low), int(high or low)
+
+
+def policy(flows: Iterable[Mapping[str, Any]], proto: str, target: Target) -> Policy:
+    """Sort a host's flows by whether they let in the vantage point."""
+    admitted, others, doubtful = [], [], []
+    version = ipaddress.ip_address(target.address).version
+    for flow in flows:
+        if flow["proto"] != proto:
+            continue
+        networks = [net for net in map(ipaddress.ip_network, flow["sources"]) if net.version == version]
+        if any(net.prefixlen == 0 for net in networks):
+            admitted.append(flow)
+        elif not target.source and networks:
+            doubtful.append(flow)
+        elif any(ipaddress.ip_address(target.source or "::") in net for net in networks):
+            admitted.append(flow)
+        else:
+            others.append(flow)
+    return Policy(tuple(admitted), tuple(others), tuple(doubtful))
+
+
+@pytest.mark.control("NET-02")
+def test_ports_from_outside(
+    host: testinfra.host.Host, outside: testinfra.host.Host, subject: Subject, sheet: Sheet
+) -> None:
+    """Every TCP port, and the UDP ports that are declared or well known."""
+    del host
+    flows = subject.flows()
+    commands, meant = [], []
+    for target in targets(outside, subject, sheet, "nmap"):
+        tcp, udp = policy(flows, "tcp", target), policy(flows, "udp", target)
+        family = "-6 " if ":" in target.address else ""
+        declared = ",".join(map(str, tcp.ports(single=True)))
+        listed = ",".join(map(str, sorted({*WELL_KNOWN_UDP, *udp_ports(flows)})))
+        commands += [
+            f"{_SWEEP} {family}{target.address}",
+            f"{_DECLARED} {declared} {family}{target.address}",
+            f"{_UDP} {listed} {family}{target.address}",
+        ]
+        meant.append((target.address, tcp, udp))
+    results = ask(outside, *commands)
+    for number, (address, tcp, udp) in enumerate(meant):
+        swept, asked, datagrams = results[3 * number : 3 * number + 3]
+        judge_tcp(address, tcp, read(swept.stdout), read(asked.stdout), sheet)
+        if "requires root privileges" in datagrams.stderr + datagrams.stdout:
+            sheet.could_not_look(f"{address}: UDP cannot be scanned without root at the vantage point")
+        else:
+            judge_udp(address, udp, _usable(address, read(datagrams.stdout), datagrams), sheet)
+
+
+def udp_ports(flows: Iterable[Mapping[str, Any]]) -> set[int]:
+    """Return each declared UDP port; of a range its bounds and its middle."""
+    found: set[int] = set()
+    for flow in flows:
+        if flow["proto"] == "udp":
+            low, high = bounds(flow)
+            found |= {low, (low + high) // 2, high}
+    return found
+
+
+def _usable(address: str, scan: Scan, result: CommandResult | None = None) -> Scan:
+    if scan.problem:
+        said = result.stderr.strip()[-200:] if result else ""
+        raise RuntimeError(f"{address}: {scan.problem}{f': {said}' if said else ''}")
+    return scan
+
+
+def judge_tcp(address: str, allowed: Policy, swept: Scan, asked: Scan, sheet: Sheet) -> None:
+    """Note what is open beyond the flows, and what of them is not open."""
+    if swept.problem == asked.problem == "nmap ran out of time":
+        sheet.could_not_look(f"{address}: {swept.problem}")
+        return
+    opened = set(_usable(address, asked).open)
+    if swept.problem:
+        sheet.could_not_look(f"{address}: not all ports were looked at: {swept.problem}")
+    else:
+        opened |= set(swept.open)
+    for port in sorted(set(allowed.ports(single=True)) - opened):
+        flow = allowed.flow(port, allowed.admitted)
+        purpose = f" for {flow['purpose']}" if flow else ""
+        sheet.expect(False, f"{address}: {port}/tcp is {asked.state(port)}", f"open{purpose}, as declared")
+    for flow in allowed.admitted:
+        low, high = bounds(flow)
+        if low < high and not any(low <= port <= high for port in opened):
+            sheet.expect(False, f"{address}: nothing of {low}-{high}/tcp is open", "open as declared")
+    _judge_open(address, "tcp", allowed, opened, sheet)
+    how = "half-open" if swept.way == "syn" else "by whole connections, without root"
+    if not swept.problem:
+        sheet.expect(True, f"{address}: of 65535 TCP ports, looked at {how}, are open: {shown(opened) or 'none'}", "")
+
+
+def _judge_open(address: str, proto: str, allowed: Policy, opened: Iterable[int], sheet: Sheet) -> None:
+    extra, restricted = [], []
+    for port in sorted(opened):
+        if allowed.flow(port, allowed.admitted):
+            continue
+        if allowed.flow(port, allowed.doubtful):
+            sheet.expect(True, f"{address}: {port}/{proto} is open; how the host sees us is not known", "")
+        elif allowed.flow(port, allowed.others):
+            restricted.append(port)
+        else:
+            extra.append(port)
+    if extra:
+        sheet.expect(False, f"{address}: {shown(extra)}/{proto} open", "closed: not declared")
+    if restricted:
+        sheet.expect(False, f"{address}: {shown(restricted)}/{proto} open", "closed to us: declared for other sources")
+
+
+def judge_udp(address: str, allowed: Policy, scan: Scan, sheet: Sheet) -> None:
+    """Note what answers though undeclared, and what is declared but refused. Silence proves neither open nor closed."""
+    silent = []
+    for port in allowed.ports(single=True):
+        state = scan.state(port)
+        if state == "open":
+            sheet.expect(True, f"{address}: {port}/udp answers", "")
+        elif port == STUN_PORT:
+            sheet.expect(False, f"{address}: {port}/udp is {state}", "a STUN answer")
+        elif state == "open|filtered":
+            silent.append(port)
+        else:
+            sheet.expect(False, f"{address}: {port}/udp is {state}", "open as declared")
+    _judge_open(address, "udp", allowed, scan.open, sheet)
+    if silent:
+        # The bridge answers nobody who has no session (jitsi-videobridge), so its silence is what is wanted.
+        why = " as the bridge should be" if silent == [MEDIA_PORT] else ""
+        sheet.expect(True, f"{address}: {shown(silent)}/udp silent{why}, which proves neither open nor closed", "")

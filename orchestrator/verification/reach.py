@@ -1,0 +1,61 @@
+"""What the vantage point can look with, and at which of a host's addresses."""
+
+from __future__ import annotations
+
+import ipaddress
+from dataclasses import dataclass
+
+import testinfra.host
+
+from orchestrator.verification.asking import ask, text
+from orchestrator.verification.sheet import NotTested, Sheet
+from orchestrator.verification.subject import Subject
+
+# Nothing is sent: the kernel only says from which of its addresses it would.
+_SOURCE = (
+    "python3 -c 'import socket, sys; a = sys.argv[1]; "
+    's = socket.socket(socket.AF_INET6 if ":" in a else socket.AF_INET, socket.SOCK_DGRAM); '
+    "s.connect((a, 9)); print(s.getsockname()[0])' {} 2>/dev/null || echo none"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """An address of a host, and the vantage point's own as the host sees it; "" where a translation may lie between."""
+
+    address: str
+    source: str
+
+    @property
+    def bracketed(self) -> str:
+        """Return the address as it stands before a port."""
+        return f"[{self.address}]" if ":" in self.address else self.address
+
+
+def targets(outside: testinfra.host.Host, subject: Subject, sheet: Sheet, *tools: str) -> list[Target]:
+    """Return the addresses to which the vantage point has a way; notes the others.
+
+    Raises NotTested where a tool is missing there, or where no address can be reached.
+    """
+    questions = [_SOURCE.format(address) for address in subject.addresses]
+    *sources, present = ask(outside, *questions, f"for tool in {' '.join(tools)}; do command -v $tool; done; true")
+    found = {path.rpartition("/")[2] for path in text(present).split()}
+    missing = [tool for tool in tools if tool not in found]
+    if missing:
+        raise NotTested(f"the vantage point has no {' and no '.join(missing)}; install it there")
+    reached = []
+    for address, answer in zip(subject.addresses, sources, strict=True):
+        source = text(answer).strip()
+        if source == "none":
+            sheet.could_not_look(f"the vantage point has no way to {address}")
+        else:
+            reached.append(Target(address, seen_as(source, address)))
+    if not reached:
+        raise NotTested("; ".join(sheet.untested))
+    return reached
+
+
+def seen_as(source: str, target: str) -> str:
+    """Return the source as the target sees it: a private one may be translated on the way to a public target."""
+    ours, theirs = ipaddress.ip_address(source), ipaddress.ip_address(target)
+    return "" if ours.is_private and not theirs.is_private else source
