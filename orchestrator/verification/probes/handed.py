@@ -82,7 +82,8 @@ def services(address: str, guest: str, name: str) -> list[dict[str, str]]:
         session.wanted(f"<auth xmlns='{_SASL}' mechanism='ANONYMOUS'/>", f"{{{_SASL}}}success")
         session.restart()
         session.wanted(_BIND, "{jabber:client}iq[@id='bind']")
-        asked = f"<iq type='get' id='handed' to='{guest}' xmlns='jabber:client'><services xmlns='{_EXTDISCO}'/></iq>"
+        # The main domain, as the web client does for guests, too (lib-jitsi-meet:modules/xmpp/strophe.jingle.js).
+        asked = f"<iq type='get' id='handed' to='{name}' xmlns='jabber:client'><services xmlns='{_EXTDISCO}'/></iq>"
         answer = session.wanted(asked, "{jabber:client}iq[@id='handed']")
     except (OSError, http.client.HTTPException, ElementTree.ParseError) as error:
         raise NotHanded(f"{name} at {address}: {type(error).__name__}: {error}") from error
