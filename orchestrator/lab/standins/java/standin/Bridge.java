@@ -249,6 +249,13 @@ public final class Bridge {
         }
     }
 
+    private String candidates() {
+        Map<String, String> mapped = new LinkedHashMap<>();
+        settings.config().getConfigList("ice4j.harvest.mapping.static-mappings")
+                .forEach(row -> mapped.put(row.getString("local-address"), row.getString("public-address")));
+        return media.candidates(settings.flag("videobridge.ice.advertise-private-candidates"), mapped);
+    }
+
     /** Colibri2ConferenceHandler.kt, as far as one endpoint's transport goes. */
     private String allocate(Element request) {
         String meeting = request.getAttribute("meeting-id");
@@ -267,7 +274,7 @@ public final class Bridge {
             endpoints.put(id, session[0]);
             answer.append("<endpoint id='").append(Stanzas.escape(id)).append("'><transport>")
                     .append("<transport xmlns='urn:xmpp:jingle:transports:ice-udp:1' ufrag='").append(session[0]).append("' pwd='")
-                    .append(session[1]).append("'>").append(media.candidates(settings.flag("videobridge.ice.advertise-private-candidates")))
+                    .append(session[1]).append("'>").append(candidates())
                     .append("<fingerprint xmlns='urn:xmpp:jingle:apps:dtls:0' hash='sha-256' setup='actpass'>")
                     .append(String.join(":", java.util.Collections.nCopies(32, "00"))).append("</fingerprint></transport></transport></endpoint>");
         }

@@ -7,6 +7,8 @@ import java.util.Map;
 import java.util.Set;
 import java.util.concurrent.ConcurrentHashMap;
 import java.util.concurrent.CountDownLatch;
+import java.util.concurrent.Executors;
+import java.util.concurrent.ScheduledExecutorService;
 import java.util.concurrent.TimeUnit;
 import org.w3c.dom.Element;
 
@@ -18,7 +20,7 @@ public final class Focus {
                                client-proxy = "", disable-certificate-verification = false, conference-muc-jid = "" }
           bridge { brewery-jid = "" }
           authentication { enabled = false, type = NONE }
-          conference { enable-auto-owner = true, min-participants = 2 }
+          conference { enable-auto-owner = true, min-participants = 2, initial-timeout = 15 seconds }
           health.enabled = false
           rest { enabled = true, host = 127.0.0.1, port = 8888, conference-request.enabled = true } }
         """;
@@ -43,11 +45,18 @@ public final class Focus {
         final Map<String, String> occupants = new ConcurrentHashMap<>();
         final Set<String> offered = ConcurrentHashMap.newKeySet();
         final CountDownLatch entered = new CountDownLatch(1);
+        volatile boolean owned;
         String bridge;
     }
 
     private final Settings settings;
     private final Xmpp client;
+    private final Authority authority;
+    private final ScheduledExecutorService clock = Executors.newSingleThreadScheduledExecutor(task -> {
+        Thread thread = new Thread(task, "clock");
+        thread.setDaemon(true);
+        return thread;
+    });
     private final String version = System.getProperty("standin.version", "1.0");
     private final Map<String, Map<String, String>> bridges = new ConcurrentHashMap<>();
     private final Map<String, Room> rooms = new ConcurrentHashMap<>();
@@ -58,6 +67,9 @@ public final class Focus {
                 settings.text("jicofo.xmpp.client.domain"), settings.text("jicofo.xmpp.client.username"),
                 settings.text("jicofo.xmpp.client.password"),
                 !settings.flag("jicofo.xmpp.client.disable-certificate-verification"));
+        // JicofoServices.kt createAuthenticationAuthority: without login-url, which names the accounts' domain, Jicofo does not start
+        boolean accounts = settings.flag("jicofo.authentication.enabled") && settings.text("jicofo.authentication.type").equals("XMPP");
+        authority = accounts ? new Authority(settings.text("jicofo.authentication.login-url")) : null;
     }
 
     /** Starts Jicofo and never returns. */
@@ -109,10 +121,10 @@ public final class Focus {
                 if (!method.equals("POST") || room == null) {
                     return new Rest.Reply(400, "");
                 }
-                // No login travels with this request here, so it counts as a guest's.
-                boolean ready = conference(room, false);
+                // jicofo:doc/conference-request.md: no address comes with a request by HTTP, so nobody is authenticated by it.
+                boolean ready = refusal(room, "", "", "") == null && conference(room);
                 return ready ? new Rest.Reply(200, Json.write(Map.of("ready", true, "room", room, "focusJid",
-                        settings.text("jicofo.xmpp.client.client-proxy")))) : new Rest.Reply(401, "");
+                        settings.text("jicofo.xmpp.client.client-proxy")))) : new Rest.Reply(403, "");
             });
         }
         rest.start();
@@ -179,26 +191,70 @@ public final class Focus {
         }
     }
 
-    /** ConferenceIqHandler.kt: with authentication on, only a member's request opens a room. */
+    /** ConferenceIqHandler.kt: the focus's proxy puts the sender's address into the resource (mod_client_proxy.lua). */
     private void request(Element iq, Element conference) {
         String room = conference.getAttribute("room").toLowerCase(java.util.Locale.ROOT);
-        String from = conference.getAttribute("requester").isEmpty() ? iq.getAttribute("from") : conference.getAttribute("requester");
-        boolean member = from.contains("@" + settings.text("jicofo.xmpp.client.xmpp-domain") + "/");
-        if (!conference(room, member)) {
-            client.answer(iq, "error", "<error type='auth'><not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/></error>");
+        String proxy = settings.text("jicofo.xmpp.client.client-proxy") + "/";
+        String from = iq.getAttribute("from");
+        from = from.startsWith(proxy) ? from.substring(proxy.length()) : from;
+        String refused = refusal(room, from, conference.getAttribute("machine-uid"), conference.getAttribute("session-id"));
+        if (refused != null) {
+            client.answer(iq, "error", "<error type='auth'>" + refused + "</error>");
             return;
         }
-        boolean authentication = settings.flag("jicofo.authentication.enabled");
+        boolean ready = conference(room);
+        String session = authority == null ? null : authority.session(from);
         client.answer(iq, "result", "<conference xmlns='http://jitsi.org/protocol/focus' room='" + Stanzas.escape(room)
-                + "' ready='true' focusjid='" + Stanzas.escape(client.jid().replaceAll("/.*", "")) + "'>"
-                + "<property name='authentication' value='" + authentication + "'/>"
-                + "<property name='externalAuth' value='false'/></conference>");
+                + "' ready='" + ready + "' focusjid='" + Stanzas.escape(client.jid().replaceAll("/.*", "")) + "'"
+                + (session == null ? "" : " session-id='" + session + "' identity='" + Stanzas.escape(authority.identity(from)) + "'") + ">"
+                + "<property name='authentication' value='" + (authority != null) + "'/>"
+                + (authority == null ? "" : "<property name='externalAuth' value='false'/>") + "</conference>");
     }
 
-    private boolean conference(String room, boolean member) {
-        if (!rooms.containsKey(room) && settings.flag("jicofo.authentication.enabled") && !member) {
-            return false;
+    /** With authentication on, only who logged in opens a room; anybody may ask for one that is open. */
+    private String refusal(String room, String from, String machine, String session) {
+        if (authority == null) {
+            return null;
         }
+        String refused = authority.process(from, machine, session);
+        if (refused != null) {
+            return refused;
+        }
+        rooms.forEach((name, served) -> served.occupants.forEach((occupant, jid) -> {
+            if (jid.equals(from) && authority.session(jid) != null) {
+                own(name, jid);
+            }
+        }));
+        return rooms.containsKey(room) || authority.identity(from) != null ? null
+                : "<not-authorized xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>";
+    }
+
+    /** ChatRoomRoleManager.kt: who is authenticated becomes owner; without authentication the first one does, unless that is off. */
+    private void roles(String room, Room served, Element presence) {
+        Element item = Stanzas.child(Stanzas.child(presence, "x"), "item");
+        String jid = item == null ? "" : item.getAttribute("jid");
+        if (jid.isEmpty() || item.getAttribute("affiliation").equals("owner")) {
+            served.owned |= item != null && item.getAttribute("affiliation").equals("owner");
+        } else if (authority != null ? authority.session(jid) != null
+                : settings.flag("jicofo.conference.enable-auto-owner") && !served.owned) {
+            served.owned = true;
+            own(room, jid);
+        }
+    }
+
+    private void own(String room, String jid) {
+        Thread thread = new Thread(() -> client.ask("set", room, "<query xmlns='http://jabber.org/protocol/muc#admin'><item affiliation='owner' jid='"
+                + Stanzas.escape(jid.replaceAll("/.*", "")) + "'/></query>"), "owner");
+        thread.setDaemon(true);
+        thread.start();
+    }
+
+    private void leave(String room) {
+        rooms.remove(room);
+        client.send("<presence type='unavailable' to='" + Stanzas.escape(room) + "/focus'/>");
+    }
+
+    private boolean conference(String room) {
         Room served = rooms.computeIfAbsent(room, key -> new Room());
         if (served.entered.getCount() > 0) {
             client.send("<presence to='" + Stanzas.escape(room) + "/focus'><x xmlns='http://jabber.org/protocol/muc'/></presence>");
@@ -211,6 +267,12 @@ public final class Focus {
                 return false;
             }
             client.ask("set", room, "<query xmlns='http://jabber.org/protocol/muc#owner'><x xmlns='jabber:x:data' type='submit'/></query>");
+            // JitsiMeetConferenceImpl.java: a room that nobody enters is given up
+            clock.schedule(() -> {
+                if (rooms.get(room) == served && served.occupants.isEmpty()) {
+                    leave(room);
+                }
+            }, settings.config().getDuration("jicofo.conference.initial-timeout").toMillis(), TimeUnit.MILLISECONDS);
         }
         return true;
     }
@@ -228,14 +290,17 @@ public final class Focus {
         }
         if (gone) {
             served.occupants.remove(from);
-            served.offered.remove(from);
+            if (served.offered.remove(from)) {
+                expire(room, served.bridge, from);
+            }
             if (served.occupants.isEmpty()) {
-                rooms.remove(room);
-                client.send("<presence type='unavailable' to='" + Stanzas.escape(room) + "/focus'/>");
+                leave(room);
             }
             return;
         }
-        served.occupants.put(from, from);
+        Element item = Stanzas.child(Stanzas.child(presence, "x"), "item");
+        served.occupants.put(from, item == null ? "" : item.getAttribute("jid"));
+        roles(room, served, presence);
         if (served.occupants.size() >= settings.number("jicofo.conference.min-participants")) {
             Thread offers = new Thread(() -> served.occupants.keySet().forEach(each -> offer(room, served, each)), "offers");
             offers.setDaemon(true);
@@ -251,6 +316,15 @@ public final class Focus {
                     .orElse(operational.isEmpty() ? null : operational.get(0));
         }
         return room.bridge;
+    }
+
+    /** ColibriV2SessionManager.kt: who leaves is taken off the bridge. */
+    private void expire(String room, String bridge, String occupant) {
+        Thread thread = new Thread(() -> client.ask("set", bridge, "<conference-modify xmlns='http://jitsi.org/protocol/colibri2' meeting-id='"
+                + Stanzas.escape(room) + "'><endpoint id='" + Stanzas.escape(occupant.substring(occupant.indexOf('/') + 1))
+                + "' expire='true'/></conference-modify>"), "expire");
+        thread.setDaemon(true);
+        thread.start();
     }
 
     private void offer(String room, Room served, String occupant) {
@@ -280,9 +354,15 @@ public final class Focus {
             }
         }
         String ice = "<transport xmlns='urn:xmpp:jingle:transports:ice-udp:1' ufrag='" + transport.getAttribute("ufrag") + "' pwd='"
-                + transport.getAttribute("pwd") + "'>" + candidates + "</transport>";
+                + transport.getAttribute("pwd") + "'>" + candidates + fingerprint(transport) + "</transport>";
         client.ask("set", occupant, "<jingle xmlns='urn:xmpp:jingle:1' action='session-initiate' initiator='" + Stanzas.escape(room)
                 + "/focus' sid='" + Media.token(12) + "'>" + content("audio", ice) + content("video", ice) + "</jingle>");
+    }
+
+    private static String fingerprint(Element transport) {
+        Element found = Stanzas.child(transport, "fingerprint");
+        return found == null ? "" : "<fingerprint xmlns='urn:xmpp:jingle:apps:dtls:0' hash='" + Stanzas.escape(found.getAttribute("hash"))
+                + "' setup='" + Stanzas.escape(found.getAttribute("setup")) + "'>" + Stanzas.escape(found.getTextContent()) + "</fingerprint>";
     }
 
     private static String content(String media, String transport) {

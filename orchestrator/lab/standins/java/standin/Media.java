@@ -93,19 +93,24 @@ final class Media {
         return text.toString();
     }
 
-    String candidates(boolean advertisePrivate) {
-        StringBuilder text = new StringBuilder();
-        int number = 1;
+    /** IceTransport.kt leaves private ones out unless told otherwise; MappingCandidateHarvester.kt adds one for each mapped address. */
+    String candidates(boolean advertisePrivate, Map<String, String> mapped) {
+        List<String> found = new ArrayList<>();
         for (InetAddress address : addresses) {
-            if (advertisePrivate || !address.isSiteLocalAddress()) {
-                String ip = address.getHostAddress().replaceAll("%.*", "");
-                text.append("<candidate component='1' foundation='").append(number).append("' generation='0' id='c").append(number)
-                        .append("' ip='").append(ip).append("' network='0' port='").append(port)
-                        .append("' priority='").append(2130706431 - number).append("' protocol='udp' type='host'/>");
-                number++;
+            String ip = address.getHostAddress().replaceAll("%.*", "");
+            if (advertisePrivate || !(address.isSiteLocalAddress() || unique(address))) {
+                found.add(candidate(found.size() + 1, ip, "host", 2130706431));
+            }
+            if (mapped.containsKey(ip)) {
+                found.add(candidate(found.size() + 1, mapped.get(ip), "srflx", 1677724415));
             }
         }
-        return text.toString();
+        return String.join("", found);
+    }
+
+    private String candidate(int number, String ip, String type, int priority) {
+        return "<candidate component='1' foundation='" + number + "' generation='0' id='c" + number + "' ip='" + Stanzas.escape(ip)
+                + "' network='0' port='" + port + "' priority='" + (priority - number) + "' protocol='udp' type='" + type + "'/>";
     }
 
     private void serve(DatagramSocket socket) {
@@ -151,9 +156,19 @@ final class Media {
         ByteBuffer.wrap(signed).putShort(2, (short) (integrityAt + 24 - 20));
         byte[] expected = hmac(password, signed);
         if (!java.security.MessageDigest.isEqual(expected, java.util.Arrays.copyOfRange(data, integrityAt + 4, integrityAt + 24))) {
-            return null;
+            return unauthorized(data);
         }
         return success(data, from, password);
+    }
+
+    /** ice4j:stack/StunStack.java says 401 to a known user name with a wrong password. */
+    private static byte[] unauthorized(byte[] request) {
+        byte[] why = "Wrong MESSAGE-INTEGRITY value".getBytes(StandardCharsets.UTF_8);
+        int padded = (why.length + 3) / 4 * 4;
+        ByteBuffer out = ByteBuffer.allocate(20 + 8 + padded);
+        out.putShort((short) 0x0111).putShort((short) (8 + padded)).putInt(COOKIE).put(request, 8, 12);
+        out.putShort((short) 0x0009).putShort((short) (4 + why.length)).putShort((short) 0).put((byte) 4).put((byte) 1).put(why);
+        return out.array();
     }
 
     private static byte[] success(byte[] request, InetSocketAddress from, String password) throws Exception {

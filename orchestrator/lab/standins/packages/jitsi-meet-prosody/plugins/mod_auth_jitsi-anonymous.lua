@@ -1,6 +1,7 @@
--- Stand-in of jitsi-meet:resources/prosody-plugins/mod_auth_jitsi-anonymous.lua: really does anonymous logins.
+-- Stand-in of jitsi-meet:resources/prosody-plugins/mod_auth_jitsi-anonymous.lua: really does anonymous logins. A token that
+-- somebody brings along is worth nothing here.
 local new_sasl = require "util.sasl".new;
-local random_id = require "util.id".medium;
+local generate_uuid = require "util.uuid".generate;
 
 local provider = {};
 function provider.test_password() return nil, "anonymous only"; end
@@ -10,9 +11,10 @@ function provider.user_exists() return true; end
 function provider.users() return function() return nil; end; end
 function provider.create_user() return nil, "anonymous only"; end
 function provider.delete_user() return nil, "anonymous only"; end
-function provider.get_sasl_handler()
+function provider.get_sasl_handler(session)
+	session.auth_token = nil;
 	return new_sasl(module.host, {
-		anonymous = function() return random_id():lower(), true; end;
+		anonymous = function() return generate_uuid(), true; end;
 	});
 end
 

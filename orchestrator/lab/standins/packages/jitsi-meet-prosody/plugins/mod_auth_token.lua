@@ -1,7 +1,7 @@
 -- Stand-in of jitsi-meet:resources/prosody-plugins/mod_auth_token.lua: really checks HS256 tokens; JWKS it does not know and refuses.
 local sasl = require "util.sasl";
 local new_sasl = sasl.new;
-local random_id = require "util.id".medium;
+local generate_uuid = require "util.uuid".generate;
 local hashes = require "util.hashes";
 local base64 = require "util.encodings".base64;
 local json = require "util.json";
@@ -63,7 +63,7 @@ function provider.get_sasl_handler(session)
 	return new_sasl(module.host, {
 		anonymous = function()
 			if not session.auth_token and allow_empty then
-				return random_id():lower();
+				return generate_uuid();
 			end
 			local claims, why = verify(session.auth_token or "");
 			if not claims then
@@ -72,7 +72,7 @@ function provider.get_sasl_handler(session)
 			end
 			session.jitsi_meet_room = claims.room;
 			session.jitsi_meet_context_user = claims.context and claims.context.user;
-			return random_id():lower();
+			return generate_uuid();
 		end;
 	});
 end

@@ -1,13 +1,12 @@
--- Stand-in of jitsi-meet:resources/prosody-plugins/mod_client_proxy.lua: really forwards IQs to the focus account and its answers back.
+-- Stand-in of jitsi-meet:resources/prosody-plugins/mod_client_proxy.lua: really forwards IQs to the focus account and its answers
+-- back. As upstream's it hides the sender's address in the resource of its own (jicofo:jicofo-common xmpp/Util.kt unpacks it).
 local jid = require "util.jid";
 local st = require "util.stanza";
-local random_id = require "util.id".medium;
 
 if module:get_host_type() ~= "component" then
 	error("client_proxy is a component");
 end
 local target = assert(module:get_option_string("target_address"), "target_address is needed");
-local waiting = {};
 
 local function target_jid()
 	local user = prosody.bare_sessions[target];
@@ -17,35 +16,32 @@ local function target_jid()
 	return nil;
 end
 
-module:hook("iq/host", function(event)
-	local stanza = event.stanza;
-	if stanza.attr.type ~= "get" and stanza.attr.type ~= "set" then return; end
+local function forward(event, stanza)
 	local to = target_jid();
 	if not to then
-		event.origin.send(st.error_reply(stanza, "cancel", "service-unavailable", "the focus is not here"));
+		event.origin.send(st.error_reply(stanza, "cancel", "service-unavailable"));
 		return true;
 	end
-	local token = random_id();
-	waiting[token] = { from = stanza.attr.from, id = stanza.attr.id };
 	local copy = st.clone(stanza);
-	copy.attr.to, copy.attr.from, copy.attr.id = to, module.host .. "/" .. token, token;
-	for child in copy:childtags("conference") do
-		child.attr.requester = stanza.attr.from;
-	end
-	module:send(copy);
-	module:add_timer(30, function() waiting[token] = nil; end);
-	return true;
-end, 10);
-
-local function back(event)
-	local stanza = event.stanza;
-	local token = jid.resource(stanza.attr.to);
-	local asked = token and waiting[token];
-	if not asked then return; end
-	waiting[token] = nil;
-	local copy = st.clone(stanza);
-	copy.attr.to, copy.attr.from, copy.attr.id = asked.from, module.host, asked.id;
+	copy.attr.to, copy.attr.from = to, module.host .. "/" .. stanza.attr.from;
 	module:send(copy);
 	return true;
 end
-module:hook("iq/full", back, 10);
+
+local function back(stanza, asked)
+	local copy = st.clone(stanza);
+	copy.attr.to, copy.attr.from = asked, module.host;
+	module:send(copy);
+	return true;
+end
+
+-- An address without a user is a host's for Prosody, with a resource too.
+module:hook("iq/host", function(event)
+	local stanza = event.stanza;
+	local asked = jid.resource(stanza.attr.to);
+	if stanza.attr.type == "get" or stanza.attr.type == "set" then
+		return forward(event, stanza);
+	elseif asked and jid.bare(stanza.attr.from) == target then
+		return back(stanza, asked);
+	end
+end, -1);
