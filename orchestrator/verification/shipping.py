@@ -11,6 +11,7 @@ import threading
 import time
 import zipfile
 from collections.abc import Mapping
+from concurrent.futures import Future
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -89,9 +90,27 @@ class Vantage:
         self._line = Line(host, known_hosts) if point.kind == "ssh" else None
         self._lock = threading.Lock()
         self._folder = ""
+        self._asked: dict[str, Future[tuple[int, bytes, bytes]]] = {}
 
     def ship(self, commands: list[str]) -> Answers:
-        """Run commands at the vantage point; raises Unreachable where that is not possible."""
+        """Run commands at the vantage point; raises Unreachable where that is not possible.
+
+        What several checks ask, such as a whole conversation, is asked once: the others wait for its answer.
+        """
+        with self._lock:
+            new = [command for command in dict.fromkeys(commands) if command not in self._asked]
+            self._asked.update({command: Future() for command in new})
+        try:
+            told = self._ask(new) if new else {}
+        except BaseException as error:
+            for command in new:
+                self._asked[command].set_exception(error)
+            raise
+        for command, row in told.items():
+            self._asked[command].set_result(row)
+        return {command: self._asked[command].result() for command in commands}
+
+    def _ask(self, commands: list[str]) -> Answers:
         program, mark = script(commands, seconds=OUTSIDE_SECONDS, prelude=self._prelude())
         printed, said = self._run(program, OUTSIDE_SECONDS + 20)
         try:

@@ -22,6 +22,7 @@ OnHost = Callable[..., str]
 LONGEST_FIRST = (
     "test_run",
     "test_verification",
+    "test_conference",
     "test_outside",
     "test_converge",
     "test_standins",

@@ -2,30 +2,30 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
-import hmac
-import json
-import time
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from orchestrator.evidence.results import Result
+from orchestrator.evidence.results import Finding, Result
 from orchestrator.inventory.vault import VaultAccess, changed_vault, read_vault
 from orchestrator.lab.lab import LabSite
 from orchestrator.verification.runner import verify
 from tests.scenarios.breaks import failed
 from tests.scenarios.conftest import load, play, ssh, throwaway
+from tests.scenarios.identity_provider import membership
 from tests.unit.test_preflight_local import Authority, key_pem, pem
 
-SETTINGS = """
+SECRET = "a-shared-secret-of-the-identity-provider"
+_PROVIDER = f"{sys.executable} {Path(__file__).with_name('identity_provider.py')} {SECRET}"
+SETTINGS = f"""
 jitsi_auth: jwt
-jitsi_jwt: {app_id: town}
+jitsi_jwt: {{app_id: town}}
 jitsi_turn_tls: port5349
 jitsi_p2p: true
 jitsi_lobby: moderator
+verification_probe_token_command: {_PROVIDER} yes
 certificates_source: pem
 certificates_chain_file: chain.pem
 certificates_key_file: given.key
@@ -42,7 +42,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabSite]:
         (made.path / "chain.pem").write_bytes(pem(leaf, authority.middle))
         (made.path / "given.key").write_bytes(key_pem(authority.leaf_key))
         with VaultAccess(made.vault_password_file) as access, changed_vault(made.path, access) as values:
-            values["jitsi_jwt_app_secret"] = "a-shared-secret-of-the-identity-provider"
+            values["jitsi_jwt_app_secret"] = SECRET
         with (made.path / "group_vars/all/site.yml").open("a") as handle:
             handle.write(SETTINGS)
         # The public's trust stores know a bought certificate's root; this one has to be told.
@@ -75,15 +75,6 @@ def test_turn_has_its_own_port_and_nobody_stands_before_nginx(site: LabSite) -> 
     assert '"enabled": true' in served or "enabled: true" in served
 
 
-def _token(secret: str, **claims: object) -> str:
-    def part(value: object) -> bytes:
-        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
-
-    body = part({"alg": "HS256", "typ": "JWT"}) + b"." + part(claims)
-    signature = hmac.new(secret.encode(), body, hashlib.sha256).digest()
-    return (body + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
-
-
 LOGIN = Path(__file__).with_name("xmpp_login.py").read_text()
 
 
@@ -91,10 +82,7 @@ LOGIN = Path(__file__).with_name("xmpp_login.py").read_text()
 def test_only_a_token_signed_by_the_provider_logs_in(site: LabSite, secret: str, let_in: bool) -> None:
     with VaultAccess(site.vault_password_file) as access:
         right = str(read_vault(site.path, access)["jitsi_jwt_app_secret"])
-    now = int(time.time())
-    token = _token(
-        right if secret == "right" else "x" * 40, iss="town", aud="town", sub="*", room="*", exp=now + 600, nbf=now - 10
-    )
+    token = membership(right if secret == "right" else "x" * 40, moderator=True)
     answer = ssh(site, f"python3 - {site.domain} ANONYMOUS '?token={token}' <<'END'\n{LOGIN}\nEND")
     assert ("<success" in answer) is let_in, answer
 
@@ -104,10 +92,62 @@ def test_nobody_logs_in_without_a_token(site: LabSite) -> None:
     assert "<success" not in answer
 
 
+CONFERENCE = ("VKS-01", "VKS-02", "TRN-04", "AVL-02")
+
+
+def _outside(site: LabSite) -> dict[str, Finding]:
+    return {f.control: f for f in verify(load(site), controls=CONFERENCE).findings if f.vantage != "inside"}
+
+
+def _set(site: LabSite, old: str, new: str) -> None:
+    path = site.path / "group_vars/all/site.yml"
+    assert old in path.read_text()
+    path.write_text(path.read_text().replace(old, new))
+
+
+def test_who_moderates_enters_and_everybody_else_waits_in_the_lobby(site: LabSite) -> None:
+    found = _outside(site)
+    assert "a guest who comes to a running meeting: lobby" in found["VKS-02"].seen
+    assert "let in by the moderator, the guest is: joined" in found["VKS-02"].seen
+    _set(site, f"{_PROVIDER} yes", f"{_PROVIDER} no")
+    found = _outside(site)
+    assert {f.result for f in found.values()} <= {Result.NOT_TESTED, Result.PASS}
+    assert found["AVL-02"].result is Result.NOT_TESTED
+    assert "waits in the lobby as guests do" in found["AVL-02"].reason
+
+
+def test_a_token_makes_a_moderator_by_its_claim_alone(site: LabSite) -> None:
+    """Upstream's module for waiting makes every holder owner unless told not to; the check sees that."""
+    _set(site, "jitsi_lobby: moderator", "jitsi_lobby: wait_for_host")
+    play(site)
+    found = _outside(site)
+    assert found["VKS-01"].result is Result.PASS, found
+    assert "a token without the moderator claim does not become owner" in found["VKS-01"].seen
+    switch = "s/wait_for_host_disable_auto_owners = true/wait_for_host_disable_auto_owners = false/"
+    ssh(site, f"sed -i '{switch}' /etc/prosody/conf.avail/meet.*.cfg.lua && systemctl restart prosody && sleep 8")
+    found = _outside(site)
+    assert found["VKS-01"].result is Result.FAIL
+    assert "a token without the moderator claim becomes the room's owner" in found["VKS-01"].seen
+    _set(site, f"{_PROVIDER} no", f"{_PROVIDER} yes")
+    play(site)
+    assert {f.result for f in _outside(site).values()} == {Result.PASS}
+
+
+def test_accounts_with_a_lobby_by_default(site: LabSite) -> None:
+    """Both ways of a host pass it: with an account's own connection, and as the web page logs in beside a guest's one."""
+    _set(site, "jitsi_auth: jwt", "jitsi_auth: internal")
+    _set(site, "jitsi_lobby: wait_for_host", "jitsi_lobby: moderator")
+    play(site)
+    found = _outside(site)
+    assert {f.result for f in found.values()} == {Result.PASS}, found
+    assert "a host who logs in beside a guest's connection moderates" in found["AVL-02"].seen
+    assert "a guest who comes to a running meeting: lobby" in found["VKS-02"].seen
+
+
 def test_back_to_the_defaults(site: LabSite) -> None:
     """The choices can be taken back: what the variants brought is gone, the default's parts are there."""
     path = site.path / "group_vars/all/site.yml"
-    path.write_text(path.read_text().replace(SETTINGS, ""))
+    path.write_text(path.read_text()[: path.read_text().index("\njitsi_auth: ")] + "\n")
     play(site)
     assert play(site).changed == 0
     listening = ssh(site, "ss -Hlntp")

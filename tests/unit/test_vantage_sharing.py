@@ -1,0 +1,53 @@
+"""What several checks ask at the vantage point is asked once, whatever becomes of it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from orchestrator.inventory.vantagepoint import VantagePoint, parse
+from orchestrator.verification.batch import Answers
+from orchestrator.verification.shipping import Vantage
+
+
+class Counting(Vantage):
+    """A vantage point that takes a moment and counts; a command called "broken" breaks the way there."""
+
+    def __init__(self, point: VantagePoint) -> None:
+        super().__init__(point, "", Path("/nowhere"), {})
+        self.asked: list[str] = []
+        self._count = threading.Lock()
+
+    def _ask(self, commands: list[str]) -> Answers:
+        with self._count:
+            self.asked += commands
+        time.sleep(0.1)
+        if "broken" in commands:
+            raise OSError("no way there")
+        return {command: (0, command.encode(), b"") for command in commands}
+
+
+def test_a_question_of_several_checks_is_asked_once() -> None:
+    vantage = Counting(parse(""))
+    with ThreadPoolExecutor(4) as pool:
+        told = list(pool.map(vantage.ship, [["talk", "a"], ["talk"], ["b", "talk", "talk"], ["a"]]))
+    assert sorted(vantage.asked) == ["a", "b", "talk"]
+    assert [sorted(answers) for answers in told] == [["a", "talk"], ["talk"], ["b", "talk"], ["a"]]
+    assert told[1]["talk"] == (0, b"talk", b"")
+
+
+def test_a_failure_is_told_to_everybody_who_asked() -> None:
+    vantage = Counting(parse(""))
+
+    def ask(commands: list[str]) -> str:
+        with pytest.raises(OSError, match="no way there") as caught:
+            vantage.ship(commands)
+        return str(caught.value)
+
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(ask, [["broken"], ["broken"]])) == ["no way there"] * 2
+    assert vantage.asked == ["broken"]
