@@ -11,7 +11,7 @@ from orchestrator.errors import Problem
 from orchestrator.inventory import formats
 from orchestrator.inventory.derivations import BRIDGES, GROUPS, SIGNALLING, TURN
 from orchestrator.inventory.reader import RawSite
-from orchestrator.inventory.specs import Option, model, prefixes
+from orchestrator.inventory.specs import Option, first_sentence, model, prefixes
 from orchestrator.inventory.yamlfiles import Key, show
 
 Options = Mapping[str, Option]
@@ -200,7 +200,7 @@ def _unfilled(raw: RawSite, options: Options) -> Iterator[Problem]:
                 yield Problem(f"the vault has no {name}", where, f"ansible-vault edit {where}")
         else:
             where = raw.files.where(name, host) or show(raw.path / "group_vars/all/site.yml")
-            hint = f"edit {where.rpartition(':')[0] or where}: {option.description.partition('.')[0]}"
+            hint = f"edit {where.rpartition(':')[0] or where}: {first_sentence(option.description)}"
             yield Problem(f"{name} is not filled in", where, hint)
 
 

@@ -17,7 +17,7 @@ import yaml
 
 from orchestrator.errors import UsageError
 from orchestrator.inventory.authority import new_authority
-from orchestrator.inventory.specs import LAB_MARK, Option, load_options
+from orchestrator.inventory.specs import LAB_MARK, Option, first_sentence, load_options
 from orchestrator.inventory.vault import VaultAccess, default_password_file, write_private, write_vault
 
 TOPOLOGIES = ("jitsi-single",)
@@ -195,8 +195,9 @@ _ELSEWHERE = ("base_address6", "vendor_repository_versions")
 
 
 def _option_text(option: Option, settings: Mapping[str, Any]) -> str:
-    explanation = re.split(r"\.(?:\s|$)", " ".join(option.description.split()), maxsplit=1)[0]
-    comment = _wrapped(f"{explanation}.") if explanation else ""
+    explanation = first_sentence(option.description)
+    choices = f" One of: {', '.join(map(str, option.choices))}." if option.choices else ""
+    comment = _wrapped(f"{explanation}.{choices}") if explanation else ""
     if option.name in settings:
         return f"\n{comment}{_setting(option.name, settings[option.name])}"
     default = "" if option.default is None and option.type in {"str", "path"} else option.default

@@ -6,6 +6,7 @@ The specs are the only list of variables. Types, choices and defaults are read f
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -57,6 +58,11 @@ def load_options(roles: Path | None = None) -> Mapping[str, Option]:
                 if name not in found or name.startswith(f"{role}_"):
                     found[name] = _option(name, role, spec)
     return found
+
+
+def first_sentence(description: str) -> str:
+    """Return a description's first sentence without its full stop; a dot inside a word, as in a name, ends none."""
+    return re.split(r"\.(?:\s|$)", " ".join(description.split()), maxsplit=1)[0]
 
 
 def prefixes(options: Mapping[str, Option]) -> tuple[str, ...]:

@@ -21,8 +21,8 @@ def undecided(settings: Mapping[str, Any], secrets: Mapping[str, Any]) -> tuple[
         found.append("Nobody is named whom people can ask for help (jitsi_support_contact).")
     if not settings.get("vendor_repository_key"):
         found.append(
-            "The key that signs Jitsi's packages is not given: fetch it once, compare its fingerprint, keep the file "
-            "in the site (vendor_repository_key)."
+            "The key that signs Jitsi's packages is not given, so nothing can be installed yet: fetch it once, compare its "
+            "fingerprint, keep the file in the site (vendor_repository_key)."
         )
     if settings.get("certificates_source", "own_ca") == "own_ca":
         found.append(

@@ -25,6 +25,9 @@ from orchestrator.operations import openpgp
 from orchestrator.operations.preflight_checks import Remark
 
 EXPIRY_DAYS = 14
+UPSTREAM = "https://download.jitsi.org"
+# Armoured; upstream publishes no fingerprint beside it (handbook: docs/devops-guide/quickstart.md).
+UPSTREAM_KEY = f"{UPSTREAM}/jitsi-key.gpg.key"
 # RFC 2606 and 6761: names that no public DNS answers for; nobody is asked about them.
 _RESERVED = (".test", ".invalid", ".example", ".localhost", ".internal")
 
@@ -68,6 +71,13 @@ def _private_keys(site: Site) -> Iterator[Remark]:
 def _vendor_key(site: Site) -> Iterator[Remark]:
     text = str(site.settings.get("vendor_repository_key") or "")
     if not text:
+        message = "the key that signs the packages of the vendor's repository is not given (vendor_repository_key)"
+        url = site.settings.get("vendor_repository_url")
+        fetch = f"fetch it from {url}" if url != UPSTREAM else f"fetch {UPSTREAM_KEY}"
+        hint = (
+            f"{fetch}, compare its fingerprint with a second source, put the file into the site and name it in site.yml"
+        )
+        yield Remark(Problem(message, show(site.path / "group_vars/all/site.yml"), hint))
         return
     path = control_path(text, site.path)
     try:

@@ -19,7 +19,7 @@ SPECS = {
 argument_specs:
   main:
     options:
-      jitsi_domain: {type: str, required: true, description: The name of the conferences. More.}
+      jitsi_domain: {type: str, required: true, description: "The name, such as meet.example.org. More."}
       jitsi_turn_domain: {type: str, default: ""}
       jitsi_auth: {type: str, choices: [internal, jwt], default: internal}
       jitsi_jwt:

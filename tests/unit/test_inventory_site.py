@@ -155,6 +155,7 @@ def test_unfilled_values_are_to_be_edited(tmp_path: Path, case: Case) -> None:
     problems = {problem.message: problem for problem in case.problems()}
     assert problems["jitsi_domain is not filled in"].where == case.at("jitsi_domain: ")
     assert problems["jitsi_domain is not filled in"].hint.startswith(f"edit {case.path / SITE}")
+    assert problems["jitsi_domain is not filled in"].hint.endswith("such as meet.example.org")
     assert problems["the address of meet is not filled in"].where == case.at("ansible_host: ", "hosts.yml")
     assert len(problems) == 2
 
