@@ -63,11 +63,20 @@ def _read(arguments: dict[str, Any], base: Path) -> tuple[list[x509.Certificate]
             key, leaf, more = pkcs12.load_key_and_certificates(content("pkcs12_file"), password)
             if key is None or leaf is None:
                 raise AnsibleActionFail("certificates_pkcs12_file holds no certificate with its key")
-            return [leaf, *more], key
+            return _ordered(leaf, more), key
         chain = x509.load_pem_x509_certificates(content("chain_file"))
         return chain, serialization.load_pem_private_key(content("key_file"), password=None)
     except (ValueError, TypeError) as error:
         raise AnsibleActionFail(f"the given certificate cannot be read: {error}") from error
+
+
+def _ordered(leaf: x509.Certificate, others: list[x509.Certificate]) -> list[x509.Certificate]:
+    """Return the chain from the leaf upwards: PKCS#12 keeps no order, browsers and HAProxy want it."""
+    chain, left = [leaf], list(others)
+    while issuer := next((other for other in left if other.subject == chain[-1].issuer), None):
+        chain.append(issuer)
+        left.remove(issuer)
+    return chain + left
 
 
 def _problems(chain: list[x509.Certificate], key: Any, names: list[str]) -> list[str]:
@@ -94,6 +103,5 @@ def _problems(chain: list[x509.Certificate], key: Any, names: list[str]) -> list
             certificate.verify_directly_issued_by(issuer)
         except (ValueError, TypeError, InvalidSignature):
             found.append(f"the chain breaks after {certificate.subject.rfc4514_string()}")
-    if len(chain) == 1 and leaf.issuer != leaf.subject:
-        found.append("its issuer's certificate is missing from the chain")
+    # A chain of one is no mistake: a root that everybody trusts may have signed it. `ratssaal preflight` warns of other ones.
     return found

@@ -10,8 +10,10 @@ description: Returns the fact C(ratssaal_host); roles branch on measured capabil
 options: {}
 """
 
+import glob
 import os
 import platform
+import re
 import shutil
 import ssl
 
@@ -40,6 +42,18 @@ def _memory_mb():
         return int(handle.readline().split()[1]) // 1024
 
 
+def _apt_hosts(folder="/etc/apt"):
+    """Return the hosts from which apt takes packages, but for the source that the role vendor_repository keeps."""
+    found = set()
+    for path in [*glob.glob("%s/sources.list" % folder), *glob.glob("%s/sources.list.d/*" % folder)]:
+        if os.path.basename(path) == "ratssaal-vendor.sources":
+            continue
+        with open(path, errors="replace") as handle:
+            lines = [line for line in handle if not line.lstrip().startswith("#")]
+        found.update(re.findall(r"://(?:[^/@\s]*@)?(\[[^\]\s]*\]|[^/:\s\]]+)", "".join(lines)))
+    return sorted(host.strip("[]") for host in found)
+
+
 def main():
     """Return the facts."""
     module = AnsibleModule(argument_spec={}, supports_check_mode=True)
@@ -58,6 +72,7 @@ def main():
                 "python": platform.python_version(),
                 # OpenSSL 3.5 brought the hybrid group X25519MLKEM768 (openssl:CHANGES.md); older ones refuse its name.
                 "tls_hybrid": ssl.OPENSSL_VERSION_INFO >= (3, 5),
+                "apt_hosts": _apt_hosts(),
             }
         },
     )
