@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps Prosody's internal accounts equal to a list, without restarting it."""
+"""Keeps Prosody's internal accounts, and who sees them, equal to a list, without restarting it."""
 
 from __future__ import annotations
 
@@ -19,6 +19,13 @@ options:
     type: list
     elements: str
     default: []
+  watched:
+    description:
+      - Dictionaries with jid, by (a component that is told when the account comes and goes) and restarts, the units that must
+        log in anew when that was not so yet.
+    type: list
+    elements: dict
+    default: []
 """
 
 import binascii
@@ -30,6 +37,7 @@ import re
 import subprocess
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible.module_utils.ratssaal_files import mark_pending
 
 _DATA = "/var/lib/prosody"
 
@@ -43,9 +51,9 @@ def _decoded(text):
     return re.sub(r"%([0-9a-f]{2})", lambda match: chr(int(match.group(1), 16)), text)
 
 
-def _path(jid):
+def _path(jid, store="accounts"):
     user, _, domain = jid.partition("@")
-    return "%s/%s/accounts/%s.dat" % (_DATA, _encoded(domain), _encoded(user))
+    return "%s/%s/%s/%s.dat" % (_DATA, _encoded(domain), store, _encoded(user))
 
 
 def _stored(path):
@@ -66,6 +74,36 @@ def _fits(fields, password):
         return binascii.unhexlify(fields["stored_key"]) == stored
     except (KeyError, ValueError, binascii.Error):
         return False
+
+
+def _is_watched(jid, by):
+    """Say whether the account's roster lets `by` see it (subscription "from", RFC 6121)."""
+    try:
+        with open(_path(jid, "roster")) as handle:
+            item = re.search(r'\["%s"\]\s*=\s*\{(.*?)\n\t\}' % re.escape(by), handle.read(), re.DOTALL)
+    except FileNotFoundError:
+        return False
+    return item is not None and re.search(r'\["subscription"\]\s*=\s*"(from|both)"', item.group(1)) is not None
+
+
+def _watch(module, wanted):
+    """Let a component see an account, as jitsi-meet-prosody does at its first installation; return the changed accounts.
+
+    Without it mod_client_proxy knows of no Jicofo and answers every request with service-unavailable.
+    """
+    changed = []
+    for entry in wanted:
+        if _is_watched(entry["jid"], entry["by"]):
+            continue
+        changed.append(entry["jid"])
+        if module.check_mode:
+            continue
+        # Whoever is logged in already keeps the roster that it found.
+        mark_pending("restart", entry["restarts"])
+        _prosodyctl(module, ["mod_roster_command", "subscribe", entry["by"], entry["jid"]])
+        if not _is_watched(entry["jid"], entry["by"]):
+            module.fail_json(msg="prosodyctl did not let %s see %s" % (entry["by"], entry["jid"]))
+    return changed
 
 
 def _prosodyctl(module, words, stdin=None):
@@ -92,6 +130,16 @@ def main():
                 },
             },
             "absent_others_in": {"type": "list", "elements": "str", "default": []},
+            "watched": {
+                "type": "list",
+                "elements": "dict",
+                "default": [],
+                "options": {
+                    "jid": {"type": "str", "required": True},
+                    "by": {"type": "str", "required": True},
+                    "restarts": {"type": "list", "elements": "str", "default": []},
+                },
+            },
         },
         supports_check_mode=True,
     )
@@ -115,7 +163,8 @@ def main():
                 changed.append(jid)
                 if not module.check_mode:
                     _prosodyctl(module, ["deluser", jid])
-    module.exit_json(changed=bool(changed), accounts=sorted(changed))
+    changed += _watch(module, module.params["watched"])
+    module.exit_json(changed=bool(changed), accounts=sorted(set(changed)))
 
 
 if __name__ == "__main__":

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
+import shlex
 import subprocess
 import sys
+import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -119,6 +122,20 @@ def ratssaal(site: LabSite, state: Path, verb: str, *arguments: str) -> subproce
     return subprocess.run(
         [*argv, *arguments], env=environment, capture_output=True, text=True, timeout=900, check=False
     )
+
+
+def in_room(
+    site: LabSite, steps: list[str], *, accounts: dict[str, str] | None = None, tokens: dict[str, str] | None = None
+) -> dict[str, list[dict[str, object]]]:
+    """Let people open and enter a room of their own (xmpp_room.py); return "who verb" -> what happened, each time in turn."""
+    task = {"domain": site.domain, "room": f"room-{uuid.uuid4().hex[:8]}", "steps": [step.split() for step in steps]}
+    given = json.dumps(task | {"accounts": accounts or {}, "tokens": tokens or {}})
+    script = Path(__file__).with_name("xmpp_room.py").read_text()
+    told = ssh(site, f"python3 - {shlex.quote(given)} <<'END'\n{script}\nEND")
+    found: dict[str, list[dict[str, object]]] = {}
+    for row in map(json.loads, told.splitlines()):
+        found.setdefault(f"{row['who']} {row['did']}", []).append(row)
+    return found
 
 
 def ssh(site: LabSite, command: str, *, user: str = "root", address: str = "", check: bool = True) -> str:

@@ -12,9 +12,10 @@ import pytest
 from orchestrator.inventory.derivations import content_security_policy
 from orchestrator.inventory.vault import VaultAccess, read_vault
 from orchestrator.lab.lab import LabSite
-from tests.scenarios.conftest import load, ssh, throwaway
+from tests.scenarios.conftest import in_room, load, ssh, throwaway
 
 LOGIN = Path(__file__).with_name("xmpp_login.py").read_text()
+ROTATION = "/etc/logrotate.d/prosody"
 
 
 @pytest.fixture(scope="module")
@@ -78,6 +79,45 @@ def test_who_may_log_in(site: LabSite, domain: str, mechanism: str, account: str
     command = f"python3 - {domain}{site.domain} {mechanism} '' {words} <<'END'\n{LOGIN}\nEND"
     answer = ssh(site, command)
     assert ("<success" in answer) is let_in, answer
+
+
+def test_guests_wait_until_a_member_has_opened_the_room(site: LabSite) -> None:
+    """A member shows the password over a second connection and comes in as the guest that the browser is."""
+    with VaultAccess(site.vault_password_file) as access:
+        password = str(read_vault(site.path, access)["jitsi_accounts"]["rehearsal"])
+    steps = ["gast request", "gast join", "rehearsal request", "rehearsal join", "rehearsal own", "gast request"]
+    told = in_room(site, [*steps, "gast join"], accounts={"rehearsal": password})
+    assert told["gast request"][0]["error"] == "not-authorized"
+    assert told["gast join"][0]["error"] == "not-allowed"
+    assert told["rehearsal request"][0]["ready"] is True
+    assert told["rehearsal request"][0]["identity"] == f"rehearsal@{site.domain}"
+    assert told["rehearsal join"][0]["error"] == "", "the member must not wait for itself"
+    assert told["rehearsal own"][0]["affiliation"] == "owner"
+    assert told["gast request"][1]["ready"] is True
+    assert told["gast join"][1] == {**told["gast join"][1], "error": "", "affiliation": "none"}
+
+
+def test_nobody_opens_a_room_over_http(site: LabSite) -> None:
+    """Jicofo cannot tell there who asks (jicofo:doc/conference-request.md), so browsers must not be sent there."""
+    assert "conferenceRequestUrl:" not in _outside(site, "curl", "-sk", f"https://{site.domain}/config.js")
+    asked = '{"room": "by-http@conference.' + site.domain + '"}'
+    answer = _outside(
+        site,
+        *("curl", "-sk", "-w", "%{http_code}", "-H", "Content-Type: application/json", "-d", asked),
+        f"https://{site.domain}/conference-request/v1",
+    )
+    assert answer == "400"
+
+
+def test_prosody_writes_into_the_new_file_after_a_rotation(site: LabSite) -> None:
+    """Otherwise the old file would grow for ever, past its days, or be written to after its deletion."""
+    written = "readlink /proc/$(systemctl show -P MainPID prosody)/fd/* | grep ^/var/log/prosody | sort -u"
+    before = ssh(site, written).splitlines()
+    assert "/var/log/prosody/prosody.log" in before
+    started = ssh(site, "systemctl show -P ActiveEnterTimestampMonotonic prosody")
+    ssh(site, f"echo line >> /var/log/prosody/prosody.log; logrotate -f {ROTATION}; sleep 2")
+    assert ssh(site, written).splitlines() == before
+    assert ssh(site, "systemctl show -P ActiveEnterTimestampMonotonic prosody") == started, "meetings would have ended"
 
 
 # A STUN binding request over TLS under TURN's name, and the address that the server believes the client to have (RFC 8489).
