@@ -81,6 +81,11 @@ PACKAGES = (
         {},
         {
             "usr/share/jitsi-meet/index.html": ("index.html", 0o644),
+            **{f"usr/share/jitsi-meet/{name}.html": ("empty.html", 0o644) for name in ("head", "plugin.head", "body")},
+            **{f"usr/share/jitsi-meet/{name}": (name, 0o644) for name in ("base.html", "title.html", "pwa-worker.js")},
+            "usr/share/jitsi-meet/manifest.json": ("manifest.json", 0o644),
+            "usr/share/jitsi-meet/static/offline.html": ("offline.html", 0o644),
+            "usr/share/jitsi-meet/images/favicon.svg": ("favicon.svg", 0o644),
             "usr/share/jitsi-meet/interface_config.js": ("interface_config.js", 0o644),
             "usr/share/jitsi-meet/libs/app.bundle.min.js": ("app.js", 0o644),
             "usr/share/jitsi-meet/css/all.css": ("all.css", 0o644),
