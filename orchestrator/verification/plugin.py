@@ -44,6 +44,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, read the job or the site."""
     config.addinivalue_line("markers", "control(id): the control that a check decides")
+    config.addinivalue_line(
+        "markers", "control_node: looks from the control node where the vantage point is another host"
+    )
     job = os.environ.pop(JOB, "")
     if job:
         with os.fdopen(int(job)) as described:
@@ -122,12 +125,29 @@ class _Fixtures(abc.ABC):
         del item, sheet, outcome
 
 
+class _Places:
+    """The vantage point, and the control node for what cannot be brought to another host: a browser."""
+
+    def __init__(self, vantage: Vantage) -> None:
+        self._vantage = vantage
+        self._here = Vantage(VantagePoint("local"), "", Path(), {}) if vantage.point.kind == "ssh" else vantage
+
+    def of(self, item: pytest.Function) -> Vantage:
+        """Return where a check looks from."""
+        return self._here if item.get_closest_marker("control_node") else self._vantage
+
+    def close(self) -> None:
+        """Leave nothing at either."""
+        for place in {self._vantage, self._here}:
+            place.close()
+
+
 class Plain(_Fixtures):
     """Plain pytest with testinfra's own backends; the vantage point is the site's."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.known = {}
-        self._vantage: Vantage | None = None
+        self._places: _Places | None = None
         if config.getoption("--ratssaal-site"):
             from orchestrator.inventory.site import load_site
             from orchestrator.inventory.vault import VaultAccess
@@ -137,7 +157,7 @@ class Plain(_Fixtures):
             with VaultAccess.locate(path) as access:
                 site = load_site(path, access)
             self.known = subjects.subjects(site)
-            self._vantage = Vantage(*vantage_of(site))
+            self._places = _Places(Vantage(*vantage_of(site)))
 
     def clock_of(self, host: testinfra.host.Host) -> Callable[[], float]:
         """Ask for the time once more; the answer's way back is in it."""
@@ -145,13 +165,14 @@ class Plain(_Fixtures):
 
     def vantage_host(self, item: pytest.Function) -> testinfra.host.Host:
         """Return a vantage point that is asked one command at a time."""
-        assert self._vantage is not None
-        return testinfra.host.Host(BatchBackend(str(self._vantage.point), self._vantage.ship))
+        assert self._places is not None
+        place = self._places.of(item)
+        return _host(str(place.point), place.ship)
 
     def pytest_unconfigure(self) -> None:
         """Leave nothing at the vantage point."""
-        if self._vantage is not None:
-            self._vantage.close()
+        if self._places is not None:
+            self._places.close()
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +203,7 @@ class Batches(_Fixtures):
         self._inside = {name: _Seat(_host(name, line.ship)) for name, line in self._lines.items()}
         self._seats: dict[str, _Seat] = {}
         point = VantagePoint(**job["vantage"])
-        self._vantage = Vantage(point, job["vantage_key_file"], known_hosts, job["secrets"])
+        self._places = _Places(Vantage(point, job["vantage_key_file"], known_hosts, job["secrets"]))
 
     @pytest.fixture
     def host(self, request: pytest.FixtureRequest) -> testinfra.host.Host:
@@ -216,8 +237,8 @@ class Batches(_Fixtures):
         if not _is_outside(item):
             return self._inside[name]
         if item.nodeid not in self._seats:
-            outside = _host(str(self._vantage.point), self._vantage.ship)
-            self._seats[item.nodeid] = _Seat(_host(name, self._lines[name].ship), outside)
+            place = self._places.of(item)
+            self._seats[item.nodeid] = _Seat(_host(name, self._lines[name].ship), _host(str(place.point), place.ship))
         return self._seats[item.nodeid]
 
     def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
@@ -274,7 +295,7 @@ class Batches(_Fixtures):
             (backend,) = self._inside[name].backends
             self._write(kind="asked", host=name, round_trips=backend.round_trips, seconds=backend.seconds)
             line.close()
-        self._vantage.close()
+        self._places.close()
 
     def note(self, item: pytest.Function, sheet: Sheet, outcome: BaseException | None) -> None:
         """Write the result as a line."""
@@ -294,7 +315,7 @@ class Batches(_Fixtures):
                 result, reason = "error", f"{outcome}{f' (hint: {hints})' if hints else ''}"
             case _:
                 result, reason = "error", f"{type(outcome).__name__}: {outcome}"
-        vantage = str(self._vantage.point) if _is_outside(item) else "inside"
+        vantage = str(self._places.of(item).point) if _is_outside(item) else "inside"
         check = item.originalname.removeprefix("test_").replace("_", " ")
         row = {"control": _control(item), "host": _name(item), "check": check, "vantage": vantage}
         self._write(kind="result", result=result, seen=seen, wanted=wanted, reason=reason, **row)

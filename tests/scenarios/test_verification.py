@@ -15,7 +15,7 @@ from orchestrator.lab.lab import LabSite
 from orchestrator.lab.machines import enter
 from orchestrator.verification.catalogue import load_catalogue
 from orchestrator.verification.runner import CHECKS, verify
-from tests.scenarios import conference_breaks, test_outside
+from tests.scenarios import conference_breaks, test_browser, test_outside
 from tests.scenarios.breaks import Break, serve_a_certificate, turn_and_repair
 from tests.scenarios.conftest import BIN, load, play, ratssaal, ssh, throwaway
 
@@ -85,6 +85,7 @@ BREAKS = [
 
 def test_every_control_has_a_negative_test() -> None:
     rows = {row.control for row in (*BREAKS, *test_outside.BREAKS, *conference_breaks.BREAKS.values())}
+    rows |= {plant.control for plant in test_browser.PLANTS.values()}
     assert rows | {"CHG-01"} == {control.id for control in load_catalogue()}
 
 
