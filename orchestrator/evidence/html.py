@@ -21,7 +21,11 @@ from orchestrator.evidence.visible import visible
 
 _TEMPLATES = Path(__file__).resolve().parent / "templates"
 _CODE = re.compile(r"```(?:\w*\n)?(.+?)```|`([^`]+)`", re.DOTALL)
-_COMMAND = re.compile(r"(?:ratssaal|sudo|ssh|systemctl|apt|apt-get|ansible-playbook|ansible-vault|openssl)\s\S")
+# A command as a whole has no punctuation of a sentence in it.
+_COMMAND = re.compile(
+    r"(?:ratssaal|sudo|ssh|systemctl|apt|apt-get|ansible-playbook|ansible-vault|openssl)(?: [^\s,;()]*[^\s,;().])+"
+)
+_OWN_COMMAND = re.compile(r"\bratssaal [a-z]+\b")
 
 
 def html_page(report: Report, language: str = "de") -> str:
@@ -61,6 +65,7 @@ def _environment() -> jinja2.Environment:
         keep_trailing_newline=True,
     )
     environment.filters["prose"] = prose
+    environment.filters["breakable"] = breakable
     return environment
 
 
@@ -82,18 +87,35 @@ def _hash(block: str) -> str:
 
 
 def prose(text: str) -> Markup:
-    """Return text as HTML: backquotes mark code; what is a command as a whole becomes a block to copy at one click."""
+    """Return text as HTML: backquotes mark code, and so do our own commands; what is a command as a whole becomes a block
+    to copy at one click."""
     shown = visible(text.strip())
-    if _COMMAND.match(shown) and "`" not in shown and "\n" not in shown and not shown.endswith("."):
+    if _COMMAND.fullmatch(shown):
         return Markup('<code class="command">{}</code>').format(shown)
     parts, end = [], 0
     for match in _CODE.finditer(shown):
-        parts.append(Markup("{}").format(shown[end : match.start()]))
+        parts.append(_with_commands(shown[end : match.start()]))
         kind = "command" if match[1] or match[0] == shown else "word"
         parts.append(Markup('<code class="{}">{}</code>').format(kind, (match[1] or match[2]).strip()))
         end = match.end()
-    parts.append(Markup("{}").format(shown[end:]))
+    parts.append(_with_commands(shown[end:]))
     return Markup("").join(parts)
+
+
+def _with_commands(text: str) -> Markup:
+    parts, end = [], 0
+    for match in _OWN_COMMAND.finditer(text):
+        parts += [
+            Markup("{}").format(text[end : match.start()]),
+            Markup('<code class="word">{}</code>').format(match[0]),
+        ]
+        end = match.end()
+    return Markup("").join([*parts, Markup("{}").format(text[end:])])
+
+
+def breakable(text: str) -> Markup:
+    """Return a name as HTML that a narrow column breaks after its dots and hyphens."""
+    return Markup("<wbr>").join(re.findall(r"[^.-]*[.-]|[^.-]+", visible(text)))
 
 
 def _section(report: Report, language: str) -> Mapping[str, Any]:
@@ -112,8 +134,12 @@ def _section(report: Report, language: str) -> Mapping[str, Any]:
         "controls": [_control(control, language) for control in report.controls],
         "started": moment(report.started, language),
         "finished": moment(report.finished, language),
+        "families": _families(findings, language),
         "vantages": sorted({row["vantage"] for row in findings}),
-        "seconds": [(name, words.decimal(value, language)) for name, value in sorted(report.seconds.items())],
+        "seconds": [
+            (words.phase(name, language), words.decimal(value, language))
+            for name, value in sorted(report.seconds.items())
+        ],
     }
 
 
@@ -128,6 +154,14 @@ def _counts(report: Report, language: str) -> list[dict[str, Any]]:
     return entries
 
 
+def _families(findings: Sequence[dict[str, Any]], language: str) -> list[tuple[str, str, int]]:
+    """Return a family's id, name and number of findings, in the order in which they come."""
+    counts: dict[str, int] = {}
+    for row in findings:
+        counts[row["family"]] = counts.get(row["family"], 0) + 1
+    return [(name, words.family(name, language), count) for name, count in counts.items()]
+
+
 def _row(finding: Finding, control: ControlText | None, language: str) -> dict[str, Any]:
     title = "" if control is None else control.title_de if language == "de" else control.title_en
     return {
@@ -137,8 +171,28 @@ def _row(finding: Finding, control: ControlText | None, language: str) -> dict[s
         "sign": words.SIGNS[finding.result],
         "control": None if control is None else _control(control, language),
         "title": title,
-        "vantage": words.VANTAGES.get(finding.vantage, {}).get(language, finding.vantage),
+        "family": finding.control.partition("-")[0],
+        "vantage": words.vantage(finding.vantage, language),
+        "parts": _parts(finding),
+        "remedy": _remedy(finding, control, language),
     }
+
+
+def _parts(finding: Finding) -> list[tuple[str, str]]:
+    """Return each single thing that was seen, with what was wanted in its place.
+
+    A check joins them by "; " in the same order; where they do not pair, everything is one part.
+    """
+    seen, wanted = finding.seen.split("; "), finding.wanted.split("; ")
+    if len(seen) == len(wanted):
+        return list(zip(seen, wanted, strict=True))
+    return [(part, "") for part in seen] if not finding.wanted else [(finding.seen, finding.wanted)]
+
+
+def _remedy(finding: Finding, control: ControlText | None, language: str) -> str:
+    """Return the remedy in the page's language, where it is the control's own."""
+    german = language == "de" and control is not None and finding.remedy == control.remedy and control.remedy_de
+    return german or finding.remedy
 
 
 def _control(control: ControlText, language: str) -> dict[str, Any]:
@@ -151,7 +205,8 @@ def _control(control: ControlText, language: str) -> dict[str, Any]:
         "risk_language": "de" if german and control.risk_de else "en",
         "remedy": control.remedy_de if german and control.remedy_de else control.remedy,
         "remedy_language": "de" if german and control.remedy_de else "en",
-        "references": control.references,
+        # The catalogue marks with " ?" what nobody has compared with the published text.
+        "references": [(text.removesuffix(" ?"), not text.endswith(" ?")) for text in control.references],
     }
 
 
@@ -166,22 +221,19 @@ def _to_do(findings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         {
             **rows[0],
             "cases": _cases(rows),
-            "remedies": list(dict.fromkeys(row["finding"].remedy for row in rows if row["finding"].remedy)),
+            "remedies": list(dict.fromkeys(row["remedy"] for row in rows if row["remedy"])),
         }
         for rows in entries.values()
     ]
 
 
-def _cases(rows: Sequence[dict[str, Any]]) -> list[tuple[Finding, str, str]]:
-    """Return a finding, its vantage point and all hosts that show the same, for each different thing that was seen."""
+def _cases(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
+    """Return a finding's row and all hosts that show the same, for each different thing that was seen."""
     cases: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
         finding = row["finding"]
         cases.setdefault((finding.seen, finding.wanted, finding.reason, finding.vantage), []).append(row)
-    return [
-        (same[0]["finding"], same[0]["vantage"], ", ".join(dict.fromkeys(row["finding"].host for row in same)))
-        for same in cases.values()
-    ]
+    return [(same[0], ", ".join(dict.fromkeys(row["finding"].host for row in same))) for same in cases.values()]
 
 
 def moment(text: str, language: str) -> str:

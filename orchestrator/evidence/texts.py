@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 from orchestrator.evidence.results import Result
 
@@ -37,9 +38,33 @@ SIGNS: Mapping[Result, str] = {
     Result.NOT_APPLICABLE: "–",
 }
 VANTAGES: Mapping[str, Mapping[str, str]] = {
-    "inside": {"de": "auf dem Server", "en": "on the server"},
+    "inside": {"de": "von innen: auf dem Server", "en": "from inside: on the server"},
     "outside": {"de": "von außen", "en": "from outside"},
 }
+# How an outside vantage point states itself (orchestrator/inventory/vantagepoint.py), and the same in German.
+_VANTAGES_DE = (
+    (re.compile(r"the control node"), "Steuerrechner"),
+    (re.compile(r"the control node's network namespace (.+)"), r"Netzwerk-Namensraum \1 auf dem Steuerrechner"),
+    (re.compile(r"(.+) \(by SSH\)"), r"\1 (über SSH)"),
+)
+FAMILIES: Mapping[str, Mapping[str, str]] = {
+    "CRY": {"de": "Verschlüsselung", "en": "Cryptography"},
+    "NET": {"de": "Netz", "en": "Network"},
+    "TRN": {"de": "TURN", "en": "TURN"},
+    "ACC": {"de": "Zugang und Geheimnisse", "en": "Access and secrets"},
+    "OS": {"de": "Betriebssystem", "en": "Operating system"},
+    "WEB": {"de": "Webserver", "en": "Web server"},
+    "VKS": {"de": "Konferenz", "en": "Conference"},
+    "LOG": {"de": "Protokolle", "en": "Logs"},
+    "BCK": {"de": "Datensicherung", "en": "Backup"},
+    "AVL": {"de": "Verfügbarkeit", "en": "Availability"},
+    "CHG": {"de": "Änderungen", "en": "Changes"},
+}
+# What took how long, as the runner names it in English.
+_PHASES_DE = (
+    (re.compile(r"questions to (.+)"), r"Anfragen an \1"),
+    (re.compile(r"together"), "zusammen"),
+)
 
 _TEXTS: Mapping[str, tuple[str, str]] = {
     "title": ("Prüfbericht", "Verification report"),
@@ -74,7 +99,11 @@ _TEXTS: Mapping[str, tuple[str, str]] = {
     "filter": ("Befunde filtern", "Filter the findings"),
     "search": ("Suche", "Search"),
     "all_results": ("alle Ergebnisse", "all results"),
+    "family": ("Bereich", "Area"),
+    "all_families": ("alle Bereiche", "all areas"),
     "all_hosts": ("alle Server", "all servers"),
+    "show_these": ("diese Befunde zeigen", "show these findings"),
+    "no_match": ("Kein Befund passt zu diesem Filter.", "No finding fits this filter."),
     "shown": ("Befunde gezeigt", "findings shown"),
     "of": ("von", "of"),
     "reset": ("Filter aufheben", "Clear the filter"),
@@ -96,10 +125,12 @@ _TEXTS: Mapping[str, tuple[str, str]] = {
     ),
     "controls": ("Was die Anforderungen bedeuten", "What the requirements mean"),
     "references": ("Grundlagen", "References"),
+    "unconfirmed": ("nicht mit dem veröffentlichten Text verglichen", "not compared with the published text"),
     "measured": ("Wie gemessen wurde", "How it was measured"),
     "measured_note": (
         "Jeder Befund beruht auf dem, was auf dem Server wirklich lief und antwortete, nicht auf dem, was eingestellt "
-        "werden sollte. Nur „erfüllt“ heißt gemessen und in Ordnung.",
+        "werden sollte. Nur „erfüllt“ heißt gemessen und in Ordnung. Was gefunden und was verlangt wurde, steht im "
+        "englischen Wortlaut der Prüfungen.",
         "Every finding rests on what really ran and answered on the server, not on what was meant to be set. "
         "Only “pass” means measured and in order.",
     ),
@@ -137,3 +168,29 @@ def decimal(value: float, language: str) -> str:
     """Return a number with one decimal, with the language's decimal sign."""
     text = f"{value:.1f}"
     return text.replace(".", ",") if language == "de" else text
+
+
+def vantage(text: str, language: str) -> str:
+    """Return where a finding was looked at from, as people read it: from inside, or from outside with the place."""
+    if text in VANTAGES:
+        return VANTAGES[text][language]
+    return f"{VANTAGES['outside'][language]}: {_translated(text, _VANTAGES_DE if language == 'de' else ())}"
+
+
+def phase(text: str, language: str) -> str:
+    """Return the name of what took time."""
+    return _translated(text, _PHASES_DE if language == "de" else ())
+
+
+def family(control: str, language: str) -> str:
+    """Return the name of the family that a control's id begins with; the id's own beginning where it has none."""
+    prefix = control.partition("-")[0]
+    return FAMILIES.get(prefix, {}).get(language, prefix)
+
+
+def _translated(text: str, table: Sequence[tuple[re.Pattern[str], str]]) -> str:
+    for pattern, german in table:
+        found = pattern.fullmatch(text)
+        if found:
+            return found.expand(german)
+    return text

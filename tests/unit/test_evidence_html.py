@@ -6,7 +6,7 @@ import base64
 import hashlib
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from html.parser import HTMLParser
 
 import pytest
@@ -15,9 +15,9 @@ from orchestrator.evidence import texts
 from orchestrator.evidence.html import html_page, moment, prose
 from orchestrator.evidence.results import Report, Result
 from orchestrator.evidence.verdict import verdict
-from tests.unit.evidence_cases import HOSTILE, finding, report
+from tests.unit.evidence_cases import HOSTILE, control, finding, report
 
-_VOID = {"meta", "link", "input", "br", "img"}
+_VOID = {"meta", "link", "input", "br", "img", "wbr"}
 
 
 @dataclass
@@ -209,7 +209,7 @@ def test_hostile_text_in_every_place_makes_no_element_and_no_attribute() -> None
         )
     )  # fmt: skip
     assert attacked.source.count("<script") == 1
-    assert {element.tag for element in attacked.elements} <= set(tags) | {"small"}
+    assert {element.tag for element in attacked.elements} <= set(tags) | {"small", "wbr"}
     assert [element for element in attacked.elements if element.tag == "img"] == []
     names = {name for element in attacked.elements for name in element.attributes}
     assert not [name for name in names if name.startswith("on") or name == "style"]
@@ -341,3 +341,64 @@ def test_text_has_the_contrast_that_wcag_wants(page: Page, scheme: int) -> None:
     pairs += [(result.value, f"{result.value}-soft") for result in Result]
     for text, ground in pairs:
         assert contrast(colours[text], colours[ground]) >= 4.5, (text, ground)
+
+
+@pytest.mark.parametrize(
+    ("place", "german", "english"),
+    [
+        ("inside", "von innen: auf dem Server", "from inside: on the server"),
+        ("the control node", "von außen: Steuerrechner", "from outside: the control node"),
+        (
+            "probe.example.org (by SSH)",
+            "von außen: probe.example.org (über SSH)",
+            "from outside: probe.example.org (by SSH)",
+        ),
+        (
+            "the control node's network namespace Out",
+            "von außen: Netzwerk-Namensraum Out auf dem Steuerrechner",
+            "from outside: the control node's network namespace Out",
+        ),
+        ("elsewhere", "von außen: elsewhere", "from outside: elsewhere"),
+    ],
+)
+def test_each_finding_says_where_it_was_looked_at_from(place: str, german: str, english: str) -> None:
+    subject = Page(report(findings=(finding(1, Result.FAIL, vantage=place),)))
+    for language, said in (("de", german), ("en", english)):
+        for section in ("first", "findings", "measured"):
+            assert said in subject.section(f"{language}-{section}").text
+
+
+def test_what_was_wanted_stands_beside_what_was_seen_in_its_place() -> None:
+    several = finding(1, Result.FAIL, seen="a is 1; b is 2", wanted="a is 3; b is 4")
+    subject = Page(report(findings=(several,)))
+    for section in ("de-first", "de-findings"):
+        parts = [item.text for item in subject.find("li", subject.section(section)) if not item.classes]
+        assert parts == ["a is 1Verlangt: a is 3", "b is 2Verlangt: b is 4"]
+    unpaired = Page(report(findings=(finding(1, Result.FAIL, seen="a; b", wanted="only one"),)))
+    parts = [item.text for item in unpaired.find("li", unpaired.section("de-findings"))]
+    assert parts == ["a; bVerlangt: only one"]
+
+
+def test_a_controls_own_remedy_is_told_in_the_pages_language() -> None:
+    own = replace(control(1), remedy_de="Führen Sie `ratssaal repair 1` aus")
+    subject = Page(report(findings=(finding(1, Result.FAIL, remedy=own.remedy),), controls=(own,)))
+    assert "Führen Sie ratssaal repair 1 aus" in subject.section("de-first").text
+    assert "Run ratssaal repair 1" in subject.section("en-first").text
+
+
+def test_findings_can_be_chosen_by_the_family_of_their_control() -> None:
+    names = ("NET-01", "VKS-11", "VKS-03", "XYZ-01")
+    subject = Page(report(findings=tuple(finding(1, Result.PASS, control=name) for name in names)))
+    options = [option.text for option in subject.find("option", subject.section("en-findings"))]
+    assert [text for text in options if "·" in text or "XYZ" in text] == [
+        "NET · Network (1)",
+        "VKS · Conference (2)",
+        "XYZ (1)",
+    ]
+    rows = [row.attributes.get("data-family") for row in subject.find("tr", subject.section("en-findings"))[1:]]
+    assert sorted(map(str, rows)) == ["NET", "VKS", "VKS", "XYZ"]
+
+
+def test_a_reference_that_nobody_has_compared_is_marked_in_words() -> None:
+    subject = Page(report(controls=(replace(control(1), references=("Confirmed", "Doubtful ?")),)))
+    assert "ConfirmedDoubtful (not compared with the published text)" in subject.section("en-control-TST-01").text

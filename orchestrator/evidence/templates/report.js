@@ -25,34 +25,53 @@
   window.addEventListener("hashchange", open);
   open();
 
-  for (const article of articles) {
+  // A folded part prints as it would be read.
+  let folded = [];
+  window.addEventListener("beforeprint", () => {
+    folded = [...document.querySelectorAll("details:not([open])")];
+    folded.forEach((one) => { one.open = true; });
+  });
+  window.addEventListener("afterprint", () => folded.forEach((one) => { one.open = false; }));
+
+  // Both languages show the same selection.
+  const chosen = { text: "", result: "", family: "", host: "" };
+  const names = Object.keys(chosen);
+  const updates = articles.map((article) => {
     const bar = article.querySelector(".filter");
-    if (!bar) continue;
+    if (!bar) return () => {};
     const rows = [...article.querySelectorAll(".findings tbody tr")];
     const contents = rows.map((row) => row.textContent.toLowerCase());
-    const field = (name) => bar.querySelector(name);
-    const value = (name) => (field(name) ? field(name).value : "");
-    const apply = () => {
-      const words = value(".by-text").toLowerCase().split(/\s+/).filter(Boolean);
-      const result = value(".by-result");
-      const host = value(".by-host");
+    const field = (name) => bar.querySelector(".by-" + name);
+    const reset = bar.querySelector(".reset");
+    bar.addEventListener("input", () => {
+      names.forEach((name) => { if (field(name)) chosen[name] = field(name).value; });
+      update();
+    });
+    reset.addEventListener("click", () => {
+      names.forEach((name) => { chosen[name] = ""; });
+      update();
+      field("text").focus();
+    });
+    article.querySelectorAll("[data-show]").forEach((link) => link.addEventListener("click", () => {
+      names.forEach((name) => { chosen[name] = name === "result" ? link.dataset.show : ""; });
+      update();
+    }));
+    bar.hidden = false;
+    return () => {
+      names.forEach((name) => { if (field(name) && field(name).value !== chosen[name]) field(name).value = chosen[name]; });
+      const words = chosen.text.toLowerCase().split(/\s+/).filter(Boolean);
       let shown = 0;
       rows.forEach((row, number) => {
-        const fits = (!result || row.dataset.result === result) && (!host || row.dataset.host === host)
+        const fits = ["result", "family", "host"].every((name) => !chosen[name] || row.dataset[name] === chosen[name])
           && words.every((word) => contents[number].includes(word));
         row.hidden = !fits;
         if (fits) shown += 1;
       });
-      field(".number").textContent = shown;
-      field(".reset").disabled = !words.length && !result && !host;
+      bar.querySelector(".number").textContent = shown;
+      article.querySelector(".no-match").hidden = shown > 0;
+      reset.disabled = names.every((name) => !chosen[name].trim());
     };
-    bar.addEventListener("input", apply);
-    field(".reset").addEventListener("click", () => {
-      bar.querySelectorAll("input, select").forEach((control) => { control.value = ""; });
-      apply();
-      field(".by-text").focus();
-    });
-    bar.hidden = false;
-    apply();
-  }
+  });
+  const update = () => updates.forEach((one) => one());
+  update();
 })();
