@@ -48,23 +48,42 @@ def _command_text(command: click.Command, name: str, parent: click.Context, leve
 def control_pages() -> dict[str, str]:
     """Return path -> text of a page per control, from the catalogue."""
     pages = {}
-    index = [NOTE, "# Controls\n\n| control | what it demands |\n| --- | --- |\n"]
+    index = [NOTE, "# Controls\n\n| control | what it demands | was verlangt wird |\n| --- | --- | --- |\n"]
     for control in load_catalogue():
         pages[f"docs/controls/{control.id}.md"] = NOTE + _control_text(control)
-        index.append(f"| [{control.id}](controls/{control.id}.md) | {control.title.en} |\n")
+        index.append(f"| [{control.id}](controls/{control.id}.md) | {control.title.en} | {control.title.de} |\n")
     pages["docs/controls.md"] = "".join(index)
     return pages
 
 
+_HEADINGS = {
+    "en": ("Risk", "What is looked at", "How to repair", "References"),
+    "de": ("Risiko", "Was angesehen wird", "Abhilfe", "Grundlagen"),
+}
+_UNCONFIRMED = {
+    "en": "A reference that ends in ? has not been confirmed against the published text.",
+    "de": "Eine Grundlage, die auf ? endet, ist nicht am veröffentlichten Text geprüft.",
+}
+
+
 def _control_text(control: Control) -> str:
+    """Return a control's page: English, then the same in German."""
+    texts = {
+        language: [
+            getattr(words, language) for words in (control.title, control.risk, control.looked_at, control.remedy)
+        ]
+        for language in _HEADINGS
+    }
+    english, german = (_control_half(control, language, texts[language]) for language in _HEADINGS)
+    return f"# {control.id}: {texts['en'][0]}\n\n{english}\n# {control.id}: {texts['de'][0]}\n\n{german}"
+
+
+def _control_half(control: Control, language: str, texts: list[str]) -> str:
     references = "".join(f"- {reference}\n" for reference in control.references)
-    return (
-        f"# {control.id}: {control.title.en}\n\n*{control.title.de}*\n\n"
-        f"## Risk\n\n{control.risk.en.strip()}\n\n"
-        f"## What is looked at\n\n{control.looked_at.en.strip()}\n\n"
-        f"## How to repair\n\n{control.remedy.en.strip()}\n\n"
-        f"## References\n\n{references}"
-    )
+    if any(reference.endswith("?") for reference in control.references):
+        references += f"\n{_UNCONFIRMED[language]}\n"
+    parts = [*texts[1:], references]
+    return "\n".join(f"## {name}\n\n{part.strip()}\n" for name, part in zip(_HEADINGS[language], parts, strict=True))
 
 
 def role_pages() -> dict[str, str]:

@@ -13,9 +13,10 @@ from orchestrator.verification.runner import verify
 from tests.scenarios.breaks import Break, turn_and_repair
 from tests.scenarios.conftest import load, ssh, throwaway
 
-# Looked at with every break here: what speaks of the same services from outside. Ports are scanned with their own breaks.
-NEAR: tuple[str, ...] = ("CRY-01", "CRY-02", "CRY-03", "TRN-01", "TRN-02")
 _NGINX = "/etc/nginx/sites-available/*.conf"
+_HEADERS = "/etc/nginx/snippets/ratssaal-headers.conf"
+# Looked at with every break here: what speaks of the same services from outside. Ports are scanned with their own breaks.
+NEAR: tuple[str, ...] = ("CRY-01", "CRY-02", "CRY-03", "CRY-04", "TRN-01", "TRN-02", "WEB-01")
 _TURN = "/etc/turnserver.conf"
 _RESTART_TURN = "systemctl restart coturn && sleep 2"
 _PORTS = ("NET-01", "NET-03")
@@ -84,6 +85,29 @@ BREAKS: list[Break] = [
         also=("TRN-02",),
     ),
     Break("TRN-02", f"sed -i '/^denied-peer-ip/d' {_TURN} && {_RESTART_TURN}", "sending to 10.0.0.1 is granted"),
+    Break(
+        "CRY-04",
+        "sed -i 's#^    return 301 https.*#    location = /config.js { return 200 x; } location / { return 301 https://$host/; }#'"
+        f" {_NGINX} && sed -i 's/max-age=[0-9]*/max-age=3600/' {_HEADERS} && systemctl reload nginx && sleep 1",
+        "/config.js (IPv4) answers 200",
+        more=(
+            "/config.js (IPv6) answers 200",
+            "http://other.example/ (IPv4) answers 301 to https://other.example/",
+            "Strict-Transport-Security max-age=3600",
+        ),
+    ),
+    Break(
+        "WEB-01",
+        "sed -i 's/display-capture=(self)/display-capture=*/; s#img-src .self.#& https://third.example#;"
+        f" /X-Content-Type-Options/d' {_HEADERS} && systemctl reload nginx && sleep 1;"
+        " sed -i 's#</body>#<img src=\"http://third.example/x.png\"></body>#' /usr/share/ratssaal/pages/impressum.html",
+        "Permissions-Policy display-capture *",
+        more=(
+            "img-src 'self' https://third.example",
+            "X-Content-Type-Options not sent",
+            "/impressum (IPv4) answers 200 and fetches http://third.example/x.png",
+        ),
+    ),
 ]
 
 

@@ -38,7 +38,7 @@ public final class Focus {
         "jicofo.conference.max-audio-senders", "jicofo.conference.max-video-senders", "jicofo.health.enabled",
         "jicofo.rest.enabled", "jicofo.rest.host", "jicofo.rest.port", "jicofo.rest.conference-request.enabled",
         "jicofo.rest.debug.enabled", "jicofo.rest.pin.enabled", "jicofo.rest.move-endpoints.enabled",
-        "jicofo.rest.prometheus.enabled", "jicofo.jibri.brewery-jid", "jicofo.jigasi.brewery-jid", "jicofo.visitors.enabled");
+        "jicofo.rest.prometheus.enabled", "jicofo.jibri.brewery-jid", "jicofo.jibri-sip.brewery-jid", "jicofo.jigasi.brewery-jid", "jicofo.visitors.enabled");
 
     /** A room that Jicofo serves. */
     private static final class Room {
@@ -152,7 +152,13 @@ public final class Focus {
                 "healthy", "true".equals(stats.get("healthy")), "operational", operational.contains(jid),
                 "stress", stats.getOrDefault("stress_level", "0"), "version", stats.getOrDefault("version", "?"))));
         return Map.of("bridge_selector", Map.of("bridge", byJid, "bridge_count", bridges.size(), "operational_bridge_count",
-                operational.size()), "conferences", new ArrayList<>(rooms.keySet()));
+                operational.size()), "conferences", new ArrayList<>(rooms.keySet()),
+                "jibri_detector", detector("jibri"), "sip_jibri_detector", detector("jibri-sip"));
+    }
+
+    /** jicofo:jicofo/src/main/kotlin/org/jitsi/jicofo/JicofoServices.kt: the word null where no brewery of recorders is configured. */
+    private Object detector(String kind) {
+        return settings.has("jicofo." + kind + ".brewery-jid") ? Map.of("count", 0) : "null";
     }
 
     private void handle(Element stanza) {

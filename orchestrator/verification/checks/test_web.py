@@ -1,0 +1,182 @@
+"""What a browser is told by the web server, asked from outside."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import pytest
+import testinfra.host
+from testinfra.backend.base import CommandResult
+
+from orchestrator.inventory.derivations import content_security_policy
+from orchestrator.verification.asking import ask
+from orchestrator.verification.sheet import Sheet
+from orchestrator.verification.subject import Subject
+
+YEAR = 31536000
+ROOM = "/ratssaal-pruefung"
+# One of each kind of answer: page, room, static file, signalling, proxied request, error.
+PLAIN = (
+    "/",
+    ROOM,
+    "/config.js",
+    "/datenschutz",
+    "/http-bind",
+    "/xmpp-websocket",
+    "/conference-request/v1",
+    "/nicht/da",
+)
+PAGES = ("/", ROOM, "/impressum", "/datenschutz", "/barrierefreiheit")
+OTHERS = ("/config.js", "/libs/app.bundle.min.js", "/ratssaal/branding.json", "/http-bind", "/nicht/da")
+REFERRER = ("no-referrer", "same-origin", "strict-origin", "strict-origin-when-cross-origin")
+DEVICES = ("camera", "microphone", "display-capture")
+# A link that people click is no part of the page; everything else with an address is fetched with it.
+_MIXED = re.compile(
+    r"<(?!a\s)[a-z][^>]*?\s(?:src|href|action|data|poster|srcset)\s*=\s*[\"']?(http://[^\s\"'>]+)", re.I
+)
+_PLAIN_ADDRESS = re.compile(r"[\"'`]((?:http|ws)://[^\"'`]+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One HTTP answer; a header that came twice has both values, joined by commas."""
+
+    status: str
+    headers: Mapping[str, str]
+    body: str
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """One request: what it is called in a finding, and curl's arguments."""
+
+    label: str
+    arguments: str
+
+    @property
+    def command(self) -> str:
+        """Return the command; certificates are another control's matter."""
+        return f"curl -sSi -k -m 20 --http1.1 {self.arguments} 2>&1"
+
+
+def _read(result: CommandResult) -> Answer | None:
+    """Return the answer, None where there was none."""
+    head, _, body = str(result.stdout).replace("\r\n", "\n").partition("\n\n")
+    first, *lines = head.splitlines() or [""]
+    if result.rc != 0 or not first.startswith("HTTP/"):
+        return None
+    headers: dict[str, str] = {}
+    for line in lines:
+        name, _, value = line.partition(":")
+        known = headers.get(name.lower())
+        headers[name.lower()] = f"{known}, {value.strip()}" if known else value.strip()
+    return Answer(first.split()[1], headers, body)
+
+
+def _answers(outside: testinfra.host.Host, requests: list[Asked], sheet: Sheet) -> list[tuple[str, Answer]]:
+    """Return the answers by their labels; none is a fault, but a vantage point without a route has not looked."""
+    found = []
+    for asked, result in zip(requests, ask(outside, *(each.command for each in requests)), strict=True):
+        answer = _read(result)
+        if answer:
+            found.append((asked.label, answer))
+        elif "unreachable" in str(result.stdout).lower():
+            sheet.could_not_look(f"{asked.label}: no route from the vantage point")
+        else:
+            said = " ".join(str(result.stdout).split())[:100]
+            sheet.expect(False, f"{asked.label} does not answer: {said}", "an answer by HTTP")
+    return found
+
+
+def _request(scheme: str, name: str, address: str, path: str, further: str = "") -> Asked:
+    port = 443 if scheme == "https" else 80
+    family = "IPv6" if ":" in address else "IPv4"
+    label = f"{scheme}://{name}{path} ({family}{f', {further}' if further else ''})"
+    resolve = f"--resolve {shlex.quote(f'{name}:{port}:{address}')}"
+    return Asked(label, f"{resolve} {further} {shlex.quote(f'{scheme}://{name}{path}')}")
+
+
+def _bare(address: str) -> Asked:
+    """A request that names nothing but the address."""
+    target = f"[{address}]" if ":" in address else address
+    return Asked(f"http://{target}/", f"-g {shlex.quote(f'http://{target}/')}")
+
+
+@pytest.mark.control("CRY-04")
+def test_plain_http(host: testinfra.host.Host, outside: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """Port 80 sends everybody to the site's own HTTPS address and answers nothing else."""
+    del host
+    domain = str(subject.settings["jitsi_domain"])
+    requests = []
+    for address in subject.addresses:
+        requests += [_request("http", domain, address, path) for path in PLAIN]
+        requests += [_request("http", domain, address, "/http-bind", "-d x"), _bare(address)]
+        requests += [_request("http", "other.example", address, "/")]
+    for label, answer in _answers(outside, requests, sheet):
+        target = answer.headers.get("location", "")
+        fits = answer.status in ("301", "302", "307", "308") and re.match(
+            rf"https://{re.escape(domain)}(?:[/?#]|$)", target
+        )
+        seen = f"{label} answers {answer.status}{f' to {target}' if target and not fits else ''}"
+        sheet.expect(bool(fits), seen, f"a redirect to https://{domain}/")
+
+
+@pytest.mark.control("CRY-04")
+def test_strict_transport(
+    host: testinfra.host.Host, outside: testinfra.host.Host, subject: Subject, sheet: Sheet
+) -> None:
+    """Every answer by HTTPS tells the browser to stay with it, for a year or longer."""
+    del host
+    domain = str(subject.settings["jitsi_domain"])
+    requests = [_request("https", domain, address, path) for address in subject.addresses for path in PLAIN]
+    for label, answer in _answers(outside, requests, sheet):
+        value = answer.headers.get("strict-transport-security", "")
+        ages = re.findall(r"max-age=\"?(\d+)", value, re.I)
+        fits = len(ages) == 1 and int(ages[0]) >= YEAR
+        sheet.expect(fits, f"{label}: Strict-Transport-Security {value or 'not sent'}", f"max-age={YEAR} or more, once")
+
+
+@pytest.mark.control("WEB-01")
+def test_headers(host: testinfra.host.Host, outside: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """The policy that follows from the declared origins, and what else bounds the pages."""
+    del host
+    domain = str(subject.settings["jitsi_domain"])
+    policy = content_security_policy(subject.settings)
+    paths = (*PAGES, *OTHERS)
+    requests = [_request("https", domain, address, path) for address in subject.addresses for path in paths]
+    for label, answer in _answers(outside, requests, sheet):
+        faults = [*_policy_faults(answer, policy), *_device_faults(answer.headers.get("permissions-policy", ""))]
+        for seen, wanted in faults:
+            sheet.expect(False, f"{label}: {seen}", wanted)
+        if not faults:
+            sheet.expect(True, f"{label}: as declared", "")
+
+
+def _policy_faults(answer: Answer, policy: str) -> list[tuple[str, str]]:
+    wanted = {"Content-Security-Policy": (policy,), "X-Content-Type-Options": ("nosniff",), "Referrer-Policy": REFERRER}
+    sent = {name: answer.headers.get(name.lower(), "not sent") for name in wanted}
+    return [(f"{name} {sent[name]}", " or ".join(fit)) for name, fit in wanted.items() if sent[name] not in fit]
+
+
+def _device_faults(policy: str) -> list[tuple[str, str]]:
+    rows = dict(re.findall(r"([\w-]+)=(\([^)]*\)|[^,\s]+)", policy))
+    seen = {device: rows.get(device, "not named") for device in DEVICES}
+    fitting = ("(self)", "self", "()")
+    return [(f"Permissions-Policy {name} {value}", "(self)") for name, value in seen.items() if value not in fitting]
+
+
+@pytest.mark.control("WEB-01")
+def test_mixed_content(host: testinfra.host.Host, outside: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """Nothing that belongs to a page is fetched without TLS."""
+    del host
+    domain, address = str(subject.settings["jitsi_domain"]), subject.addresses[0]
+    requests = [_request("https", domain, address, path) for path in (*PAGES, "/config.js")]
+    for label, answer in _answers(outside, requests, sheet):
+        pattern = _PLAIN_ADDRESS if "/config.js" in label else _MIXED
+        found = pattern.findall(answer.body)
+        fetches = ", ".join(found) or "nothing without TLS"
+        seen = f"{label} answers {answer.status} and fetches {fetches}"
+        sheet.expect(answer.status == "200" and not found, seen, "200, with https: and wss: only")

@@ -1,0 +1,107 @@
+"""Which directory nginx hands out under which address, by its own account (`nginx -T`)."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from urllib.parse import quote
+
+# nginx:src/core/ngx_conf_file.c: a quote counts at the beginning of a word only, `${` does not begin a block.
+_WORD = re.compile(r"""\s+|\#[^\n]*|"((?:\\.|[^"\\])*)"|'((?:\\.|[^'\\])*)'|([;{}])|((?:\\.|\$\{|[^\s;{\\])+)""", re.S)
+
+
+@dataclass(slots=True)
+class Directive:
+    """One directive with its words and what stands in its block."""
+
+    words: list[str]
+    block: list[Directive] = field(default_factory=list)
+
+    @property
+    def name(self) -> str:
+        """Return its first word."""
+        return self.words[0] if self.words else ""
+
+    def all(self, name: str) -> Iterator[Directive]:
+        """Yield the directives of a name below this one, however deep."""
+        for child in self.block:
+            if child.name == name:
+                yield child
+            yield from child.all(name)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A directory below an address of the web server."""
+
+    base: str
+    prefix: str
+    folder: str
+
+    def covers(self, path: str) -> bool:
+        """Say whether a file's path lies in the directory."""
+        return path == self.folder or path.startswith(self.folder.rstrip("/") + "/")
+
+    def url(self, path: str) -> str:
+        """Return the address under which a file of the directory would be handed out."""
+        rest = path[len(self.folder) :]
+        return self.base + quote(f"{self.prefix}{rest}" if self.prefix != "/" else f"/{rest.lstrip('/')}")
+
+
+def read_nginx(shown: str) -> Directive:
+    """Return the directives of all files of the configuration, included files one after another."""
+    root = Directive([])
+    open_, words = [root], list[str]()
+    at = 0
+    while at < len(shown):
+        found = _WORD.match(shown, at)
+        if not found:
+            at += 1
+            continue
+        at = found.end()
+        double, single, mark, word = found.groups()
+        if mark == "}":
+            open_ = open_[:-1] if len(open_) > 1 else open_
+        elif mark:
+            made = Directive(words)
+            open_[-1].block.append(made)
+            open_ = [*open_, made] if mark == "{" else open_
+            words = []
+        elif (text := next((part for part in (double, single, word) if part is not None), None)) is not None:
+            words.append(text)
+    return root
+
+
+def places(shown: str, domain: str) -> list[Place]:
+    """Return every directory that a server hands out; `domain` stands for servers without a name of their own."""
+    found = []
+    for server in read_nginx(shown).all("server"):
+        if not server.block:
+            continue  # a line of an upstream
+        base = _base(server, domain)
+        found += [
+            Place(base, "/", root.words[1].partition("$")[0]) for root in server.all("root") if len(root.words) > 1
+        ]
+        for location in server.all("location"):
+            found += [_aliased(base, location, alias.words[1]) for alias in location.block if alias.name == "alias"]
+    return list(dict.fromkeys(found))
+
+
+def _base(server: Directive, domain: str) -> str:
+    names = [word for names in server.all("server_name") for word in names.words[1:]]
+    plain = [name for name in names if re.fullmatch(r"[\w.-]+", name) and name != "_"]
+    listens = [listen.words[1:] for listen in server.all("listen") if len(listen.words) > 1]
+    tls = any("ssl" in words for words in listens)
+    ports = [int(words[0].rpartition(":")[2]) for words in listens if re.fullmatch(r"(.*:)?\d+", words[0])]
+    # Behind another server's PROXY protocol it is reached where that one listens.
+    port = 443 if any("proxy_protocol" in words for words in listens) else next(iter(ports), 443 if tls else 80)
+    return f"{'https' if tls else 'http'}://{(plain or [domain])[0]}:{port}"
+
+
+def _aliased(base: str, location: Directive, alias: str) -> Place:
+    words = location.words[1:]
+    if len(words) > 1 and words[0].startswith("~"):
+        # `location ~ ^/(libs|css)/(.*)$ { alias /usr/share/x/$1/$2; }`: the address continues as the path does
+        return Place(base, "/", alias.partition("$")[0])
+    return Place(base, words[-1] if words else "/", alias)

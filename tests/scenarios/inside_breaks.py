@@ -1,0 +1,126 @@
+"""What is done to a host so that one control notices: release, restarts, packages, containers, recordings, log levels."""
+
+from __future__ import annotations
+
+from orchestrator.evidence.results import Result
+from tests.scenarios.breaks import Break
+
+_SOURCES = "cd /etc/apt; grep -rlE '{0}-security' sources.list* | xargs sed -i 's/{0}-security/{1}-security/'"
+# A library that only coturn uses, replaced as an upgrade does it: a new file in the old one's place.
+_REPLACED = (
+    "file=$(grep -om1 '/usr/lib/[^ ]*libevent_core[^ ]*' /proc/$(systemctl show -P MainPID coturn)/maps);"
+    ' cp -a "$file" "$file.new" && mv "$file.new" "$file"'
+)
+# A real container of nothing but `sleep`, by Debian's Podman. The lab's disks are overlays, on which Podman needs vfs.
+_CONTAINER = r"""
+set -e
+export DEBIAN_FRONTEND=noninteractive
+apt-get install -qq --no-install-recommends podman crun netavark iptables >/dev/null 2>&1
+mkdir -p /etc/containers /srv/planted/bin
+printf '[storage]\ndriver = "vfs"\nrunroot = "/run/containers/storage"\ngraphroot = "/var/lib/containers/storage"\n' \
+    >/etc/containers/storage.conf
+for file in /usr/bin/sleep $(ldd /usr/bin/sleep | grep -o '/[^ ]*'); do
+    mkdir -p /srv/planted$(dirname $file)
+    cp -L $file /srv/planted$file
+done
+podman run -d --name planted --cgroups=disabled --security-opt seccomp=unconfined -p 4713:80 \
+    --rootfs /srv/planted /usr/bin/sleep 1000
+"""
+# What Docker writes where it runs no proxy of its own (moby:libnetwork/drivers/bridge).
+_FORWARDED = (
+    "iptables -t nat -N DOCKER && iptables -t nat -A PREROUTING -m addrtype --dst-type LOCAL -j DOCKER"
+    " && iptables -t nat -A DOCKER -p tcp -m tcp --dport 4714 -j DNAT --to-destination 172.17.0.9:80"
+)
+_CONFIG = "/etc/jitsi/meet/*-config.js"
+_JICOFO = "/etc/jitsi/jicofo/jicofo.conf"
+_JVB = "/etc/jitsi/videobridge/jvb.conf"
+_LOUD = (
+    "sed -i 's/local0 warning/local0 debug/' /etc/haproxy/haproxy.cfg;"
+    " echo 'error_log /var/log/nginx/error.log info;' > /etc/nginx/conf.d/planted.conf;"
+    " echo verbose >> /etc/turnserver.conf; sed -i 's/WARNING/FINE/' /etc/jitsi/jicofo/logging.properties;"
+    f" sed -i 's/redact-remote-addresses = true/redact-remote-addresses = false/' {_JVB};"
+    " sleep 1; systemctl restart coturn jicofo jitsi-videobridge2; sleep 8"
+)
+
+BREAKS = [
+    Break(
+        "OS-01",
+        _SOURCES.format("trixie", "bookworm"),
+        "apt has no lists of trixie's security archive",
+        _SOURCES.format("bookworm", "trixie"),
+    ),
+    Break(
+        "OS-01",
+        "sed -i 's/^13/11/' /etc/debian_version",
+        "/etc/debian_version 11",
+        "sed -i 's/^11/13/' /etc/debian_version",
+    ),
+    # In a container the kernel's part stays untested, so without a fault the control never passes there.
+    Break(
+        "OS-03",
+        _REPLACED,
+        "coturn.service (turnserver) still runs the replaced /usr/lib/",
+        "systemctl restart coturn && sleep 1",
+        repaired=Result.NOT_TESTED,
+    ),
+    Break(
+        "OS-03",
+        "echo linux-image-amd64 | tee /run/reboot-required /run/reboot-required.pkgs",
+        "a reboot is required by linux-image-amd64",
+        "rm /run/reboot-required /run/reboot-required.pkgs",
+        repaired=Result.NOT_TESTED,
+    ),
+    Break("OS-04", "apt-mark unhold jicofo", "is not held: any upgrade of the system may change it"),
+    Break("VKS-06", f"sed -i '/recordingService/s/false/true/' {_CONFIG}", "recordingService.enabled: true"),
+    Break(
+        "VKS-06",
+        f"sed -i 's/^  health {{/  jibri.brewery-jid = \"JibriBrewery@internal.auth.x\"\\n  health {{/' {_JICOFO}"
+        " && systemctl restart jicofo && sleep 8",
+        "Jicofo has a jibri detector",
+        f"sed -i '/jibri.brewery-jid/d' {_JICOFO} && systemctl restart jicofo && sleep 8",
+    ),
+    Break(
+        "VKS-08",
+        "mkdir /usr/share/jitsi-meet/recordings && echo film > /usr/share/jitsi-meet/recordings/rat.mp4",
+        "/recordings/rat.mp4 answers 200 with the recording",
+        "rm -r /usr/share/jitsi-meet/recordings",
+        repaired=Result.NOT_APPLICABLE,
+    ),
+    Break(
+        "VKS-09",
+        "mkdir /srv/recordings && echo film > /srv/recordings/rat.mp4 && touch -d '31 days ago' /srv/recordings/rat.mp4",
+        "/srv/recordings/rat.mp4 is 31 days old",
+        "rm -r /srv/recordings",
+        repaired=Result.NOT_APPLICABLE,
+    ),
+    Break(
+        "LOG-01",
+        "sed -i 's/log = { warn/log = { debug/' /etc/prosody/prosody.cfg.lua && systemctl reload prosody && sleep 1",
+        "Prosody logs debug to /var/log/prosody/prosody.log",
+    ),
+    Break(
+        "LOG-01",
+        _LOUD,
+        "nginx logs info to /var/log/nginx/error.log",
+        "rm /etc/nginx/conf.d/planted.conf; sed -i '/^verbose$/d' /etc/turnserver.conf;"
+        " sed -i 's/local0 debug/local0 warning/' /etc/haproxy/haproxy.cfg;"
+        " sed -i 's/FINE/WARNING/' /etc/jitsi/jicofo/logging.properties;"
+        f" sed -i 's/redact-remote-addresses = false/redact-remote-addresses = true/' {_JVB};"
+        " sleep 1; systemctl restart coturn jicofo jitsi-videobridge2; sleep 8",
+        more=(
+            "HAProxy logs debug",
+            "coturn runs with verbose",
+            "jicofo: everything at FINE",
+            "jitsi-videobridge2: redact-remote-addresses false",
+        ),
+    ),
+    Break(
+        "NET-04", _CONTAINER, "4713/tcp is published on * by podman's planted", "podman rm -f -t 1 planted", ("NET-01",)
+    ),
+    Break(
+        "NET-04",
+        _FORWARDED,
+        "4714/tcp is published on any address by a rule in ip nat DOCKER",
+        "iptables -t nat -F && iptables -t nat -X DOCKER",
+    ),
+]

@@ -1,0 +1,432 @@
+"""What single checks make of answers that a lab host cannot give: other releases, old packages, other web servers."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from orchestrator.verification.batch import Answers, BatchBackend
+from orchestrator.verification.checks import (
+    test_containers,
+    test_log_levels,
+    test_platform,
+    test_recordings,
+    test_system,
+    test_web,
+)
+from orchestrator.verification.servedconfig import NoConfiguration, read_config, setting
+from orchestrator.verification.sheet import NotApplicable, Sheet
+from orchestrator.verification.subject import Subject
+from orchestrator.verification.support import load_support, older
+from orchestrator.verification.webserver import places
+
+SETTINGS = {"jitsi_domain": "meet.example.org", "jitsi_local_recording": False}
+GROUPS = ["jitsi_signalling", "jitsi_bridges", "turn_servers"]
+TOPOLOGY = {
+    "hosts": {"h1": {"address": "192.0.2.10", "address6": "", "groups": GROUPS, "ssh_port": 22}},
+    "settings": SETTINGS,
+}
+
+
+def _subject(**settings: Any) -> Subject:
+    topology = {**TOPOLOGY, "settings": {**SETTINGS, **settings}}
+    return Subject("h1", "192.0.2.10", "", tuple(GROUPS), topology)
+
+
+Said = Mapping[str, str | tuple[int, str]]
+
+
+class FakeHost:
+    """A host that answers the commands that begin as given; any other question is an error of the test."""
+
+    def __init__(self, said: Said) -> None:
+        def ship(commands: list[str]) -> Answers:
+            return {command: self._answer(command) for command in commands}
+
+        self._said = said
+        self.backend = BatchBackend("h1", ship)
+        self.run = self.backend.run
+
+    def _answer(self, command: str) -> tuple[int, bytes, bytes]:
+        said = next(text for beginning, text in self._said.items() if command.startswith(beginning))
+        code, text = said if isinstance(said, tuple) else (0, said)
+        return code, text.encode() if code == 0 else b"", text.encode() if code else b""
+
+
+def _sheet(check: Callable[..., None], said: Said, **given: Any) -> Sheet:
+    sheet = Sheet()
+    check(host=FakeHost(said), sheet=sheet, **given)
+    return sheet
+
+
+def _faults(sheet: Sheet) -> str:
+    return "; ".join(seen for seen, _ in sheet.faults)
+
+
+@pytest.mark.parametrize(
+    ("version", "than"),
+    [
+        ("1.0-1183-1", "1.0-1189-1"),
+        ("2.3-38-g1234567-1", "2.3-295-g0-0"),
+        ("2.3-294-gffffffff-1", "2.3-295-g0-0"),
+        ("0.11.9-2+deb11u2", "0.12.0"),
+        ("0.12.0~rc1-1", "0.12.0"),
+        ("9:1", "10:0"),
+        ("1.0", "1.0+deb12u1"),
+        ("1.0a", "1.0b"),
+        ("1.0~", "1.0"),
+        ("1.0", "1.0-1"),
+    ],
+)
+def test_order_of_versions_is_debians(version: str, than: str) -> None:
+    def dpkg(relation: str) -> bool:
+        argv = ["dpkg", "--compare-versions", version, relation, than]
+        return subprocess.run(argv, check=False).returncode == 0
+
+    assert older(version, than)
+    assert dpkg("lt")
+    assert not older(than, version)
+    assert not older(version, version)
+
+
+def test_support_data_is_consistent() -> None:
+    support = load_support()
+    for release in support.releases:
+        assert release.security_until < release.lts_until
+    for known in support.advisories:
+        assert known.package in support.minimum
+        assert not older(support.minimum[known.package], known.fixed), known.id
+
+
+def _release(
+    package: str, policy: str, *, named: str = "", architecture: str = "amd64", system: str = "debian"
+) -> Sheet:
+    said = f"{named or package}\n{package}\n{architecture}\n{system}\n"
+    # 2026-11-25
+    return _sheet(test_platform.test_release, {"cat": said, "apt-cache": policy, "date": "1795600000"})
+
+
+def _policy(codename: str, *, security: bool = True) -> str:
+    rows = [("", "Debian"), ("-updates", "Debian"), *([("-security", "Debian-Security")] if security else [])]
+    return "".join(f"     release v=1,o=Debian,a=x,n={codename}{end},l={label},c=main,b=amd64\n" for end, label in rows)
+
+
+def test_release_in_long_term_support_counts_where_it_is_kept() -> None:
+    supported = _release("12.12+deb12u1", _policy("bookworm"))
+    assert supported.faults == []
+    assert "long-term support until 2028-06-30" in "; ".join(supported.seen)
+    elsewhere = _release("12.12+deb12u1", _policy("bookworm"), architecture="s390x")
+    assert elsewhere.faults == [("Debian 12 on s390x: support until 2026-07-11", "until 2027-05-27 or longer")]
+    assert _release("13.8+deb13u8", _policy("trixie")).faults == []
+
+
+def test_release_without_support_or_sources_is_a_fault() -> None:
+    assert "nothing is known of the support" in _faults(_release("11.1+deb11u11", _policy("bullseye")))
+    assert "ID ubuntu" in _faults(_release("13ubuntu10", _policy("trixie"), named="trixie/sid", system="ubuntu"))
+    assert "no lists of trixie's security archive" in _faults(_release("13.8", _policy("trixie", security=False)))
+    assert "packages from bookworm, bookworm-updates" in _faults(
+        _release("13.8", _policy("trixie") + _policy("bookworm", security=False))
+    )
+
+
+_BUILD = "#1 SMP PREEMPT_DYNAMIC Debian 6.12.48-1 (2025-09-20)"
+
+
+@pytest.mark.parametrize(
+    ("said", "fault"),
+    [
+        (f"none\n6.12.48+deb13-amd64\n{_BUILD}\n6.12.48+deb13-amd64\n\n6.12.48-1", ""),
+        (f"none\n6.12.48+deb13-amd64\n{_BUILD}\n6.12.57+deb13-amd64\n\n6.12.48-1", "6.12.57+deb13-amd64 is the newest"),
+        (f"none\n6.12.48+deb13-amd64\n{_BUILD}\n6.12.48+deb13-amd64\n\n6.12.48-2", "6.12.48-2 is installed"),
+    ],
+)
+def test_running_kernel_must_be_the_installed_one(said: str, fault: str) -> None:
+    sheet = _sheet(test_platform.test_kernel, {"systemd-detect-virt": said})
+    assert fault in _faults(sheet)
+    assert bool(sheet.faults) is bool(fault)
+    assert sheet.untested == []
+
+
+def test_kernel_that_is_not_the_hosts_is_not_tested() -> None:
+    for said, reason in (
+        ("systemd-nspawn\n6.1\n#1 SMP\n\n", "belongs to the machine below this container (systemd-nspawn)"),
+        ("none\n6.1\n#1 SMP\n\n", "comes from no package of this host"),
+    ):
+        sheet = _sheet(test_platform.test_kernel, {"systemd-detect-virt": said})
+        assert reason in sheet.untested[0]
+
+
+def _packages(changed: dict[str, str], locked: dict[str, str] | None = None, held: str = "") -> Sheet:
+    versions = dict.fromkeys(("jitsi-meet-prosody", "jitsi-meet-web", "jitsi-meet-web-config"), "1.0.9321-1")
+    versions |= {"jicofo": "1.0-1189-1", "jitsi-videobridge2": "2.3-307-g4bb0aead1-1", "prosody": "13.0.1-1", **changed}
+    rows = "".join(f"{name} {version} installed\n" for name, version in versions.items() if version)
+    said: Said = {"dpkg-query": rows, "apt-mark": held or "\n".join(versions)}
+    return _sheet(test_platform.test_packages, said, subject=_subject(vendor_repository_versions=locked or {}))
+
+
+def test_packages_old_missing_free_or_off_their_lock_are_faults() -> None:
+    assert _packages({}).faults == []
+    old = _packages({"jicofo": "1.0-1124-1"})
+    assert ("jicofo 1.0-1124-1", "at least 1.0-1183-1") in old.faults
+    assert ("jicofo 1.0-1124-1 has JSA-2025-0001 (unsafe XML parsing lets anybody stop it)", "1.0-1133-1 or newer") in (
+        old.faults
+    )
+    assert "jitsi-meet-web is not installed" in _faults(_packages({"jitsi-meet-web": ""}))
+    assert _packages({}, {"jicofo": "1.0-1201-1"}).faults == [("jicofo 1.0-1189-1", "1.0-1201-1, as locked")]
+    assert "prosody 13.0.1-1 is not held" in _faults(_packages({}, held="jicofo"))
+
+
+def test_pending_update_of_a_held_package_is_seen() -> None:
+    def package(candidate: str, archive: str) -> str:
+        return (
+            f"prosody:\n  Installed: 13.0.1-1\n  Candidate: {candidate}\n  Version table:\n     {candidate} 500\n"
+            f"        500 http://deb.debian.org/debian-security {archive}/main amd64 Packages\n *** 13.0.1-1 500\n"
+            "        500 http://deb.debian.org/debian trixie/main amd64 Packages\n        100 /var/lib/dpkg/status\n"
+        )
+
+    assert test_system._pending(package("13.0.1-1+deb13u1", "trixie-security")) == ["prosody"]
+    assert test_system._pending(package("13.0.1-1+deb13u1", "trixie-updates")) == []
+    assert test_system._pending(package("13.0.1-1", "trixie-security")) == []
+
+
+_NO_RULES = '{"nftables": []}'
+_ENGINE = {
+    "for name in docker podman nerdctl": "",
+    "ss": "",
+    "if command -v nft": _NO_RULES,
+    "for name in iptables": "",
+}
+_SILENT = {"if command -v docker": "", "if command -v podman": ""}
+
+
+def _ports(said: Said, **settings: Any) -> Sheet:
+    return _sheet(test_containers.test_container_ports, {**_ENGINE, **_SILENT, **said}, subject=_subject(**settings))
+
+
+def test_ports_that_docker_tells_of_are_faults_unless_declared_or_local() -> None:
+    here = {"for name in docker podman nerdctl": "/usr/bin/docker\n"}
+    row = {"Names": "cloud", "Ports": "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 127.0.0.1:9000->9000/tcp, 443/tcp"}
+    told = {**here, "if command -v docker": json.dumps(row) + "\n"}
+    assert _faults(_ports(told)) == (
+        "8080/tcp is published on 0.0.0.0 by docker's cloud; 8080/tcp is published on [::] by docker's cloud"
+    )
+    assert _ports(told, firewall_extra_flows=[{"proto": "tcp", "port": 8080}]).faults == []
+    silent = _ports({**here, "if command -v docker": (1, "Cannot connect to the Docker daemon")})
+    assert silent.faults == []
+    assert "Cannot connect" in silent.untested[0]
+    with pytest.raises(NotApplicable):
+        _ports({})
+
+
+def test_rules_that_forward_are_found_in_every_form() -> None:
+    def match(protocol: str, field: str, right: Any) -> dict[str, Any]:
+        return {"match": {"op": "==", "left": {"payload": {"protocol": protocol, "field": field}}, "right": right}}
+
+    ports = {"key": {"payload": {"protocol": "tcp", "field": "dport"}}, "data": {"set": [[9001, "10.0.0.2"]]}}
+    expressions: list[list[dict[str, Any]]] = [
+        [match("udp", "dport", {"set": [{"range": [8084, 8087]}]}), {"dnat": {"addr": "10.0.0.2"}}],
+        # What iptables-nft leaves for nft to show.
+        [match("tcp", "dport", 8090), {"counter": {}}, {"xt": {"type": "target", "name": "DNAT"}}],
+        [match("ip", "daddr", "127.0.0.1"), match("tcp", "dport", 8091), {"dnat": {"addr": "10.0.0.2"}}],
+        [{"dnat": {"addr": {"map": ports}}}],
+        [{"dnat": {"addr": "10.0.0.2"}}],
+        [match("tcp", "dport", 22), {"accept": None}],
+    ]
+    rules = [{"rule": {"family": "ip", "table": "nat", "chain": "D", "expr": each}} for each in expressions]
+    saved = (
+        "*nat\n-A DOCKER ! -i docker0 -p tcp -m tcp --dport 8090 -j DNAT --to-destination 172.17.0.9:80\n"
+        "-A DOCKER -d 127.0.0.1/32 -p tcp -m tcp --dport 8091 -j DNAT --to-destination 172.17.0.9:80\n"
+    )
+    found = _ports({"if command -v nft": json.dumps({"nftables": rules}), "for name in iptables": saved})
+    assert [seen.split(" by ")[0] for seen, _ in found.faults] == [
+        "every port/any is published on any address",
+        "8090/tcp is published on any address",
+        "8090/tcp is published on any address",
+        "9001/tcp is published on any address",
+        "8084-8087/udp is published on any address",
+    ]
+
+
+def test_config_is_read_as_a_browser_would() -> None:
+    config = read_config(
+        """
+        var subdomain = ""; // { not this
+        /* var config = { recordingService: { enabled: false } }; */
+        var config = {
+            hosts: { domain: 'meet.example.org', muc: 'conference.' + subdomain + 'meet.example.org' },
+            bosh: 'https://meet.example.org/http-bind', // a // in a text
+            "recordingService": { enabled: true, /* hint, */ sharingEnabled: f(1, [2]) },
+            list: [1, 'two', { three: 3.5 },], negative: -1, none: null,
+        };
+        config.localRecording = { disable: true };
+        config.p2p.enabled = false;
+        if (config.p2p.enabled == true) { config.list = []; }
+        """
+    )
+    assert setting(config, "hosts.domain") == "meet.example.org"
+    assert str(setting(config, "hosts.muc")) == "'conference.' + subdomain + 'meet.example.org'"
+    assert setting(config, "bosh") == "https://meet.example.org/http-bind"
+    assert setting(config, "recordingService.enabled") is True
+    assert str(setting(config, "recordingService.sharingEnabled")) == "f(1, [2])"
+    assert setting(config, "localRecording.disable") is True
+    assert setting(config, "p2p.enabled") is False
+    assert setting(config, "negative") == -1
+    assert setting(config, "none") is None
+    assert setting(config, "no.such.key") is None
+    for broken in ("<html>", "var config = { a: [1, ", "var config = { + }"):
+        with pytest.raises(NoConfiguration):
+            read_config(broken)
+
+
+def test_recording_settings_that_cannot_be_read_do_not_pass() -> None:
+    def judged(script: str, **settings: Any) -> str:
+        said: Said = {"curl": script}
+        return _faults(_sheet(test_recordings.test_recording_settings, said, subject=_subject(**settings)))
+
+    assert judged("var config = { localRecording: { disable: true } };") == ""
+    assert judged("var config = {};") == "localRecording.disable: not set"
+    assert "recordingService.enabled: on()" in judged("var config = { recordingService: { enabled: on() } };")
+    assert "fileRecordingsEnabled: true" in judged("var config = { fileRecordingsEnabled: true };")
+    told = "var config = { localRecording: { disable: false, notifyAllParticipants: true } };"
+    assert judged(told, jitsi_local_recording=True) == ""
+    assert "notifyAllParticipants: not set" in judged("var config = {};", jitsi_local_recording=True)
+
+
+def test_without_nginxs_own_account_nothing_is_known() -> None:
+    said = {"\nconfigured": "", "nginx": "", "date": "1000000000", "cat": "log /dev/log local0 warning"}
+    for check in (test_recordings.test_recordings_are_closed, test_recordings.test_recordings_are_young):
+        assert "nginx does not tell" in _sheet(check, said, subject=_subject()).untested[0]
+        with pytest.raises(NotApplicable):
+            _sheet(check, {**said, "nginx": "server { }"}, subject=_subject())
+    assert "nginx does not tell" in _sheet(test_log_levels.test_web_levels, said, subject=_subject()).untested[0]
+
+
+def test_recordings_are_judged_by_age_and_answer() -> None:
+    files = "1000000000.5|/srv/recordings|/srv/recordings/old.mp4\n|/srv/recordings|\n"
+    nginx = "server { listen 443 ssl; server_name meet.example.org; location /r/ { alias /srv/recordings/; } }"
+    said = {"\nconfigured": files, "nginx": nginx, "date": str(1000000000 + 31 * 86400)}
+    old = _sheet(test_recordings.test_recordings_are_young, said, subject=_subject())
+    assert old.faults == [("/srv/recordings/old.mp4 is 31 days old", "gone after 30 days")]
+
+    def asked(answer: str) -> Sheet:
+        curls = {"curl -sk -m 8 --resolve meet.example.org:443:192.0.2.10 -o": answer, "curl": "<html>"}
+        return _sheet(test_recordings.test_recordings_are_closed, {**said, **curls}, subject=_subject())
+
+    assert asked("403 other").faults == []
+    assert asked("200 other").faults == []
+    assert "https://meet.example.org:443/r/old.mp4 answers 200 with the recording" in _faults(asked("200 recording"))
+    assert "whether a login follows was not tried" in asked("302 other").untested[0]
+
+
+def test_places_that_nginx_hands_out() -> None:
+    found = places(
+        r"""
+        upstream x { server 127.0.0.1:5280; }
+        server { listen 80 default_server; server_name _; return 301 https://$host$request_uri; }
+        server {
+            listen 127.0.0.1:4443 ssl proxy_protocol; # behind HAProxy
+            server_name meet.example.org;
+            root /usr/share/jitsi-meet;
+            location = /config.js { alias "/etc/jitsi/meet/x-config.js"; }
+            location ^~ /aufnahmen/ { alias /srv/recordings/; }
+            location ~ ^/([^/?&:'"]+)$ { try_files $uri @root; }
+            location ~ ^/(libs|css)/(.*)$ { alias /usr/share/jitsi-meet/$1/$2; }
+        }
+        server { listen [::]:8443 ssl; server_name ~^x; location /films { root /srv/films; } }
+        """,
+        "fallback.example",
+    )
+
+    def urls(path: str) -> list[str]:
+        return list(dict.fromkeys(place.url(path) for place in found if place.covers(path)))
+
+    assert urls("/srv/recordings/a b.mp4") == ["https://meet.example.org:443/aufnahmen/a%20b.mp4"]
+    assert urls("/etc/jitsi/meet/x-config.js") == ["https://meet.example.org:443/config.js"]
+    assert urls("/usr/share/jitsi-meet/x/y.mp4") == ["https://meet.example.org:443/x/y.mp4"]
+    assert urls("/srv/films/films/z.mp4") == ["https://fallback.example:8443/films/z.mp4"]
+    assert urls("/srv/recordings2/a.mp4") == []
+
+
+@pytest.mark.parametrize(
+    ("table", "targets"),
+    [
+        ('{\n\tinfo = "/var/log/prosody/prosody.log";\n\terror = "e";\n}', [("/var/log/prosody/prosody.log", "info"), ("e", "error")]),
+        ('{\n\t{\n\t\tto = "syslog";\n\t\tlevels = {\n\t\t\t"warn", "error";\n\t\t};\n\t};\n}', [("syslog", "warn")]),
+        ('{ { levels = { min = "debug" }, to = "file", filename = "x" } }', [("x", "debug")]),
+        # Without levels a target takes everything.
+        ('{ { to = "console" } }', [("console", "debug")]),
+        ('{ "*syslog"; }', [("*syslog", "debug")]),
+        ('{ ["debug"] = "x" }', [("x", "debug")]),
+        ('{ { to = "syslog", levels = "error" } }', [("syslog", "error")]),
+        ("nil", [("nil", "info")]),
+        ('"*console"', [('"*console"', "debug")]),
+    ],
+)  # fmt: skip
+def test_log_targets_of_prosody(table: str, targets: list[tuple[str, str]]) -> None:
+    assert list(test_log_levels._prosody_targets(table)) == targets
+
+
+@pytest.mark.parametrize(
+    ("properties", "loggers"),
+    [
+        # jitsi-videobridge:lib/logging.properties: the handler lets everything through, the loggers do not
+        ("handlers=java.util.logging.ConsoleHandler\njava.util.logging.ConsoleHandler.level = ALL\n.level=INFO", [("", "INFO")]),
+        ("handlers= java.util.logging.ConsoleHandler\n.level=FINE", [("", "INFO")]),
+        ("handlers=java.util.logging.FileHandler\n.level=FINE", [("", "FINE")]),
+        ("handlers=x.Own\nx.Own.level=ALL\n#.level=ALL\norg.jitsi.level=FINEST", [("", "INFO"), ("org.jitsi", "FINEST")]),
+        ("handlers=x.Own\nx.Own.level=ALL\n.level=500", [("", "ALL")]),
+        ("", [("", "INFO")]),
+    ],
+)  # fmt: skip
+def test_java_loggers_are_as_loud_as_their_handlers_let_them(properties: str, loggers: list[tuple[str, str]]) -> None:
+    assert test_log_levels._loggers(properties) == loggers
+
+
+def test_java_settings_changed_after_the_start_are_not_known() -> None:
+    def looked(changed: int, started: str = "@1000") -> Sheet:
+        said = f"java\n-Dconfig.file=/x\n\n{started}\n{changed}\n\n.level=WARNING\n"
+        return _sheet(test_log_levels.test_java_levels, {"for each": said}, subject=_subject())
+
+    assert looked(999).untested == []
+    assert "were changed after it started" in looked(1001).untested[0]
+    stopped = _sheet(test_log_levels.test_java_levels, {"for each": "\n\n\n0\n\n"}, subject=_subject())
+    assert stopped.untested == ["jicofo does not run", "jitsi-videobridge2 does not run"]
+
+
+def _web(answers: Callable[[str], str]) -> Sheet:
+    sheet, outside = Sheet(), FakeHost({})
+    outside._answer = lambda command: (0, answers(command).encode(), b"")  # type: ignore[method-assign]
+    test_web.test_headers(host=None, outside=outside, subject=_subject(), sheet=sheet)
+    return sheet
+
+
+def test_header_that_is_sent_twice_or_not_at_all_is_a_fault() -> None:
+    from orchestrator.inventory.derivations import content_security_policy
+
+    policy = content_security_policy(SETTINGS)
+    good = [
+        f"Content-Security-Policy: {policy}",
+        "x-content-type-options: nosniff",
+        "Referrer-Policy: no-referrer",
+        "Permissions-Policy: camera=(self), microphone=(), display-capture=(self), geolocation=()",
+    ]
+
+    def answer(*lines: str) -> Callable[[str], str]:
+        return lambda command: "\r\n".join(["HTTP/1.1 200 OK", *lines, "", "body"])
+
+    assert _web(answer(*good)).faults == []
+    twice = _web(answer(*good, "Content-Security-Policy: default-src *"))
+    assert len(twice.faults) == 10
+    assert twice.faults[0][0].endswith("default-src *")
+    without = _web(answer(*good[:3], "Permissions-Policy: camera=(self), microphone=*"))
+    assert "Permissions-Policy microphone *" in _faults(without)
+    assert "Permissions-Policy display-capture not named" in _faults(without)
+    dark = _web(lambda command: "curl: (7) Couldn't connect to server")
+    assert len(dark.faults) == 10
+    unrouted = _web(lambda command: "curl: (7) Immediate connect fail for 2001:db8::1: Network is unreachable")
+    assert unrouted.faults == []
+    assert len(unrouted.untested) == 10
