@@ -7,7 +7,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +66,14 @@ def inspect(site: Site, *, collect: Collect | None = None) -> Report:
             facts[name] = future.result()
         except Unreachable as error:
             unreachable.extend(error.problems)
-    wanted = Wanted(str(site.settings.get("vendor_repository_url") or ""), vendor_key_fingerprints(site))
+    wanted = Wanted(
+        str(site.settings.get("vendor_repository_url") or ""),
+        vendor_key_fingerprints(site),
+        login_groups=login_groups(site.settings),
+    )
     for name, seen in facts.items():
-        here = Wanted(wanted.repository_url, wanted.key_fingerprints, float(seen.get("asked_at") or 0))
-        remarks += judge_host(name, seen, site.topology, here)
+        user, asked = site.host(name).user or "root", float(seen.get("asked_at") or 0)
+        remarks += judge_host(name, seen, site.topology, replace(wanted, control_time=asked, login_user=user))
     return Report(
         blocking=_problems(remarks, blocking=True),
         warnings=_problems(remarks, blocking=False),
@@ -95,6 +99,13 @@ def collect_facts(host: Host, site: Site) -> Mapping[str, Any]:
         raise Unreachable([Problem(f"the host cannot be looked at: {tail[0]}", host.name, hint)]) from error
     # The host told its time between these two moments.
     return {**facts, "asked_at": (asked + time.time()) / 2}
+
+
+def login_groups(settings: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the groups whose members may log in after hardening (roles/hardening); () where sshd is left alone."""
+    if "ACC-01" in (settings.get("hardening_skip") or {}):
+        return ()
+    return ("root", "sudo", "ssh-login", *(settings.get("hardening_ssh_allow_groups") or ()))
 
 
 def repository_addresses(settings: Mapping[str, Any]) -> list[str]:

@@ -52,6 +52,8 @@ class Wanted:
     repository_url: str = ""
     key_fingerprints: Sequence[str] = ()
     control_time: float = 0.0
+    login_user: str = ""
+    login_groups: Sequence[str] = ()
 
 
 def judge_host(name: str, facts: Facts, topology: Topology, wanted: Wanted) -> list[Remark]:
@@ -63,6 +65,7 @@ def judge_host(name: str, facts: Facts, topology: Topology, wanted: Wanted) -> l
             *_clock(name, facts, wanted),
             *_package_locks(name, facts),
             *_ports(name, facts, topology),
+            *_logins(name, facts, wanted),
             *_repository(name, facts, wanted),
         ]
     return remarks
@@ -155,6 +158,17 @@ def _collides(expected: Mapping[str, Any], socket: Mapping[str, Any]) -> bool:
         return False
     address = ipaddress.ip_address(socket["address"])
     return bool(expected["address"] == "*" or address.is_unspecified or str(address) in {"127.0.0.1", "::1"})
+
+
+def _logins(name: str, facts: Facts, wanted: Wanted) -> Iterator[Remark]:
+    """Tell whom hardening will shut out: only the user of Ansible is proven to come in again."""
+    for login in facts.get("logins") or () if wanted.login_groups else ():
+        user = login["user"]
+        if user in {"root", wanted.login_user} or set(login["groups"]) & set(wanted.login_groups):
+            continue
+        message = f"{user} logs in by a key now and will not after `ratssaal harden`"
+        hint = f"on the host: usermod --append --groups sudo {user}; or hardening_ssh_allow_groups: [a group of {user}]"
+        yield Remark(Problem(message, name, hint), blocking=False)
 
 
 def _repository(name: str, facts: Facts, wanted: Wanted) -> Iterator[Remark]:

@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import grp
 import ipaddress
 import json
 import os
+import pwd
 import re
 import shutil
 import ssl
@@ -120,6 +122,21 @@ def socket_owners() -> dict[str, tuple[int, str]]:
     return owners
 
 
+def logins() -> list[dict[str, Any]]:
+    """Return who may log in by a key as [{user, groups}]: accounts with a shell and an authorized_keys file."""
+    found = []
+    for entry in pwd.getpwall():
+        try:
+            keys = os.path.getsize(os.path.join(entry.pw_dir, ".ssh/authorized_keys"))
+        except OSError:
+            continue
+        if keys and not entry.pw_shell.endswith(("nologin", "false")):
+            groups = {group.gr_name for group in grp.getgrall() if entry.pw_name in group.gr_mem}
+            groups.update(group.gr_name for group in grp.getgrall() if group.gr_gid == entry.pw_gid)
+            found.append({"user": entry.pw_name, "groups": sorted(groups)})
+    return found
+
+
 def apt_options() -> dict[str, str]:
     """Return the proxy and CA settings that apt would use; {} when apt cannot be asked."""
     names = ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::https::CaInfo")
@@ -182,6 +199,7 @@ def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "disk_free_mb": {path: attempt(disk_free_mb, path) for path in ("/", "/var")},
         "locks": attempt(locks),
         "sockets": attempt(sockets),
+        "logins": attempt(logins),
         "repository": attempt(repository, parameters.get("repository", []), apt_options()),
         "time": time.time(),
     }

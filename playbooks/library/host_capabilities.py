@@ -46,7 +46,7 @@ def _apt_hosts(folder="/etc/apt"):
     """Return the hosts from which apt takes packages, but for the source that the role vendor_repository keeps."""
     found = set()
     for path in [*glob.glob("%s/sources.list" % folder), *glob.glob("%s/sources.list.d/*" % folder)]:
-        if os.path.basename(path) == "ratssaal-vendor.sources":
+        if os.path.basename(path) == "ratssaal-vendor.sources" or not os.path.isfile(path):
             continue
         with open(path, errors="replace") as handle:
             lines = [line for line in handle if not line.lstrip().startswith("#")]

@@ -290,6 +290,9 @@ def test_user_without_root_rights(site: Site, run: Run) -> None:
     try:
         plain = replace(site, hosts=(replace(site.hosts[0], user="plain"),))
         assert blocking(inspect(plain)) == ["the user has no root rights without a password"]
+        # Another's account would be shut out by hardening, which is told before.
+        told = [problem.message for problem in inspect(site).warnings]
+        assert "plain logs in by a key now and will not after `ratssaal harden`" in told
         sudo = replace(site, hosts=(replace(site.hosts[0], user="operator"),))
         assert blocking(inspect(sudo)) == []
     finally:

@@ -25,6 +25,7 @@ jitsi_jwt: {{app_id: town}}
 jitsi_turn_tls: port5349
 jitsi_p2p: true
 jitsi_lobby: moderator
+base_ntp_servers: [ntp.town.example]
 verification_probe_token_command: {_PROVIDER} yes
 certificates_source: pem
 certificates_chain_file: chain.pem
@@ -73,6 +74,13 @@ def test_turn_has_its_own_port_and_nobody_stands_before_nginx(site: LabSite) -> 
     assert "haproxy" not in listening
     served = ssh(site, f"curl -s https://{site.domain}/config.js")
     assert '"enabled": true' in served or "enabled: true" in served
+
+
+def test_only_named_time_servers_are_asked(site: LabSite) -> None:
+    started = ssh(site, "systemctl show -P ExecStart chrony")
+    assert "-f /etc/chrony/ratssaal.conf" in started
+    asked = ssh(site, "chronyd -p -f /etc/chrony/ratssaal.conf | grep -E '^ *(server|pool|sourcedir|peer)'")
+    assert asked.split() == ["server", "ntp.town.example", "iburst"]
 
 
 LOGIN = Path(__file__).with_name("xmpp_login.py").read_text()
@@ -153,6 +161,7 @@ def test_back_to_the_defaults(site: LabSite) -> None:
     listening = ssh(site, "ss -Hlntp")
     assert "haproxy" in listening
     assert ":5349" not in listening
+    assert "ratssaal" not in ssh(site, "systemctl show -P ExecStart chrony")
     assert failed(verify(load(site))) == {}
 
 
