@@ -19,16 +19,23 @@ from testinfra.backend.base import BaseBackend, CommandResult
 MAXIMUM_ROUNDS = 3
 # Runs where the commands are to run. They run side by side; what one prints cannot be mistaken for the answer of another,
 # nor what a shell's profile prints for an answer: the answers follow a mark that nobody can guess. A command that does not
-# end is killed with everything that it started.
+# end is killed with everything that it started; all are when the program itself is told to end.
 _SCRIPT = """
-import base64, concurrent.futures, json, os, signal, subprocess, time
-FILES = ()
+import base64, concurrent.futures, contextlib, json, os, signal, subprocess, time
+FILES, RUNNING = (), set()
 {prelude}
+def end(*_):
+    for group in list(RUNNING):
+        with contextlib.suppress(OSError):
+            os.killpg(group, signal.SIGKILL)
+    os._exit(1)
+signal.signal(signal.SIGTERM, end)
 def run(command):
     pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
     child = subprocess.Popen(
         ["/bin/sh", "-c", command], stdin=quiet, stdout=pipe, stderr=pipe, start_new_session=True, pass_fds=FILES
     )
+    RUNNING.add(child.pid)
     try:
         out, err = child.communicate(timeout={seconds})
         code = child.returncode
@@ -36,6 +43,7 @@ def run(command):
         os.killpg(child.pid, signal.SIGKILL)
         child.communicate()
         code, out, err = 124, b"", b"no answer within {seconds} s"
+    RUNNING.discard(child.pid)
     return [code, base64.b64encode(out).decode(), base64.b64encode(err).decode()]
 commands = json.loads(base64.b64decode("{commands}"))
 now = time.time()

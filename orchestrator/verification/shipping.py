@@ -162,7 +162,7 @@ class Vantage:
             return answer.stdout, answer.stderr
         prefix = ["ip", "netns", "exec", self.point.name] if self.point.kind == "netns" else []
         # The commands belong to the tool's own session: one that is interrupted leaves nothing running.
-        argv = ["setpriv", "--pdeathsig", "KILL", "--", *prefix, "python3", "-"]
+        argv = ["setpriv", "--pdeathsig", "TERM", "--", *prefix, "python3", "-"]
         try:
             done = subprocess.run(
                 argv, input=program, capture_output=True, text=True, errors="replace", timeout=seconds, check=False

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+import time
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -242,6 +243,22 @@ def test_a_command_that_hangs_ends_with_all_that_it_started() -> None:
     assert rows["slow"] == (124, b"", b"no answer within 1 s")
     assert rows["quick"][1] == b"there\n"
     assert subprocess.run(["pgrep", "-f", "^sleep 6[12]$"], capture_output=True, check=False).returncode == 1
+
+
+def test_commands_end_with_the_program_that_runs_them() -> None:
+    program, _ = script(["sleep 63 & sleep 64", "exec sleep 65"], seconds=60)
+    child = subprocess.Popen([sys.executable, "-"], stdin=subprocess.PIPE, text=True)
+    assert child.stdin is not None
+    child.stdin.write(program)
+    child.stdin.close()
+    looks = ["pgrep", "-f", "^sleep 6[345]$"]
+    for _ in range(100):
+        if len(subprocess.run(looks, capture_output=True, text=True, check=False).stdout.split()) == 3:
+            break
+        time.sleep(0.1)
+    child.terminate()
+    assert child.wait(10) == 1
+    assert subprocess.run(looks, capture_output=True, check=False).returncode == 1
 
 
 def test_probes_run_from_one_file_and_get_their_secrets_from_memory(tmp_path: Path) -> None:
