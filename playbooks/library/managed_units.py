@@ -99,12 +99,15 @@ class Units:
         ).stdout.decode(errors="replace")
         self.module.fail_json(msg="%s: %s\n%s" % (name, why, tail.strip()[-1200:]), actions=self.done)
 
+    def lack(self, name):
+        """End the task because a unit to start does not exist; in check mode its package is not there yet either."""
+        if not self.module.check_mode:
+            self.fail(name, "there is no such service: its package is not installed. Hint: provision the host first")
+        self.done.append("start %s" % name)
+
     def bring(self, wanted, state):
         """Bring one unit into its wanted state."""
         name = wanted["name"]
-        if state.get("LoadState") == "not-found" and self.module.check_mode:
-            self.done.append("start %s" % name)  # its package is not there yet either
-            return
         if wanted.get("masked"):
             if state["LoadState"] != "masked":
                 self.act("mask", name)
@@ -166,10 +169,13 @@ def main():
     if any(_outdated(name, state) for name, state in states.items()) and not module.check_mode:
         _systemctl("daemon-reload")
         states = _states(names)
+    unknown = {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
     for unit in module.params["units"]:
-        units.bring(
-            unit, states.get(unit["name"], {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""})
-        )
+        state = states.get(unit["name"], unknown)
+        if state["LoadState"] == "not-found" and unit.get("state", "started") == "started" and not unit.get("masked"):
+            units.lack(unit["name"])
+        else:
+            units.bring(unit, state)
     if units.started and not module.check_mode:
         units.prove(module.params["settle"])
     module.exit_json(changed=bool(units.done), actions=units.done)

@@ -229,6 +229,10 @@ def units(site: LabSite, *flags: str, wanted: list[dict[str, Any]] | None = None
 
 def test_a_unit_comes_into_its_state_and_stays(site: LabSite) -> None:
     assert units(site, "--check").result["actions"] == ["start tst.service"], "its package may not be there yet"
+    missing = units(site)
+    assert missing.failed
+    assert "tst.service: there is no such service" in missing.result["msg"]
+    assert "provision the host first" in missing.result["msg"]
     call(site, "managed_files", files=[UNIT])
     assert units(site).result["actions"] == ["enable tst.service", "start tst.service"]
     assert not units(site).changed
