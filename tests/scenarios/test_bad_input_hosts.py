@@ -126,6 +126,8 @@ def test_repository_signed_by_the_wrong_key(site: Site, lab: LabSite, tmp_path: 
 def gpg(home: Path, *arguments: str) -> None:
     command = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--passphrase", "", *arguments]
     subprocess.run(command, check=True, capture_output=True)
+    # Its agent would stay.
+    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
 
 
 def gpg_key(home: Path) -> Path:
@@ -133,7 +135,6 @@ def gpg_key(home: Path) -> Path:
     home.mkdir(mode=0o700)
     gpg(home, "--quick-generate-key", f"{home.name}@example.org", "ed25519", "sign", "never")
     gpg(home, "--armor", "--output", f"{home}.asc", "--export")
-    subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=True)
     return Path(f"{home}.asc")
 
 
