@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 
-from orchestrator.errors import RatssaalError
 from orchestrator.exitcodes import ExitCode
 
 # command -> (module, attribute, its line in --help)
@@ -92,12 +91,8 @@ def main() -> None:
 
 def run(arguments: list[str]) -> int:
     """Run one command line and return its exit code; errors are printed, tracebacks only with --debug."""
-    from orchestrator.cli import console
-
     try:
         return int(cli.main(arguments, prog_name="ratssaal", standalone_mode=False) or ExitCode.OK)
-    except RatssaalError as error:
-        return console.fail(error)
     except click.exceptions.Exit as stop:
         return stop.exit_code
     except (KeyboardInterrupt, click.Abort):
@@ -111,6 +106,12 @@ def run(arguments: list[str]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return int(ExitCode.OK)
     except Exception as error:
+        # Not needed by --help and what else goes well, so not imported before.
+        from orchestrator.cli import console
+        from orchestrator.errors import RatssaalError
+
+        if isinstance(error, RatssaalError):
+            return console.fail(error)
         if os.environ.get("RATSSAAL_DEBUG"):
             raise
         click.secho(f"internal error: {type(error).__name__}: {error}", fg="red", err=True)

@@ -163,7 +163,7 @@ def _judge_redaction(arguments: str, lines: list[str], sheet: Sheet) -> None:
     values = [value for line in lines for value in re.findall(r'redact-remote-addresses"?\s*[=:]\s*"?(\w+)', line)]
     values += re.findall(r"-Dvideobridge\.redact-remote-addresses=(\w+)", arguments)
     value = values[-1].lower() if values else "true"
-    sheet.expect(value == "true", f"jitsi-videobridge2: redact-remote-addresses {value}", "true")
+    sheet.expect(value in ("true", "yes", "on"), f"jitsi-videobridge2: redact-remote-addresses {value}", "true")
 
 
 @pytest.mark.control("LOG-01")
