@@ -96,7 +96,7 @@ def test_fit_host_and_nothing_touched(site: Site, run: Run) -> None:
 
 
 def test_unreachable_repository(site: Site) -> None:
-    (problem,) = [p for p in inspect(site).blocking if "repository" in p.message]
+    (problem,) = [p for p in inspect(site).blocking if "127.0.0.1" in p.message]
     assert "http://127.0.0.1:9 cannot be read from the host" in problem.message
     assert "refused" in problem.message
 
