@@ -59,41 +59,93 @@ def unexpected(report: Report) -> dict[str, tuple[Result, str, str]]:
     }
 
 
-def turn_and_repair(
-    site: LabSite,
-    row: Break,
-    *,
-    change: Callable[[LabSite], None] | None = None,
-    controls: tuple[str, ...] = (),
-    quick: bool = False,
-) -> None:
-    """Break the host, see exactly this control turn and say what it saw, repair the host, see nothing fail.
+def _judge(row: Break, said: list[Finding]) -> None:
+    assert {finding.result for finding in said} == {Result.FAIL}, said
+    for words in (row.seen, *row.more):
+        assert any(words in finding.seen for finding in said), (words, said)
+    for finding in said:
+        assert finding.wanted
+        assert finding.remedy
+        assert finding.host == "h1"
 
-    `controls` bounds what is looked at (none: everything), `quick` looks from inside only.
-    """
-    if change is not None:
-        change(site)
-    else:
-        ssh(site, row.command)
+
+def turn_and_repair(site: LabSite, row: Break, *, controls: tuple[str, ...] = ()) -> None:
+    """Break the host, see exactly this control turn and say what it saw, repair the host, see nothing fail."""
+    ssh(site, row.command)
     try:
-        found = failed(verify(load(site), controls=controls, quick=quick))
+        found = failed(verify(load(site), controls=controls))
         assert set(found) == {row.control, *row.also}, found
-        said = found[row.control]
-        assert {finding.result for finding in said} == {Result.FAIL}, said
-        for words in (row.seen, *row.more):
-            assert any(words in finding.seen for finding in said), (words, said)
-        for finding in said:
-            assert finding.wanted
-            assert finding.remedy
-            assert finding.host == "h1"
+        _judge(row, found[row.control])
     finally:
-        if row.repair == CONVERGE:
-            play(site)
-        else:
-            ssh(site, row.repair)
-    repaired = verify(load(site), controls=(row.control, *row.also), quick=quick)
+        _undo(site, row)
+    repaired = verify(load(site), controls=(row.control, *row.also))
     assert failed(repaired) == {}
     assert any(f.control == row.control and f.result is row.repaired for f in repaired.findings), repaired.findings
+
+
+def _undo(site: LabSite, row: Break) -> None:
+    if row.repair == CONVERGE:
+        play(site)
+    else:
+        ssh(site, row.repair)
+
+
+class Series:
+    """Breaks of one host, one on top of the other: with each, exactly its control's finding must change.
+
+    What a converge is to repair stays broken until `repair`, so that one converge repairs it all; the rest is undone at once
+    and must then be as before.
+    """
+
+    def __init__(self, site: LabSite, *, quick: bool = False) -> None:
+        self._site = site
+        self._quick = quick
+        self._failing: dict[str, frozenset[tuple[str, str]]] = {}
+        self._left: list[Break] = []
+
+    def turn(
+        self, row: Break, *, change: Callable[[LabSite], None] | None = None, controls: tuple[str, ...] = ()
+    ) -> None:
+        """Break the host and see exactly this control turn; `controls` bounds what is looked at (none: everything)."""
+        try:
+            if change is not None:
+                change(self._site)
+            else:
+                ssh(self._site, row.command)
+            found = self._look(controls)
+            changed = {
+                c for c in {*found, *self._failing} if self._texts(found, c) != self._failing.get(c, frozenset())
+            }
+            changed &= set(controls or changed)
+            if row.repair == CONVERGE:
+                self._left.append(row)
+                self._failing |= {control: self._texts(found, control) for control in changed}
+            assert changed == {row.control, *row.also}, (changed, found)
+            _judge(row, found[row.control])
+        finally:
+            if row.repair != CONVERGE:
+                ssh(self._site, row.repair)
+        if row.repair == CONVERGE:
+            return
+        healed = self._look((row.control, *row.also))
+        for control in (row.control, *row.also):
+            assert self._texts(healed, control) == self._failing.get(control, frozenset()), healed
+
+    def repair(self, controls: tuple[str, ...] = ()) -> None:
+        """Repair everything by one converge and see nothing fail any more."""
+        play(self._site)
+        report = verify(load(self._site), controls=controls, quick=self._quick)
+        assert failed(report) == {}
+        results = {(finding.control, finding.result) for finding in report.findings}
+        for row in self._left:
+            assert (row.control, row.repaired) in results, (row, report.findings)
+
+    def _look(self, controls: tuple[str, ...]) -> dict[str, list[Finding]]:
+        return failed(verify(load(self._site), controls=controls, quick=self._quick))
+
+    @staticmethod
+    def _texts(found: dict[str, list[Finding]], control: str) -> frozenset[tuple[str, str]]:
+        return frozenset((finding.vantage, finding.seen + finding.reason) for finding in found.get(control, ()))
 
 
 def serve_a_certificate(site: LabSite, *, days: int = 10) -> None:

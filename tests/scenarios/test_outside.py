@@ -10,7 +10,7 @@ import pytest
 from orchestrator.evidence.results import Result
 from orchestrator.lab.lab import LabSite
 from orchestrator.verification.runner import verify
-from tests.scenarios.breaks import Break, turn_and_repair
+from tests.scenarios.breaks import Break, Series
 from tests.scenarios.conftest import load, ssh, throwaway
 
 _NGINX = "/etc/nginx/sites-available/*.conf"
@@ -19,6 +19,8 @@ _HEADERS = "/etc/nginx/snippets/ratssaal-headers.conf"
 NEAR: tuple[str, ...] = ("CRY-01", "CRY-02", "CRY-03", "CRY-04", "TRN-01", "TRN-02", "WEB-01")
 _TURN = "/etc/turnserver.conf"
 _RESTART_TURN = "systemctl restart coturn && sleep 2"
+_KEEP_TURN = f"cp -a {_TURN} /root/"
+_GIVE_TURN_BACK = f"mv /root/turnserver.conf {_TURN} && {_RESTART_TURN}"
 _PORTS = ("NET-01", "NET-03")
 _CLOSED = "systemctl stop planted; systemctl restart ratssaal-firewall"
 # Answers whatever it is told.
@@ -48,8 +50,10 @@ BREAKS: list[Break] = [
     ),
     Break(
         "CRY-03",
-        "cd /etc/ratssaal/tls && openssl req -x509 -key key.pem -days 90 -subj /CN=other -out fullchain.pem",
+        "cd /etc/ratssaal/tls && cp -a fullchain.pem /root/ && openssl req -x509 -key key.pem -days 90 -subj /CN=other"
+        " -out fullchain.pem",
         "not the one on the host's disk",
+        "mv /root/fullchain.pem /etc/ratssaal/tls/",
     ),
     Break(
         "NET-02",
@@ -75,13 +79,16 @@ BREAKS: list[Break] = [
     ),
     Break(
         "TRN-01",
-        f"sed -i 's/^use-auth-secret/no-auth/; /^static-auth-secret/d' {_TURN} && {_RESTART_TURN}",
+        f"{_KEEP_TURN} && sed -i 's/^use-auth-secret/no-auth/; /^static-auth-secret/d' {_TURN} && {_RESTART_TURN}",
         "a relay without credentials is granted",
+        _GIVE_TURN_BACK,
     ),
     Break(
         "TRN-01",
-        f"sed -i 's/^use-auth-secret/lt-cred-mech/; s/^static-auth-secret=.*/user=town:hall/' {_TURN} && {_RESTART_TURN}",
+        f"{_KEEP_TURN} && sed -i 's/^use-auth-secret/lt-cred-mech/; s/^static-auth-secret=.*/user=town:hall/' {_TURN}"
+        f" && {_RESTART_TURN}",
         "a relay with the credentials of a guest is refused with 401",
+        _GIVE_TURN_BACK,
         also=("TRN-02",),
     ),
     Break("TRN-02", f"sed -i '/^denied-peer-ip/d' {_TURN} && {_RESTART_TURN}", "sending to 10.0.0.1 is granted"),
@@ -118,9 +125,19 @@ def site() -> Iterator[LabSite]:
         yield made
 
 
+@pytest.fixture(scope="module")
+def series(site: LabSite) -> Series:
+    """What the rows have done to the host so far."""
+    return Series(site)
+
+
 @pytest.mark.parametrize("row", BREAKS, ids=lambda row: row.control)
-def test_control_turns_and_is_repaired(site: LabSite, row: Break) -> None:
-    turn_and_repair(site, row, controls=tuple(dict.fromkeys((row.control, *row.also, *NEAR))))
+def test_control_turns(series: Series, row: Break) -> None:
+    series.turn(row, controls=tuple(dict.fromkeys((row.control, *row.also, *NEAR))))
+
+
+def test_one_converge_repairs_it_all(series: Series) -> None:
+    series.repair(NEAR)
 
 
 def test_the_whole_scan_goes_unnoticed_by_sshd_and_locks_nobody_out(site: LabSite) -> None:
