@@ -68,6 +68,7 @@ BREAKS: list[Break] = [
         "nft insert rule inet ratssaal input meta nfproto ipv4 tcp dport 80 drop",
         "80/tcp is filtered",
         _CLOSED,
+        also=("CRY-04",),
     ),
     Break(
         "NET-02",

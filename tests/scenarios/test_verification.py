@@ -49,6 +49,7 @@ BREAKS = [
         "NET-05",
         f'sed -i \'s/host = "127.0.0.1"/host = "0.0.0.0"/\' {_JVB} && systemctl restart jitsi-videobridge2 && sleep 6',
         "the bridge's REST interface is bound to",
+        f'sed -i \'s/host = "0.0.0.0"/host = "127.0.0.1"/\' {_JVB} && systemctl restart jitsi-videobridge2 && sleep 6',
         also=("NET-01",),
     ),
     Break(
