@@ -375,3 +375,9 @@ def test_source_behind_a_translation_is_not_known() -> None:
     assert seen_as("192.168.1.2", "9.9.9.9") == ""
     assert seen_as("192.168.1.2", "192.168.1.3") == "192.168.1.2"
     assert seen_as("8.8.8.8", "9.9.9.9") == "8.8.8.8"
+
+
+def test_host_without_its_certificate_is_a_fault() -> None:
+    sheet = Sheet()
+    test_tls.judge_served("Verify return code: 0 (ok)", "", sheet)
+    assert [seen for seen, _ in sheet.faults] == ["the host has no certificate in /etc/ratssaal/tls/fullchain.pem"]

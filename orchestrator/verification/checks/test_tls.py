@@ -253,8 +253,8 @@ def test_certificates_from_outside(
     own = str(subject.settings.get("certificates_source") or "own_ca") == "own_ca"
     disk, authority = ask(
         host,
-        f"openssl x509 -in {_DISK} -noout -fingerprint -sha256",
-        f"openssl x509 -in {_CA} -outform PEM" if own else "true",
+        f"openssl x509 -in {_DISK} -noout -fingerprint -sha256 2>/dev/null; true",
+        f"openssl x509 -in {_CA} -outform PEM 2>/dev/null; true" if own else "true",
     )
     wanted = _fingerprint(text(disk))
     found = endpoints(outside, subject, sheet, "openssl")
@@ -284,7 +284,8 @@ def _fingerprint(said: str) -> str:
 def judge_served(said: str, wanted: str, sheet: Sheet) -> None:
     """Note what verification says of a handshake, and whether the certificate is the wanted one."""
     if not wanted:
-        raise RuntimeError(f"the host shows no certificate in {_DISK}")
+        sheet.expect(False, f"the host has no certificate in {_DISK}", "the one that is served")
+        return
     verdict = re.search(r"Verify return code: (\d+) (\(.*?\))", said)
     served = _fingerprint(said)
     if not verdict or not served:
