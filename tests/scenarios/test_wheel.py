@@ -56,7 +56,7 @@ def test_installed_wheel_rehearses(wheel: Path, tmp_path: Path) -> None:
     answer = json.loads(done.stdout)
     # Four are never tested on a lab host without `--converge`; the two that need a browser take the extra `browser`.
     assert (answer["counts"]["fail"], answer["counts"]["error"], answer["counts"]["not_tested"]) == (0, 0, 6), answer
-    assert answer["counts"]["pass"] > 30
+    assert answer["counts"]["pass"] >= 28
     assert Path(answer["files"]["html"]).stat().st_size > 10_000
     assert "STAND-INS" in done.stderr
     listed = subprocess.run([argv[0], "lab", "ls", "--json"], capture_output=True, text=True, check=True, timeout=60)
