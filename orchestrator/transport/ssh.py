@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import getpass
 import hashlib
+import secrets
 import socket
 import time
 from collections.abc import Iterator, Sequence
@@ -97,10 +98,11 @@ class Connection:
         Nothing of the script appears in a process list. After `timeout` seconds the host ends it, and
         ConnectionFailed (TIMEOUT) is raised.
         """
-        seconds = max(1, int(timeout))
+        seconds, mark = max(1, int(timeout)), secrets.token_hex(16)
         channel = self._transport().open_session(timeout=CONNECT_SECONDS)
         try:
-            channel.exec_command(f"timeout --kill-after=5 {seconds} {command}")
+            # What the login shell's profile prints comes before the mark, and is no answer.
+            channel.exec_command(f"echo {mark}; exec timeout --kill-after=5 {seconds} {command}")
             answer = _exchange(channel, script.encode(), time.monotonic() + seconds + 10)
         except TimeoutError as error:
             raise self._failed(seconds) from error
@@ -109,7 +111,8 @@ class Connection:
         # 124: coreutils' timeout ended the command, 137: it had to be killed.
         if answer.code in {124, 137}:
             raise self._failed(seconds)
-        return answer
+        before, found, printed = answer.stdout.partition(f"{mark}\n")
+        return Answer(answer.code, printed if found else before, answer.stderr)
 
     def loopback(self, port: int, *, timeout: float = 10) -> paramiko.Channel:
         """Return a byte channel to a port on the host's own loopback; the caller closes it."""

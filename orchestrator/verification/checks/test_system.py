@@ -94,7 +94,7 @@ def test_package_sources(host: testinfra.host.Host, subject: Subject, sheet: She
         "apt-get indextargets --format '$(REPO_URI)|$(SIGNED_BY)'",
         "apt-config dump",
         "apt-cache policy",
-        "cd /etc/apt; grep -HiE '^[^#]*(trusted|allow-insecure|allow-weak)\\s*[=:]\\s*(yes|true|1)' sources.list "
+        "cd /etc/apt; grep -aHiE '^[^#]*(trusted|allow-insecure|allow-weak)\\s*[=:]\\s*(yes|true|1)' sources.list "
         "sources.list.d/* 2>/dev/null; true",
     )
     vendor = str(subject.settings.get("vendor_repository_url") or "").rstrip("/")
