@@ -92,7 +92,7 @@ def role_pages() -> dict[str, str]:
     index = [NOTE, "# Roles\n\n"]
     for spec_file in sorted((ROOT / "roles").glob("*/meta/argument_specs.yml")):
         role = spec_file.parent.parent.name
-        spec = yaml.safe_load(spec_file.read_text())["argument_specs"]["main"]
+        (spec,) = yaml.safe_load(spec_file.read_text())["argument_specs"].values()
         pages[f"roles/{role}/README.md"] = NOTE + _role_text(role, spec)
         index.append(f"- [{role}](../roles/{role}/README.md): {spec['short_description']}\n")
     pages["docs/roles.md"] = "".join(index)

@@ -70,6 +70,29 @@ def down(name: str, everything: bool) -> None:
 
 
 @lab.command()
+@click.argument("name")
+def snapshot(name: str) -> None:
+    """Keep the disks of lab NAME as they are now; `revert` returns to them.
+
+    The hosts are shut down for it and started again. The site that describes them is not part of the snapshot.
+    """
+    from orchestrator.lab.lab import Lab
+
+    Lab(console.say).snapshot(name)
+    console.say(f"kept; undo later changes by: ratssaal lab revert {name}")
+
+
+@lab.command()
+@click.argument("name")
+def revert(name: str) -> None:
+    """Put the hosts of lab NAME back to their last snapshot, and start them."""
+    from orchestrator.lab.lab import Lab
+
+    Lab(console.say).revert(name)
+    console.say(f"lab {name} is as it was at its last snapshot")
+
+
+@lab.command()
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
 def ls(as_json: bool) -> None:
     """List the hosts of all labs on this machine."""

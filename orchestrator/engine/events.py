@@ -11,7 +11,7 @@ from typing import Any
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. `kind` is play, task, result or stats; `seconds` is a result's duration."""
+    """One event. `kind` is play, task, result or stats; `seconds` is a result's duration, `changes` what it changed, in words."""
 
     kind: str
     at: float
@@ -20,6 +20,7 @@ class Event:
     status: str = ""
     seconds: float = 0.0
     message: str = ""
+    changes: tuple[str, ...] = ()
     hosts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
@@ -51,5 +52,6 @@ def parse(row: Mapping[str, Any]) -> Event:
         status=str(row.get("status") or ""),
         seconds=float(row.get("seconds") or 0.0),
         message=str(row.get("message") or ""),
+        changes=tuple(row.get("changes") or ()),
         hosts=row.get("hosts") or {},
     )

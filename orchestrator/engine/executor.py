@@ -29,7 +29,7 @@ class Options:
 
 @dataclass(frozen=True, slots=True)
 class StepResult:
-    """What one step did; `seconds` is wall time, `changed` counts tasks over all hosts."""
+    """What one step did; `seconds` is wall time, `changed` counts changes over all hosts."""
 
     name: str
     ok: int
@@ -91,8 +91,10 @@ class _Recorder:
         self._watcher.step(event.name, len(self.steps) + 1, self._total)
 
     def _count(self, event: Event) -> None:
-        if event.status in self._counts:
-            self._counts[event.status] += 1
+        if event.status == "changed":
+            self._counts["changed"] += max(1, len(event.changes))
+        elif event.status == "ok":
+            self._counts["ok"] += 1
         elif event.status == "failed":
             self.problems.append(Problem(f"{event.name}: {event.message}", event.host))
         elif event.status == "unreachable":

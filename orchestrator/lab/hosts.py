@@ -81,6 +81,24 @@ def prepare(host: LabHost, lower: Path, names: Mapping[str, tuple[str, ...]], au
     ready.touch()
 
 
+def keep_disk(host: LabHost) -> None:
+    """Make the disk of a host that does not run what `revert_disk` returns to: its changes become a layer of their own."""
+    unmount(host.root)
+    (host.state / "upper").rename(host.state / f"kept{len(kept_layers(host)) + 1}")
+
+
+def revert_disk(host: LabHost) -> None:
+    """Forget what changed on the disk of a host that does not run since `keep_disk`."""
+    unmount(host.root)
+    for part in ("upper", "work"):
+        shutil.rmtree(host.state / part, ignore_errors=True)
+
+
+def kept_layers(host: LabHost) -> list[Path]:
+    """Return what `keep_disk` has kept of this host, the newest first."""
+    return sorted(host.state.glob("kept*"), key=lambda path: int(path.name.removeprefix("kept")), reverse=True)
+
+
 def unmount(root: Path) -> None:
     """Unmount what is mounted at `root`, lazily if something still holds it. Raises TaskFailed if that fails too."""
     while os.path.ismount(root):
@@ -105,7 +123,7 @@ def _mount(host: LabHost) -> None:
     if os.path.ismount(host.root):
         return
     # A host whose disk was kept stays on the root file system that it was made from.
-    lower = (host.state / "lower").read_text()
+    lower = ":".join([*map(str, kept_layers(host)), (host.state / "lower").read_text()])
     options = f"lowerdir={lower},upperdir={host.state / 'upper'},workdir={host.state / 'work'}"
     done = subprocess.run(
         ["mount", "-t", "overlay", f"rs-{host.network.lab}", "-o", options, str(host.root)],

@@ -16,7 +16,7 @@ from typing import Any
 
 from orchestrator.errors import UsageError
 from orchestrator.lab import archives, discovery, forwarding, machines, repository
-from orchestrator.lab.hosts import LabHost, prepare, unmount
+from orchestrator.lab.hosts import LabHost, keep_disk, kept_layers, prepare, revert_disk, unmount
 from orchestrator.lab.locks import locked
 from orchestrator.lab.network import Network, dropping_chains, free_number
 from orchestrator.lab.rootfs import clear_unfinished, root_file_system
@@ -70,6 +70,34 @@ class Lab:
                 if fresh:
                     self._take_down(name)
                 raise
+
+    def snapshot(self, name: str) -> None:
+        """Shut the hosts of lab `name` down, keep their disks as what `revert` returns to, and start them again.
+
+        The site beside the hosts is not part of it. Raises UsageError if there is no such lab, Unreachable if a host does
+        not come up again.
+        """
+        self._with_disks(name, machines.power_off, keep_disk)
+
+    def revert(self, name: str) -> None:
+        """Put the hosts of lab `name` back to their last snapshot and start them. Raises UsageError if there is none."""
+        bare = [host.name for host in self.site(name).hosts if not kept_layers(host)]
+        if bare:
+            raise UsageError(f"lab {name} has no snapshot of {', '.join(bare)}", hint=f"ratssaal lab snapshot {name}")
+        self._with_disks(name, machines.kill, revert_disk)
+
+    def _with_disks(self, name: str, end: Callable[[str], object], change: Callable[[LabHost], None]) -> None:
+        """End the hosts of a lab, change their disks, start them again."""
+        check_able(name)
+        hosts = self.site(name).hosts
+        with locked(_lock(name), lambda: self._say(f"waiting: lab {name} is being changed by another process")):
+            record = _recorded(name)
+            if record is None:
+                raise UsageError(f"there is no lab {name}", hint=f"ratssaal lab up {name}")
+            end(name)
+            for host in hosts:
+                change(host)
+            self._raise_up(name, record, root_file_system(record.debian, self._say))
 
     def _raise_up(self, name: str, record: Record, lower: Path) -> LabSite:
         network, folder = Network(name, record.number), STATE / name

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import time
 from contextlib import suppress
@@ -15,6 +16,9 @@ from orchestrator.lab import processes
 from orchestrator.lab.hosts import LabHost
 
 BOOT_SECONDS = 90.0
+POWER_OFF_SECONDS = 60.0
+# What systemd-nspawn sends its host to shut it down (systemd: man/systemd.xml, SIGRTMIN+4).
+_POWER_OFF = signal.SIGRTMIN + 4
 _TRACES = Path("/run/systemd/nspawn")
 
 # systemd 256 and later refuse to boot on cgroup v1. Where this machine mounts that, the host gets a mount namespace in which
@@ -149,6 +153,14 @@ def supervisors(lab: str, host: str = "") -> list[int]:
     """Return the processes that run this lab's hosts (or one of them), from the moment of their start."""
     wanted = re.compile(rf"--machine=rs-{lab}-{host or 'h[0-9]+'}")
     return [pid for pid, words in processes.command_lines() if any(wanted.fullmatch(word) for word in words)]
+
+
+def power_off(lab: str) -> None:
+    """Shut all hosts of a lab down in good order, and end those that are not down after POWER_OFF_SECONDS."""
+    for leader in (leader for supervisor in supervisors(lab) for leader in _leaders(supervisor)):
+        os.kill(leader, _POWER_OFF)
+    processes.wait_until_gone(supervisors(lab), seconds=POWER_OFF_SECONDS)
+    kill(lab)
 
 
 def kill(lab: str) -> bool:

@@ -13,7 +13,7 @@ from orchestrator.operations.converge import converge_plan
 
 
 class _Changes:
-    """Notes which tasks would change which host, and passes everything on to who looks on."""
+    """Notes what would change on which host, and passes everything on to who looks on."""
 
     def __init__(self, watcher: Watcher) -> None:
         self._watcher = watcher
@@ -24,7 +24,7 @@ class _Changes:
 
     def event(self, event: Event) -> None:
         if event.kind == "result" and event.status == "changed":
-            self.tasks.setdefault(event.host, []).append(event.name)
+            self.tasks.setdefault(event.host, []).extend(event.changes or [event.name])
         self._watcher.event(event)
 
     def step_done(self, result: StepResult) -> None:
@@ -32,7 +32,7 @@ class _Changes:
 
 
 def would_change(site: Site, vault: VaultAccess, watcher: Watcher) -> dict[str, dict[str, Any]]:
-    """Run provision and harden in check mode; return per host the tasks that would change it, and why it failed, if so.
+    """Run provision and harden in check mode; return per host what would change, and why it failed, if so.
 
     Raises LockHeld when somebody else works on the site.
     """

@@ -8,24 +8,28 @@ import datetime
 import itertools
 import os
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ansible.errors import AnsibleActionFail
-from ansible.plugins.action import ActionBase
-from cryptography import x509
-from cryptography.exceptions import InvalidSignature
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.serialization import pkcs12
+from ansible.plugins.loader import action_loader
+
+# Ansible loads this file in every run, also where no certificate is given: what takes long to import waits until it is needed.
+if TYPE_CHECKING:
+    from cryptography import x509
 
 
-class ActionModule(ActionBase):
-    """Reads PEM or PKCS#12 on the control node; the host gets fullchain.pem, key.pem and ca.pem through managed_files."""
+Host = action_loader.get("managed_host", class_only=True)
+
+
+class ActionModule(Host):  # type: ignore[misc, valid-type]
+    """Reads PEM or PKCS#12 on the control node; the host gets fullchain.pem, key.pem and ca.pem through managed_host."""
 
     TRANSFERS_FILES = False
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Read, check, install."""
-        super().run(tmp, task_vars)
+        from cryptography.hazmat.primitives import serialization
+
         arguments = dict(self._task.args)
         base = Path(str((task_vars or {}).get("inventory_dir", ".")))
         chain, key = _read(arguments, base)
@@ -44,13 +48,15 @@ class ActionModule(ActionBase):
         ]
         texts = (private, b"".join(c.public_bytes(pem) for c in chain), last)
         contents = {str(number): base64.b64encode(text).decode() for number, text in enumerate(texts)}
-        result: dict[str, Any] = self._execute_module(
-            module_name="managed_files", module_args={"files": files, "contents": contents}, task_vars=task_vars
-        )
+        result: dict[str, Any] = self.on_host([{"files": files, "contents": contents}], task_vars or {})
         return result
 
 
 def _read(arguments: dict[str, Any], base: Path) -> tuple[list[x509.Certificate], Any]:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.serialization import pkcs12
+
     def content(name: str) -> bytes:
         path = base / os.path.expanduser(str(arguments[name]))
         if not arguments[name] or not path.is_file():
@@ -81,6 +87,10 @@ def _ordered(leaf: x509.Certificate, others: list[x509.Certificate]) -> list[x50
 
 def _problems(chain: list[x509.Certificate], key: Any, names: list[str]) -> list[str]:
     """Return everything that is wrong: key, names, dates, order and signatures of the chain."""
+    from cryptography import x509
+    from cryptography.exceptions import InvalidSignature
+    from cryptography.hazmat.primitives import serialization
+
     leaf, found = chain[0], []
     form = (serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo)
     if leaf.public_key().public_bytes(*form) != key.public_key().public_bytes(*form):

@@ -11,53 +11,55 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ansible.plugins.action import ActionBase
 from ansible.plugins.loader import action_loader
 
+Host = action_loader.get("managed_host", class_only=True)
 _TRIES = 3
 _LOGIN_SECONDS = 10
+_ARGUMENTS = {
+    "name": {"type": "str", "required": True},
+    "files": {"type": "list", "elements": "dict", "default": []},
+    "check": {"type": "str", "default": "true"},
+    "apply": {"type": "str", "default": "true"},
+    "undo": {"type": "str", "default": ""},
+    "effective": {"type": "str", "default": "true"},
+    "confirm_seconds": {"type": "int", "default": 60},
+}
 
 
-class ActionModule(ActionBase):
-    """Action part of guarded_change; the module of the same name documents it."""
+class ActionModule(Host):  # type: ignore[misc, valid-type]
+    """Changes files that could cut the connection: between apply and confirm a timer on the host, and after a reboot a unit,
+    puts the old ones back.
+
+    Arguments: `name` of the change, also of its directory below /var/lib/ratssaal/guard and of its timer; `files` as those of
+    managed_host; shell commands: `check` refuses a wrong configuration before it is put to use, `apply` puts the files to use,
+    `undo` the restored ones (`apply` where it is empty), `effective` fails where the files are right but not in effect;
+    `confirm_seconds` after which the host puts the old state back unless the change was confirmed.
+    """
 
     TRANSFERS_FILES = False
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Look; if something differs: apply, prove, confirm, or put back."""
-        super().run(tmp, task_vars)
-        variables = dict(task_vars or {})
-        arguments = dict(self._task.args)
-        renderer = action_loader.get(
-            "managed_files",
-            task=self._task,
-            connection=self._connection,
-            play_context=self._play_context,
-            loader=self._loader,
-            templar=self._templar,
-            shared_loader_obj=self._shared_loader_obj,
-        )
-        arguments["files"] = [renderer.wire_entry(dict(raw), variables) for raw in arguments.get("files", [])]
+        _, arguments = self.validate_argument_spec(_ARGUMENTS)
+        arguments["files"] = [self.wire_file(dict(raw), task_vars or {}) for raw in arguments["files"]]
         looked = self._phase("look", arguments, task_vars)
         if looked.get("failed") or not looked.get("changed") or self._task.check_mode:
             return looked
         applied = self._phase("apply", arguments, task_vars)
         if applied.get("failed"):
             return applied
-        refusals = self._prove(int(arguments.get("confirm_seconds", 60)))
+        refusals = self._prove(arguments["confirm_seconds"])
         if not refusals:
             confirmed = self._phase("confirm", arguments, task_vars)
             return confirmed | {"changed_paths": looked.get("changed_paths", [])}
         return self._put_back(arguments, task_vars, refusals)
 
     def _phase(self, phase: str, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:
-        result: dict[str, Any] = self._execute_module(
-            module_name="guarded_change", module_args=arguments | {"phase": phase}, task_vars=task_vars
-        )
-        return result
+        return self.on_host([{"guard": arguments | {"phase": phase}}], task_vars or {})
 
     def _put_back(self, arguments: dict[str, Any], task_vars: Any, refusals: list[str]) -> dict[str, Any]:
-        seconds = int(arguments.get("confirm_seconds", 60))
+        seconds = arguments["confirm_seconds"]
         state = f"comes back by the host's own timer within {seconds} s"
         try:
             restored = self._phase("restore", arguments, task_vars)

@@ -6,31 +6,58 @@ from __future__ import annotations
 import datetime
 from typing import Any
 
-from ansible.plugins.action import ActionBase
+from ansible.plugins.loader import action_loader
+
+Host = action_loader.get("managed_host", class_only=True)
+_CERTIFICATE = {
+    "names": {"type": "list", "elements": "str", "required": True},
+    "dest": {"type": "str", "required": True},
+    "group": {"type": "str", "required": True},
+    "reloads": {"type": "list", "elements": "str", "default": []},
+}
+_ARGUMENTS = {
+    "certificates": {"type": "list", "elements": "dict", "required": True, "options": _CERTIFICATE},
+    "ca_certificate": {"type": "str", "required": True},
+    "ca_key": {"type": "str", "required": True},
+    "days": {"type": "int", "default": 397},
+    "renew_days": {"type": "int", "default": 30},
+}
 
 
-class ActionModule(ActionBase):
-    """Action part of own_ca_certificate; `ca_key` and `days` are used here and never sent."""
+class ActionModule(Host):  # type: ignore[misc, valid-type]
+    """Keeps certificates that the site's own CA signed; keys and requests are made on the host, and keys never leave it.
+
+    Arguments: `certificates`, dictionaries with names (the first is the subject), dest (the directory of fullchain.pem,
+    key.pem and ca.pem), group (which may read the key) and reloads (units that must read a new certificate);
+    `ca_certificate` and `ca_key` as PEM, the key is used here and never sent; `days` of validity; a certificate with fewer
+    than `renew_days` left is made anew.
+    """
 
     TRANSFERS_FILES = False
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Look; if something differs, sign and install."""
-        super().run(tmp, task_vars)
-        arguments = dict(self._task.args)
-        key, days = str(arguments.pop("ca_key")), int(arguments.pop("days", 397))
-        looked: dict[str, Any] = self._execute_module(
-            module_name="own_ca_certificate", module_args=arguments | {"phase": "look"}, task_vars=task_vars
-        )
-        if looked.get("failed") or not looked.get("request"):
+        """Look; sign and install what differs."""
+        _, arguments = self.validate_argument_spec(_ARGUMENTS)
+        authority = arguments["ca_certificate"]
+        shared = {"ca_certificate": authority, "renew_days": arguments["renew_days"]}
+        wanted = [shared | certificate for certificate in arguments["certificates"]]
+        looked = self._phase("look", wanted, task_vars)
+        requests = looked.pop("requests", [])
+        if looked.get("failed") or not any(requests):
             return looked
-        signed = _sign(looked.pop("request"), str(arguments["ca_certificate"]), key, list(arguments["names"]), days)
-        installed: dict[str, Any] = self._execute_module(
-            module_name="own_ca_certificate",
-            module_args=arguments | {"phase": "install", "certificate": signed},
-            task_vars=task_vars,
-        )
-        return installed | {"reasons": looked.get("reasons", [])}
+        key = arguments["ca_key"]
+        signed = [
+            certificate | {"certificate": _sign(request, authority, key, certificate["names"], arguments["days"])}
+            for certificate, request in zip(wanted, requests, strict=True)
+            if request
+        ]
+        installed = self._phase("install", signed, task_vars)
+        return looked if not installed.get("failed") else installed
+
+    def _phase(self, phase: str, certificates: list[dict[str, Any]], task_vars: Any) -> dict[str, Any]:
+        steps = [{"certificate": certificate | {"phase": phase}} for certificate in certificates]
+        result: dict[str, Any] = self.on_host(steps, task_vars or {})
+        return result
 
 
 def _sign(request: str, ca_certificate: str, ca_key: str, names: list[str], days: int) -> str:

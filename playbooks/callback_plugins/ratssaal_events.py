@@ -26,6 +26,8 @@ from typing import Any, TextIO
 from ansible.plugins.callback import CallbackBase
 
 _MESSAGE_LENGTH = 2000
+# What our own actions say of what they changed: paths, packages, units and settings, never a content.
+_CHANGES = ("changed_paths", "actions", "changed_settings")
 
 
 class CallbackModule(CallbackBase):
@@ -58,7 +60,7 @@ class CallbackModule(CallbackBase):
 
     def v2_runner_on_ok(self, result: Any) -> None:
         """Tell a result; `changed` is a word of its own."""
-        self._result(result, "changed" if result.is_changed() else "ok")
+        self._result(result, "changed" if result.is_changed() else "ok", changes=self._changes(result))
 
     def v2_runner_on_failed(self, result: Any, ignore_errors: bool = False) -> None:
         """Tell a failure with its first lines."""
@@ -76,14 +78,24 @@ class CallbackModule(CallbackBase):
         """Tell each host's sums at the end."""
         self._write("stats", hosts={host: stats.summarize(host) for host in sorted(stats.processed)})
 
-    def _result(self, result: Any, status: str, message: str = "") -> None:
+    def _result(self, result: Any, status: str, message: str = "", changes: tuple[str, ...] = ()) -> None:
         task = result.task if hasattr(result, "task") else result._task
         host = result.host if hasattr(result, "host") else result._host
         seconds = time.monotonic() - self._started.get(task._uuid, time.monotonic())
         fields: dict[str, Any] = {"host": host.get_name(), "task": task.get_name(), "action": task.action}
         if message:
             fields["message"] = message
+        if changes:
+            fields["changes"] = changes
         self._write("result", status=status, seconds=round(seconds, 3), **fields)
+
+    @staticmethod
+    def _changes(result: Any) -> tuple[str, ...]:
+        """Return what was changed, in words; accounts only by their number, since their names are people's."""
+        content = result.result if hasattr(result, "result") else result._result
+        told = [str(change) for key in _CHANGES for change in content.get(key) or ()]
+        accounts = len(content.get("accounts") or ())
+        return (*told, *([f"{accounts} accounts"] if accounts else []))
 
     @staticmethod
     def _message(result: Any) -> str:

@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 import uuid
@@ -53,6 +54,43 @@ def throwaway(name: str, *, debian: int = 13, playbook: str = "") -> Iterator[La
         yield site
     finally:
         driver.down(name)
+
+
+@pytest.fixture(scope="session")
+def converged(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], LabSite]]:
+    """One Debian 13 host a worker, converged once; a call puts host and site back to that state and returns the site."""
+    kept = tmp_path_factory.mktemp("kept") / "site"
+    with throwaway(f"base{worker_id}", playbook="site.yml") as made:
+        shutil.copytree(made.path, kept, symlinks=True)
+        driver, name = Lab(), made.path.name
+        driver.snapshot(name)
+        used: list[bool] = []
+
+        def again() -> LabSite:
+            if used:
+                driver.revert(name)
+                shutil.rmtree(made.path)
+                shutil.copytree(kept, made.path, symlinks=True)
+            used.append(True)
+            _wait_for_a_bridge(made)
+            return made
+
+        yield again
+
+
+def _wait_for_a_bridge(site: LabSite) -> None:
+    """Wait until Jicofo sees its bridge: the host has just booted."""
+    health = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8888/about/health"
+    seen = ssh(
+        site, f"for i in $(seq 120); do code=$({health}); test $code = 200 && break; sleep 0.5; done; echo $code"
+    )
+    assert seen == "200"
+
+
+@pytest.fixture(scope="module")
+def site(converged: Callable[[], LabSite]) -> LabSite:
+    """A converged Debian 13 host as the roles left it, booted once since; what a module does to it is gone for the next."""
+    return converged()
 
 
 @pytest.fixture(scope="module")

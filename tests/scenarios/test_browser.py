@@ -7,7 +7,7 @@ import os
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from orchestrator.inventory.derivations import content_security_policy
 from orchestrator.lab.lab import LabSite
 from orchestrator.verification.browser import ROOM, browser_command
 from orchestrator.verification.runner import verify
-from tests.scenarios.conftest import load, play, ssh, throwaway
+from tests.scenarios.conftest import load, play, ssh
 
 CONTROLS = ("VKS-03", "VKS-11")
 UNTRIED = "not tried with upstream's web application: a stand-in of jitsi-meet-web is what is served"
@@ -31,11 +31,10 @@ _RESTORE = "tar -C / -xf /root/kept.tar && systemctl reload nginx && sleep 1"
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[LabSite]:
-    """A converged Debian 13 host."""
-    with throwaway("browser13", playbook="site.yml") as made:
-        ssh(made, f"tar -C / -cf /root/kept.tar {_CHANGED}")
-        yield made
+def site(site: LabSite) -> LabSite:
+    """A converged Debian 13 host that keeps what is changed here."""
+    ssh(site, f"tar -C / -cf /root/kept.tar {_CHANGED}")
+    return site
 
 
 def _findings(site: LabSite) -> dict[str, Finding]:

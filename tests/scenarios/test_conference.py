@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 
 from orchestrator.evidence.results import Result
 from orchestrator.lab.lab import LabSite
 from orchestrator.verification.runner import verify
-from tests.scenarios.breaks import turn_and_repair
-from tests.scenarios.conference_breaks import BREAKS, NEAR
-from tests.scenarios.conftest import load, play, ssh, throwaway
+from tests.scenarios.breaks import Series, failed
+from tests.scenarios.conference_breaks import BREAKS, EVERYTHING, KEEP, NEAR
+from tests.scenarios.conftest import load, play, ssh
 
 
 @pytest.fixture(scope="module")
-def site() -> Iterator[LabSite]:
-    """A converged Debian 13 host."""
-    with throwaway("meeting13", playbook="site.yml") as made:
-        yield made
+def series(site: LabSite) -> Series:
+    """Breaks that are undone one by one."""
+    ssh(site, KEEP)
+    return Series(site)
 
 
 @pytest.mark.parametrize("name", BREAKS)
-def test_control_turns_and_is_repaired(site: LabSite, name: str) -> None:
-    turn_and_repair(site, BREAKS[name], controls=NEAR)
+def test_control_turns(series: Series, name: str) -> None:
+    series.turn(BREAKS[name], controls=NEAR)
+
+
+def test_one_converge_repairs_it_all(site: LabSite) -> None:
+    ssh(site, EVERYTHING)
+    assert set(failed(verify(load(site), controls=NEAR))) == set(NEAR)
+    play(site)
+    assert failed(verify(load(site), controls=NEAR)) == {}
 
 
 def test_nothing_stays_of_a_conversation(site: LabSite) -> None:

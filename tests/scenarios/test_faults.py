@@ -12,8 +12,6 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
 from orchestrator.evidence.document import canonical_json, read_report
 from orchestrator.evidence.html import html_page
 from orchestrator.evidence.results import Result
@@ -23,16 +21,9 @@ from orchestrator.lab.rootfs import SUDO_USER
 from orchestrator.verification.runner import verify
 from orchestrator.verification.shipping import INSIDE_SECONDS
 from tests.scenarios.breaks import failed, serve_a_certificate
-from tests.scenarios.conftest import BIN, load, play, ratssaal, ssh, throwaway
+from tests.scenarios.conftest import BIN, load, play, ratssaal, ssh
 
 INSIDE = ("NET-01", "ACC-01", "OS-08")
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[LabSite]:
-    """A converged Debian 13 host."""
-    with throwaway("faults13", playbook="site.yml") as made:
-        yield made
 
 
 @contextmanager

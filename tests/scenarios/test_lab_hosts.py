@@ -69,6 +69,29 @@ def test_up_twice_changes_nothing(site: LabSite) -> None:
     ssh(site, "test -e /run/same-boot")
 
 
+def test_revert_returns_to_the_last_snapshot(site: LabSite) -> None:
+    """Files, deletions and a directory that was replaced; a later snapshot lies on the earlier one."""
+    driver, name = Lab(), site.network.lab
+    with pytest.raises(UsageError, match=f"lab {name} has no snapshot of h1"):
+        driver.revert(name)
+    ssh(site, "mkdir /srv/kept; echo one > /srv/kept/file; echo one > /srv/gone; sync")
+    driver.snapshot(name)
+    assert ssh(site, "cat /srv/kept/file; systemctl is-system-running").split() == ["one", "running"]
+    for number in ("two", "three"):
+        ssh(
+            site,
+            f"rm -r /srv/kept; mkdir /srv/kept; echo {number} > /srv/kept/other; rm /srv/gone; echo new > /etc/motd",
+        )
+        driver.revert(name)
+        assert ssh(site, "ls /srv/kept; cat /srv/kept/file /srv/gone").split() == ["file", "one", "one"]
+        assert "new" not in ssh(site, "cat /etc/motd")
+    ssh(site, "rm /srv/gone; echo two > /srv/kept/file")
+    driver.snapshot(name)
+    ssh(site, "echo three > /srv/kept/file; echo back > /srv/gone")
+    driver.revert(name)
+    assert ssh(site, "cat /srv/kept/file; ls /srv").split() == ["two", "kept"]
+
+
 def test_packages_come_through_the_translated_network(site: LabSite) -> None:
     ssh(site, "apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes nftables")
     assert ssh(site, "dpkg-query -W -f '${db:Status-Status}' nftables") == "installed"

@@ -24,6 +24,7 @@ from orchestrator.lab.lab import Lab, LabSite
 from tests.scenarios.conftest import BIN, ROOT, ssh
 
 SECRET = "Kanarienvogel-8b2c"
+KINDS = ("accounts", "files", "packages", "sysctl", "units")
 
 
 @pytest.fixture(scope="module")
@@ -64,9 +65,12 @@ class Done:
         return str(self.result.get("msg", ""))
 
 
-def call(site: LabSite, module: str, *flags: str, **arguments: Any) -> Done:
-    """Call one module on the lab's host through Ansible; flags are Ansible's, as --check."""
-    argv = [str(BIN / "ansible"), "all", "-i", str(site.path / "hosts.yml"), "-m", module, "-a", json.dumps(arguments)]
+def call(site: LabSite, action: str, *flags: str, **arguments: Any) -> Done:
+    """Call an action on the lab's host through Ansible, or managed_host with a step of that kind; flags are Ansible's."""
+    if action in KINDS:
+        step = arguments if action in ("files", "units") else {action: arguments}
+        action, arguments = "managed_host", {"steps": [step]}
+    argv = [str(BIN / "ansible"), "all", "-i", str(site.path / "hosts.yml"), "-m", action, "-a", json.dumps(arguments)]
     argv += ["--vault-password-file", str(site.vault_password_file), *flags]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
     done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False)
@@ -74,18 +78,18 @@ def call(site: LabSite, module: str, *flags: str, **arguments: Any) -> Done:
     return Done(json.loads(found.group(1)) if found else {}, done.stdout + done.stderr)
 
 
-def settled(site: LabSite, module: str, **arguments: Any) -> Done:
-    """Call a module so that check mode tells of a change, the call makes it, and the next one has nothing to do."""
-    told = call(site, module, "--check", **arguments)
+def settled(site: LabSite, action: str, **arguments: Any) -> Done:
+    """Call an action so that check mode tells of a change, the call makes it, and the next one has nothing to do."""
+    told = call(site, action, "--check", **arguments)
     assert told.changed, "check mode saw nothing to do"
-    made = call(site, module, **arguments)
+    made = call(site, action, **arguments)
     assert made.changed
-    assert not call(site, module, **arguments).changed, "the second call changed something"
-    assert not call(site, module, "--check", **arguments).changed
+    assert not call(site, action, **arguments).changed, "the second call changed something"
+    assert not call(site, action, "--check", **arguments).changed
     return made
 
 
-# --- managed_files ---------------------------------------------------------------------------------------------------
+# --- managed_host: files ---------------------------------------------------------------------------------------------------
 
 FILES: list[dict[str, Any]] = [
     {"dest": "/etc/tst", "state": "directory", "mode": "0750"},
@@ -98,9 +102,9 @@ FILES: list[dict[str, Any]] = [
 
 def test_files_come_into_their_state_and_stay(site: LabSite) -> None:
     ssh(site, "mkdir -p /etc/tst-gone/full && touch /etc/tst-gone/full/of")
-    assert call(site, "managed_files", "--check", files=FILES).changed
+    assert call(site, "files", "--check", files=FILES).changed
     assert ssh(site, "ls -d /etc/tst* ") == "/etc/tst-gone", "check mode touched something"
-    made = settled(site, "managed_files", files=FILES)
+    made = settled(site, "files", files=FILES)
     assert made.result["changed_paths"] == [str(entry["dest"]) for entry in FILES]
     shown = ssh(site, "stat -c '%n %F %a %U %G' /etc/tst /etc/tst/plain /etc/tst/link /etc/tst/deeper/still/file")
     assert shown.splitlines() == [
@@ -124,23 +128,23 @@ HARM = {
 
 
 def test_an_altered_file_is_found_and_repaired(site: LabSite) -> None:
-    call(site, "managed_files", files=FILES)
+    call(site, "files", files=FILES)
     passwd = ssh(site, "sha256sum /etc/passwd")
     for harm, path in HARM.items():
         ssh(site, harm)
-        found = call(site, "managed_files", files=FILES).result["changed_paths"]
+        found = call(site, "files", files=FILES).result["changed_paths"]
         assert found == [path], f"after `{harm}`"
-    assert not call(site, "managed_files", files=FILES).changed
+    assert not call(site, "files", files=FILES).changed
     assert ssh(site, "sha256sum /etc/passwd") == passwd, "what a planted link pointed to was written"
 
 
 def test_a_secret_is_in_no_output(site: LabSite) -> None:
     entry = {"dest": "/etc/tst-secret", "content": f"password={SECRET}\n", "mode": "0600", "secret": True}
     for flags in (("--check", "--diff"), ("--diff", "-vvv"), ("--diff", "-vvv")):
-        assert SECRET not in call(site, "managed_files", *flags, files=[entry]).raw
+        assert SECRET not in call(site, "files", *flags, files=[entry]).raw
     assert ssh(site, "cat /etc/tst-secret") == f"password={SECRET}"
     replaced = entry | {"content": "password=other\n"}
-    done = call(site, "managed_files", "--diff", "-vvv", files=[replaced])
+    done = call(site, "files", "--diff", "-vvv", files=[replaced])
     assert done.changed
     assert SECRET not in done.raw, "the old secret was shown"
     assert SECRET not in ssh(site, "journalctl --no-pager")
@@ -148,23 +152,23 @@ def test_a_secret_is_in_no_output(site: LabSite) -> None:
 
 def test_a_file_that_is_no_secret_is_shown(site: LabSite) -> None:
     entry = {"dest": "/etc/tst-shown", "content": "colour=green\n"}
-    done = call(site, "managed_files", "--diff", files=[entry])
+    done = call(site, "files", "--diff", files=[entry])
     assert "+colour=green" in done.raw
     assert done.result["changed_paths"] == ["/etc/tst-shown"]
 
 
 def test_a_file_that_its_program_refuses_is_not_installed(site: LabSite) -> None:
     entry = {"dest": "/etc/tst-sudo", "content": "nonsense nonsense\n", "mode": "0440", "validate": "visudo -cf %s"}
-    done = call(site, "managed_files", files=[entry])
+    done = call(site, "files", files=[entry])
     assert "/etc/tst-sudo is refused by its own program" in done.message
     assert ssh(site, "ls -A /etc | grep -E 'tst-sudo|[.]ratssaal' || true") == ""
 
 
 def test_unforced_content_is_only_written_where_there_is_none(site: LabSite) -> None:
     entry = {"dest": "/etc/tst-own", "content": "ours\n", "force": False}
-    assert call(site, "managed_files", files=[entry]).changed
+    assert call(site, "files", files=[entry]).changed
     ssh(site, "echo theirs > /etc/tst-own; chmod 0600 /etc/tst-own")
-    assert call(site, "managed_files", files=[entry]).changed
+    assert call(site, "files", files=[entry]).changed
     assert ssh(site, "cat /etc/tst-own; stat -c %a /etc/tst-own") == "theirs\n644"
 
 
@@ -179,17 +183,17 @@ def test_unforced_content_is_only_written_where_there_is_none(site: LabSite) -> 
     ],
 )
 def test_a_file_that_cannot_be_written_is_named(site: LabSite, entry: dict[str, Any], told: str) -> None:
-    assert told in call(site, "managed_files", files=[entry]).message
+    assert told in call(site, "files", files=[entry]).message
 
 
-# --- managed_sysctl --------------------------------------------------------------------------------------------------
+# --- managed_host: sysctl --------------------------------------------------------------------------------------------------
 
 SYSCTL = "/etc/sysctl.d/90-tst.conf"
 
 
 def test_kernel_settings_are_in_the_file_and_in_force(site: LabSite) -> None:
     wanted = {"net.ipv4.ip_default_ttl": 61, "net.ipv4.conf.all.log_martians": 1}
-    made = settled(site, "managed_sysctl", path=SYSCTL, values=wanted)
+    made = settled(site, "sysctl", path=SYSCTL, values=wanted)
     assert made.result["not_settable"] == []
     assert ssh(site, "sysctl -n net.ipv4.ip_default_ttl net.ipv4.conf.all.log_martians") == "61\n1"
     for harm, found in (
@@ -197,7 +201,7 @@ def test_kernel_settings_are_in_the_file_and_in_force(site: LabSite) -> None:
         (f"sed -i s/61/64/ {SYSCTL}", SYSCTL),
     ):
         ssh(site, harm)
-        assert call(site, "managed_sysctl", path=SYSCTL, values=wanted).result["changed_settings"] == [found]
+        assert call(site, "sysctl", path=SYSCTL, values=wanted).result["changed_settings"] == [found]
     assert ssh(site, f"grep ttl {SYSCTL}; sysctl -n net.ipv4.ip_default_ttl") == "net.ipv4.ip_default_ttl = 61\n61"
 
 
@@ -205,14 +209,14 @@ def test_what_the_shared_kernel_refuses_is_told_and_no_failure(site: LabSite) ->
     own = ssh(site, "cat /proc/sys/kernel/kptr_restrict")
     wanted = {"kernel.kptr_restrict": 2 if own != "2" else 1, "net.no.such": 1}
     path = "/etc/sysctl.d/91-tst.conf"
-    made = call(site, "managed_sysctl", path=path, values=wanted)
+    made = call(site, "sysctl", path=path, values=wanted)
     assert made.result["changed_settings"] == [path]
     assert made.result["not_settable"] == ["kernel.kptr_restrict", "net.no.such"]
-    assert not call(site, "managed_sysctl", path=path, values=wanted).changed
+    assert not call(site, "sysctl", path=path, values=wanted).changed
     assert ssh(site, "cat /proc/sys/kernel/kptr_restrict") == own
 
 
-# --- managed_units ---------------------------------------------------------------------------------------------------
+# --- managed_host: units ---------------------------------------------------------------------------------------------------
 
 UNIT = {
     "dest": "/etc/systemd/system/tst.service",
@@ -223,8 +227,8 @@ STARTED = [{"name": "tst.service", "enabled": True, "state": "started"}]
 
 
 def units(site: LabSite, *flags: str, wanted: list[dict[str, Any]] | None = None) -> Done:
-    """Call managed_units for the tests' own unit."""
-    return call(site, "managed_units", *flags, units=wanted or STARTED, settle=0.3)
+    """Call managed_host for the tests' own unit."""
+    return call(site, "units", *flags, units=wanted or STARTED, settle=0.3)
 
 
 def test_a_unit_comes_into_its_state_and_stays(site: LabSite) -> None:
@@ -233,7 +237,7 @@ def test_a_unit_comes_into_its_state_and_stays(site: LabSite) -> None:
     assert missing.failed
     assert "tst.service: there is no such service" in missing.result["msg"]
     assert "provision the host first" in missing.result["msg"]
-    call(site, "managed_files", files=[UNIT])
+    call(site, "files", files=[UNIT])
     assert units(site).result["actions"] == ["enable tst.service", "start tst.service"]
     assert not units(site).changed
     for harm, action in {"stop": "start", "disable": "enable"}.items():
@@ -255,17 +259,17 @@ def _pid(site: LabSite) -> str:
 
 def test_a_restart_is_not_forgotten_by_a_killed_run(site: LabSite) -> None:
     """The run is killed while it writes the file: after the note of what to restart, before the file is there."""
-    call(site, "managed_files", files=[UNIT])
+    call(site, "files", files=[UNIT])
     units(site)
     before = _pid(site)
     entry = {"dest": "/etc/tst.conf", "content": "new\n", "restarts": ["tst.service"]}
-    killed = call(site, "managed_files", files=[entry | {"validate": "kill -9 $PPID; true %s"}])
+    killed = call(site, "files", files=[entry | {"validate": "kill -9 $PPID; true %s"}])
     assert killed.failed
     assert ssh(site, "ls /etc/tst.conf 2>&1 || ls /var/lib/ratssaal/pending/restart").endswith("tst.service")
-    call(site, "managed_files", files=[entry])
+    call(site, "files", files=[entry])
     assert _pid(site) == before
     # The same for a run that was killed after it had written the file: the file is right, the unit still runs the old one.
-    assert not call(site, "managed_files", files=[entry]).changed
+    assert not call(site, "files", files=[entry]).changed
     assert units(site, "--check").result["actions"] == ["restart tst.service"]
     assert _pid(site) == before
     assert units(site).result["actions"] == ["restart tst.service"]
@@ -277,10 +281,10 @@ def test_a_restart_is_not_forgotten_by_a_killed_run(site: LabSite) -> None:
 
 
 def test_a_reload_leaves_the_process(site: LabSite) -> None:
-    call(site, "managed_files", files=[UNIT])
+    call(site, "files", files=[UNIT])
     units(site)
     before = _pid(site)
-    call(site, "managed_files", files=[{"dest": "/etc/tst.reload", "content": "new\n", "reloads": ["tst.service"]}])
+    call(site, "files", files=[{"dest": "/etc/tst.reload", "content": "new\n", "reloads": ["tst.service"]}])
     assert units(site).result["actions"] == ["reload-or-restart tst.service"]
     assert ssh(site, "ls /run/tst-reloaded") == "/run/tst-reloaded"
     assert _pid(site) == before
@@ -288,11 +292,11 @@ def test_a_reload_leaves_the_process(site: LabSite) -> None:
 
 def test_a_unit_that_does_not_stay_up_fails_with_what_it_said_and_is_tried_again(site: LabSite) -> None:
     wrong = UNIT | {"content": UNIT["content"].replace("sleep infinity", "sh -c 'echo no bread today; exit 3'")}
-    call(site, "managed_files", files=[wrong | {"restarts": ["tst.service"]}])
+    call(site, "files", files=[wrong | {"restarts": ["tst.service"]}])
     failed = units(site)
     assert "tst.service: is failed (exit-code) after its start" in failed.message
     assert "no bread today" in failed.message
-    call(site, "managed_files", files=[UNIT | {"restarts": ["tst.service"]}])
+    call(site, "files", files=[UNIT | {"restarts": ["tst.service"]}])
     assert units(site).changed
     assert ssh(site, "systemctl is-active tst.service; ls /var/lib/ratssaal/pending/restart") == "active"
 
@@ -323,8 +327,8 @@ def _certificate(site: LabSite) -> x509.Certificate:
 
 def test_a_certificate_of_the_own_ca(site: LabSite) -> None:
     ca, key = authority()
-    wanted: dict[str, Any] = {"names": NAMES, "ca_certificate": ca, "ca_key": key, "dest": DEST, "group": "adm"}
-    wanted |= {"days": 90, "reloads": ["tst.service"]}
+    certificate: dict[str, Any] = {"names": NAMES, "dest": DEST, "group": "adm", "reloads": ["tst.service"]}
+    wanted: dict[str, Any] = {"certificates": [certificate], "ca_certificate": ca, "ca_key": key, "days": 90}
     assert call(site, "own_ca_certificate", "--check", **wanted).changed
     assert ssh(site, f"ls {DEST} 2>&1 || true").endswith("No such file or directory"), "check mode made something"
     made = settled(site, "own_ca_certificate", **wanted)
@@ -335,22 +339,22 @@ def test_a_certificate_of_the_own_ca(site: LabSite) -> None:
         "key.pem 640 root adm",
     ]
     assert ssh(site, "ls /var/lib/ratssaal/pending/reload; rm /var/lib/ratssaal/pending/reload/*") == "tst.service"
-    certificate = _certificate(site)
-    certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(ca.encode()))
-    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    made_first = _certificate(site)
+    made_first.verify_directly_issued_by(x509.load_pem_x509_certificate(ca.encode()))
+    names = made_first.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert names.get_values_for_type(x509.DNSName) == NAMES
-    assert certificate.not_valid_after_utc - certificate.not_valid_before_utc == datetime.timedelta(days=90, hours=1)
+    assert made_first.not_valid_after_utc - made_first.not_valid_before_utc == datetime.timedelta(days=90, hours=1)
 
     ssh(site, f"chmod 0644 {DEST}/key.pem; chown operator {DEST}/ca.pem")
     assert call(site, "own_ca_certificate", **wanted).result["reasons"] == []
-    assert _certificate(site) == certificate, "a wrong mode alone is no reason for a new certificate"
+    assert _certificate(site) == made_first, "a wrong mode alone is no reason for a new certificate"
     assert ssh(site, f"stat -c '%a %U' {DEST}/key.pem {DEST}/ca.pem") == "640 root\n644 root"
 
     other, other_key = authority()
     harms: dict[str, tuple[str, dict[str, Any]]] = {
         "key": (f"openssl genpkey -algorithm EC -pkeyopt ec_paramgen_curve:P-256 -out {DEST}/key.pem", {}),
         "missing": (f"rm {DEST}/key.pem", {}),
-        "names": ("true", {"names": [*NAMES, "more.tst.test"]}),
+        "names": ("true", {"certificates": [certificate | {"names": [*NAMES, "more.tst.test"]}]}),
         "expiry": ("true", {"renew_days": 91}),
         "issuer": ("true", {"ca_certificate": other, "ca_key": other_key}),
     }
@@ -366,7 +370,7 @@ def test_a_certificate_of_the_own_ca(site: LabSite) -> None:
     assert "PRIVATE KEY" not in ssh(site, "journalctl --no-pager")
 
 
-# --- prosody_accounts ------------------------------------------------------------------------------------------------
+# --- managed_host: accounts ------------------------------------------------------------------------------------------------
 
 
 def _may(site: LabSite, jid: str) -> bool:
@@ -385,22 +389,22 @@ def test_accounts_are_those_of_the_list(site: LabSite) -> None:
         {"jid": "one@tst.test", "password": SECRET},
         {"jid": "zwei.o@tst.test", "password": f"{SECRET} mit Leerzeichen und ß"},
     ]
-    assert call(site, "prosody_accounts", "--check", accounts=accounts).changed
+    assert call(site, "accounts", "--check", accounts=accounts).changed
     assert not _may(site, "one@tst.test")
-    made = settled(site, "prosody_accounts", accounts=accounts)
+    made = settled(site, "accounts", accounts=accounts)
     assert made.result["accounts"] == ["one@tst.test", "zwei.o@tst.test"]
 
     ssh(
         site,
         "printf 'else\\nelse\\n' | prosodyctl passwd one@tst.test; printf 'x\\nx\\n' | prosodyctl adduser three@tst.test",
     )
-    done = call(site, "prosody_accounts", "-vvv", "--diff", accounts=accounts)
+    done = call(site, "accounts", "-vvv", "--diff", accounts=accounts)
     assert done.result["accounts"] == ["one@tst.test"]
     assert SECRET not in done.raw
     assert SECRET not in ssh(site, "journalctl --no-pager; cat /var/log/prosody/*; grep -r . /var/lib/prosody")
     assert _may(site, "three@tst.test"), "who is not listed stays unless it is asked for"
     others = {"accounts": accounts, "absent_others_in": ["tst.test"]}
-    assert settled(site, "prosody_accounts", **others).result["accounts"] == ["three@tst.test"]
+    assert settled(site, "accounts", **others).result["accounts"] == ["three@tst.test"]
     assert not _may(site, "three@tst.test")
     assert _may(site, "one@tst.test")
     assert ssh(site, "systemctl show -P ExecMainStartTimestampMonotonic prosody") == started, "Prosody was restarted"
@@ -408,7 +412,7 @@ def test_accounts_are_those_of_the_list(site: LabSite) -> None:
 
 def test_an_account_of_a_stopped_prosody_or_an_unknown_domain_is_an_error(site: LabSite) -> None:
     account = {"jid": "one@elsewhere.test", "password": SECRET}
-    failed = call(site, "prosody_accounts", accounts=[account])
+    failed = call(site, "accounts", accounts=[account])
     assert "prosodyctl adduser failed" in failed.message
     assert SECRET not in failed.raw
 
@@ -494,7 +498,7 @@ def test_an_unconfirmed_change_does_not_survive_a_reboot(site: LabSite) -> None:
     assert "put back the state before: tst" in ssh(site, "journalctl --no-pager -t ratssaal-guard")
 
 
-# --- managed_packages ------------------------------------------------------------------------------------------------
+# --- managed_host: packages ------------------------------------------------------------------------------------------------
 
 # Small packages of our own. While /root/kill exists, a maintainer script kills dpkg, apt and the module above it; while
 # /root/refuse exists, it fails.
@@ -548,18 +552,22 @@ def _state(site: LabSite, package: str) -> str:
 
 def test_packages_come_into_their_state_and_stay(repository: LabSite) -> None:
     site = repository
-    wanted = {"names": ["tst-daemon"], "versions": {"tst-plain": "1.0"}, "hold": ["tst-plain"]}
-    assert call(site, "managed_packages", "--check", **wanted).changed
+    wanted = {
+        "names": ["tst-daemon", "tst-plain"],
+        "versions": {"tst-plain": "1.0", "not-asked-for": "9"},
+        "hold": ["tst-plain"],
+    }
+    assert call(site, "packages", "--check", **wanted).changed
     assert _state(site, "tst-daemon") == "", "check mode installed something"
-    made = settled(site, "managed_packages", **wanted)
+    made = settled(site, "packages", **wanted)
     assert made.result["actions"] == ["install tst-daemon tst-plain=1.0", "hold tst-plain"]
     assert (_state(site, "tst-daemon"), _state(site, "tst-plain")) == ("ii 2.0", "hi 1.0")
     assert ssh(site, "systemctl is-active tst-daemon || true") == "inactive", "it was started before it was configured"
     assert ssh(site, POLICY) == "none"
     ssh(site, "apt-get -qq install -y --allow-change-held-packages tst-plain=2.0; apt-get -qq purge -y tst-daemon")
-    assert call(site, "managed_packages", **wanted).result["actions"] == made.result["actions"]
+    assert call(site, "packages", **wanted).result["actions"] == made.result["actions"]
     assert (_state(site, "tst-daemon"), _state(site, "tst-plain")) == ("ii 2.0", "hi 1.0")
-    gone = settled(site, "managed_packages", absent=["tst-daemon"])
+    gone = settled(site, "packages", absent=["tst-daemon"])
     assert gone.result["actions"] == ["remove tst-daemon"]
     assert _state(site, "tst-daemon") == ""
 
@@ -568,29 +576,29 @@ def test_packages_come_into_their_state_and_stay(repository: LabSite) -> None:
 def test_what_a_killed_run_left_is_repaired(repository: LabSite, package: str, left: str) -> None:
     site = repository
     ssh(site, f"apt-get -qq purge -y {package}; touch /root/kill")
-    assert call(site, "managed_packages", names=[package]).failed
+    assert call(site, "packages", names=[package]).failed
     assert _state(site, package).startswith(left)
     assert "made by Ratssaal for one apt run" in ssh(site, POLICY)
-    told = call(site, "managed_packages", "--check", names=[package])
+    told = call(site, "packages", "--check", names=[package])
     assert told.changed
     assert f"repair {package}" in told.result["actions"]
     assert _state(site, package).startswith(left)
-    assert call(site, "managed_packages", names=[package]).changed
+    assert call(site, "packages", names=[package]).changed
     assert _state(site, package).startswith("ii ")
     assert ssh(site, f"{POLICY}; dpkg --audit; ls /var/lib/dpkg/updates") == "none"
-    assert not call(site, "managed_packages", names=[package]).changed
+    assert not call(site, "packages", names=[package]).changed
 
 
 def test_a_package_that_cannot_be_installed_fails_and_leaves_no_ban(repository: LabSite) -> None:
     site = repository
     ssh(site, "apt-get -qq purge -y tst-daemon; touch /root/refuse")
     try:
-        assert "refused on purpose" in call(site, "managed_packages", names=["tst-daemon"]).message
+        assert "refused on purpose" in call(site, "packages", names=["tst-daemon"]).message
         assert ssh(site, POLICY) == "none"
     finally:
         ssh(site, "rm /root/refuse")
-    assert call(site, "managed_packages", names=["tst-daemon"]).changed
-    assert "no-such-package" in call(site, "managed_packages", names=["no-such-package"]).message
+    assert call(site, "packages", names=["tst-daemon"]).changed
+    assert "no-such-package" in call(site, "packages", names=["no-such-package"]).message
 
 
 def test_an_operators_own_ban_on_starts_stays(repository: LabSite) -> None:
@@ -599,7 +607,7 @@ def test_an_operators_own_ban_on_starts_stays(repository: LabSite) -> None:
         site,
         "apt-get -qq purge -y tst-daemon; printf '#!/bin/sh\nexit 101\n' | install -m 0755 /dev/stdin /usr/sbin/policy-rc.d",
     )
-    assert call(site, "managed_packages", names=["tst-daemon"]).changed
+    assert call(site, "packages", names=["tst-daemon"]).changed
     assert ssh(site, f"{POLICY}; rm /usr/sbin/policy-rc.d") == "#!/bin/sh\nexit 101"
 
 
@@ -611,11 +619,11 @@ def test_who_holds_the_lock_is_named(repository: LabSite, lock: str) -> None:
     try:
         pid = ssh(site, "systemctl show -P MainPID tst-holder")
         for wanted in ({"names": ["tst-unpack", "no-such"]}, {"absent": ["tst-plain"]}):
-            message = call(site, "managed_packages", lock_timeout=1, **wanted).message
+            message = call(site, "packages", lock_timeout=1, **wanted).message
             assert f"locked by process {pid} (" in message
             assert "somebody-else" in message
         # Who has nothing to change needs no lock.
-        assert not call(site, "managed_packages", lock_timeout=1, names=["tst-plain"]).changed
+        assert not call(site, "packages", lock_timeout=1, names=["tst-plain"]).changed
     finally:
         ssh(site, "systemctl stop tst-holder")
     assert _state(site, "tst-plain") == "hi 1.0"
@@ -629,7 +637,7 @@ def test_answers_are_given_beforehand_and_shown_nowhere(repository: LabSite) -> 
         "debconf": [{"package": "tst-daemon", "question": "tst/word", "type": "password", "value": SECRET}],
         "beforehand": [{"dest": "/etc/tst-beforehand/conf", "content": f"{SECRET}\n"}],
     }
-    done = call(site, "managed_packages", "-vvv", **arguments)
+    done = call(site, "packages", "-vvv", **arguments)
     assert done.result["actions"] == ["install tst-daemon"]
     assert SECRET not in done.raw
     assert SECRET not in ssh(site, "journalctl --no-pager")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 
 import pytest
 
@@ -11,7 +10,7 @@ from orchestrator.evidence.results import Result
 from orchestrator.lab.lab import LabSite
 from orchestrator.verification.runner import verify
 from tests.scenarios.breaks import Break, Series
-from tests.scenarios.conftest import load, ssh, throwaway
+from tests.scenarios.conftest import load, ssh
 
 _NGINX = "/etc/nginx/sites-available/*.conf"
 _HEADERS = "/etc/nginx/snippets/ratssaal-headers.conf"
@@ -117,13 +116,6 @@ BREAKS: list[Break] = [
         ),
     ),
 ]
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[LabSite]:
-    """A converged Debian 13 host."""
-    with throwaway("outside13", playbook="site.yml") as made:
-        yield made
 
 
 @pytest.fixture(scope="module")

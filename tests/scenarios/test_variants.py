@@ -100,6 +100,8 @@ def test_nobody_logs_in_without_a_token(site: LabSite) -> None:
     assert "<success" not in answer
 
 
+# What speaks of ports, of who holds them and of the way to TURN; the whole rest was looked at above.
+MOVED = ("NET-01", "NET-03", "CRY-01", "CRY-03", "TRN-01", "TRN-04", "AVL-02")
 CONFERENCE = ("VKS-01", "VKS-02", "TRN-04", "AVL-02")
 
 
@@ -162,7 +164,7 @@ def test_back_to_the_defaults(site: LabSite) -> None:
     assert "haproxy" in listening
     assert ":5349" not in listening
     assert "ratssaal" not in ssh(site, "systemctl show -P ExecStart chrony")
-    assert failed(verify(load(site))) == {}
+    assert failed(verify(load(site), controls=MOVED)) == {}
 
 
 def test_and_away_from_them_again(site: LabSite) -> None:
@@ -174,4 +176,4 @@ def test_and_away_from_them_again(site: LabSite) -> None:
     listening = ssh(site, "ss -Hlntp")
     assert "haproxy" not in listening
     assert ":5349" in listening
-    assert failed(verify(load(site))) == {}
+    assert failed(verify(load(site), controls=MOVED)) == {}

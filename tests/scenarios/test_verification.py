@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +16,7 @@ from orchestrator.verification.catalogue import load_catalogue
 from orchestrator.verification.runner import CHECKS, verify
 from tests.scenarios import conference_breaks, inside_breaks, test_browser, test_outside
 from tests.scenarios.breaks import Break, Series, serve_a_certificate
-from tests.scenarios.conftest import BIN, load, play, ratssaal, ssh, throwaway
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[LabSite]:
-    """A converged Debian 13 host."""
-    with throwaway("verify13", playbook="site.yml") as made:
-        yield made
-
+from tests.scenarios.conftest import BIN, load, play, ratssaal, ssh
 
 _NGINX = "/etc/nginx/sites-available/*.conf"
 _JVB = "/etc/jitsi/videobridge/jvb.conf"

@@ -39,7 +39,7 @@ def test_plan_of_both_verbs_is_that_of_each(case: Case) -> None:
 def test_every_role_is_in_a_step() -> None:
     roles = {path.name for path in (Path(__file__).resolve().parents[2] / "roles").iterdir()}
     used = {role for _, _, names in plays("site.yml") for role in names}
-    assert roles - used == {"jitsi", "verification"}  # settings only
+    assert roles - used == {"verification"}  # settings only
 
 
 def test_a_long_home_moves_the_control_sockets_to_a_private_place(

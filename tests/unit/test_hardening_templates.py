@@ -10,7 +10,7 @@ import pytest
 from orchestrator import content
 
 TEMPLATES = content.root() / "roles/hardening/templates"
-# As playbooks/action_plugins/managed_files.py renders them.
+# As playbooks/action_plugins/managed_host.py renders them.
 ENVIRONMENT = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True)
 UNITS = sorted(path.name for path in TEMPLATES.glob("*.conf.j2") if "_sandbox.j2" in path.read_text())
 

@@ -1,11 +1,14 @@
-"""What our modules tell of a host, without a host."""
+"""What our actions tell of a host, without a host."""
 
 from __future__ import annotations
 
+import base64
+import importlib
 import importlib.util
 from pathlib import Path
 from typing import Any
 
+import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
@@ -22,8 +25,39 @@ def _load(path: str) -> Any:
     return module
 
 
-host_capabilities = _load("library/host_capabilities.py")
+host_capabilities = _load("host/ratssaal_host/capabilities.py")
 given_certificate = _load("action_plugins/given_certificate.py")
+
+
+@pytest.fixture
+def steps(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What a host runs for managed_host."""
+    monkeypatch.syspath_prepend(str(content.root() / "playbooks/host"))
+    return importlib.import_module("ratssaal_host.steps")
+
+
+def _file(path: Path, text: str) -> dict[str, Any]:
+    owner = {"owner": path.parent.owner(), "group": path.parent.group()}
+    return {"files": [{"dest": str(path), **owner}], "contents": {"0": base64.b64encode(text.encode()).decode()}}
+
+
+def test_a_step_that_fails_tells_what_the_ones_before_it_changed(steps: Any, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    wanted = [_file(tmp_path / "one", "1"), _file(tmp_path / "taken", "2"), _file(tmp_path / "three", "3")]
+    told = steps.run({"steps": wanted, "check_mode": False, "diff": False})
+    assert told["failed"] is True
+    assert told["changed"] is True
+    assert told["changed_paths"] == [str(tmp_path / "one")]
+    assert "is a directory, a file was wanted" in told["msg"]
+    assert not (tmp_path / "three").exists()
+
+
+def test_steps_add_up(steps: Any, tmp_path: Path) -> None:
+    wanted = [_file(tmp_path / "one", "1"), _file(tmp_path / "two", "2")]
+    told = steps.run({"steps": wanted, "check_mode": True, "diff": True})
+    assert told["changed_paths"] == [str(tmp_path / "one"), str(tmp_path / "two")]
+    assert [entry["after"] for entry in told["diff"]] == ["1", "2"]
+    assert list(tmp_path.iterdir()) == [], "check mode writes nothing"
 
 
 def test_hosts_of_package_sources(tmp_path: Path) -> None:

@@ -1,14 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Measures what this host is and what can be set on it."""
+"""What this host is, and what of the kernel can be set on it."""
 
 from __future__ import annotations
-
-DOCUMENTATION = r"""
-module: host_capabilities
-short_description: Measure distribution, memory, disk and what of the kernel is this host's own
-description: Returns the fact C(ratssaal_host); roles branch on measured capabilities and on nothing else.
-options: {}
-"""
 
 import glob
 import os
@@ -16,8 +9,6 @@ import platform
 import re
 import shutil
 import ssl
-
-from ansible.module_utils.basic import AnsibleModule
 
 
 def _release():
@@ -54,13 +45,11 @@ def _apt_hosts(folder="/etc/apt"):
     return sorted(host.strip("[]") for host in found)
 
 
-def main():
-    """Return the facts."""
-    module = AnsibleModule(argument_spec={}, supports_check_mode=True)
+def bring(step):
+    """Return the fact `ratssaal_host`; roles branch on what is measured here and on nothing else."""
     release = _release()
-    module.exit_json(
-        changed=False,
-        ansible_facts={
+    return {
+        "ansible_facts": {
             "ratssaal_host": {
                 "distribution": release.get("ID", ""),
                 "release": release.get("VERSION_CODENAME", ""),
@@ -74,9 +63,5 @@ def main():
                 "tls_hybrid": ssl.OPENSSL_VERSION_INFO >= (3, 5),
                 "apt_hosts": _apt_hosts(),
             }
-        },
-    )
-
-
-if __name__ == "__main__":
-    main()
+        }
+    }

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import grp
 import os
@@ -150,7 +151,7 @@ def _remove(path):
 def mark_pending(kind, units):
     """Note that `units` need a "restart" or "reload", before the file that needs it changes.
 
-    A run that is killed in between leaves the note, and the next run's managed_units acts on it.
+    A run that is killed in between leaves the note, and the next run's step with units acts on it.
     """
     folder = os.path.join(PENDING, kind)
     os.makedirs(folder, 0o755, exist_ok=True)
@@ -172,3 +173,66 @@ def clear_pending(kind, unit):
     """Forget that `unit` needs a "restart" or "reload"."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(PENDING, kind, unit))
+
+
+def _entry(raw, content):
+    entry = {
+        "owner": "root",
+        "group": "root",
+        "validate": None,
+        "secret": False,
+        "force": True,
+        "restarts": [],
+        "reloads": [],
+    }
+    entry.update(raw)
+    entry.setdefault("state", "link" if "link" in entry else "file")
+    entry.setdefault("mode", "0755" if entry["state"] == "directory" else "0644")
+    if entry["state"] == "file":
+        entry["bytes"] = base64.b64decode(content)
+    return entry
+
+
+def _diff(entry, reasons):
+    header = "%s (%s)" % (entry["dest"], ", ".join(reasons))
+    if entry["secret"] or entry["state"] != "file" or "content" not in reasons + ["content"] * ("missing" in reasons):
+        return {"before_header": header, "after_header": header, "before": "", "after": ""}
+    before = read_bytes(entry["dest"]) or b""
+    return {
+        "before_header": header,
+        "after_header": header,
+        "before": before.decode(errors="replace"),
+        "after": entry["bytes"].decode(errors="replace"),
+    }
+
+
+def bring(step):
+    """Compare, and write what differs; return what that was, with what has to be restarted or reloaded for it."""
+    entries = [_entry(raw, step.contents.get(str(number), "")) for number, raw in enumerate(step.params)]
+    changed, diffs, restarts, reloads = [], [], set(), set()
+    for entry in entries:
+        reasons = differences(entry)
+        if not reasons:
+            continue
+        changed.append(entry["dest"])
+        if step.diff:
+            diffs.append(_diff(entry, reasons))
+        restarts.update(entry["restarts"])
+        reloads.update(entry["reloads"])
+        if step.check_mode:
+            continue
+        mark_pending("restart", entry["restarts"])
+        mark_pending("reload", entry["reloads"])
+        try:
+            write_entry(entry)
+        except FileProblem as problem:
+            step.fail(msg=str(problem), changed=len(changed) > 1, changed_paths=changed[:-1])
+        except OSError as error:
+            step.fail(msg="%s: %s" % (entry["dest"], error.strerror), changed_paths=changed[:-1])
+    return {
+        "changed": bool(changed),
+        "changed_paths": changed,
+        "restarts": sorted(restarts),
+        "reloads": sorted(reloads),
+        "diff": diffs,
+    }

@@ -3,56 +3,12 @@
 
 from __future__ import annotations
 
-DOCUMENTATION = r"""
-module: own_ca_certificate
-short_description: Keep a certificate that the site's own CA signed
-description:
-  - The action plugin of the same name signs on the control node; key and request are made here.
-options:
-  phase:
-    description: Look at what is there (and make a request), or install what was signed.
-    type: str
-    choices: [look, install]
-    required: true
-  names:
-    description: DNS names that the certificate must carry, the first is its subject.
-    type: list
-    elements: str
-    required: true
-  ca_certificate:
-    description: The CA's certificate as PEM.
-    type: str
-    required: true
-  certificate:
-    description: What the CA signed, as PEM.
-    type: str
-    default: ""
-  dest:
-    description: Directory of fullchain.pem, key.pem and ca.pem.
-    type: str
-    required: true
-  group:
-    description: Group that may read the key.
-    type: str
-    required: true
-  renew_days:
-    description: A certificate with fewer days left is made anew.
-    type: int
-    default: 30
-  reloads:
-    description: Units that must be reloaded for a new certificate.
-    type: list
-    elements: str
-    default: []
-"""
-
 import os
 import re
 import subprocess
 import tempfile
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.ratssaal_files import FileProblem, group_id, mark_pending, read_bytes, replace
+from .files import FileProblem, group_id, mark_pending, read_bytes, replace
 
 
 def _openssl(*words, stdin=None):
@@ -125,41 +81,25 @@ def _install(parameters):
     os.unlink(os.path.join(folder, "key.new.pem"))
 
 
-def main():
-    """Look, or install."""
-    module = AnsibleModule(
-        argument_spec={
-            "phase": {"type": "str", "required": True, "choices": ["look", "install"]},
-            "names": {"type": "list", "elements": "str", "required": True},
-            "ca_certificate": {"type": "str", "required": True},
-            "certificate": {"type": "str", "default": ""},
-            "dest": {"type": "str", "required": True},
-            "group": {"type": "str", "required": True},
-            "renew_days": {"type": "int", "default": 30},
-            "reloads": {"type": "list", "elements": "str", "default": []},
-        },
-        supports_check_mode=True,
-    )
-    parameters = module.params
+def bring(step):
+    """Look at what is there, and make a request where it does not do; or install what was signed."""
+    parameters = step.params
     if parameters["phase"] == "install":
         try:
             _install(parameters)
         except (FileProblem, OSError) as problem:
-            module.fail_json(msg=str(problem))
-        module.exit_json(changed=True)
+            step.fail(msg=str(problem))
+        return {"changed": True, "changed_paths": [parameters["dest"]]}
     why = reasons(parameters)
     wrong_modes = [] if why else _modes(parameters)
     if read_bytes(os.path.join(parameters["dest"], "ca.pem")) != parameters["ca_certificate"].encode() and not why:
         why = ["ca"]
     for path, mode, group in wrong_modes:
-        if not module.check_mode:
+        if not step.check_mode:
             os.chown(path, 0, group)
             os.chmod(path, mode)
-    request = _request(parameters) if why and not module.check_mode else ""
+    request = _request(parameters) if why and not step.check_mode else ""
     if request is None:
-        module.fail_json(msg="openssl could not make a key and a request")
-    module.exit_json(changed=bool(why or wrong_modes), reasons=why, request=request)
-
-
-if __name__ == "__main__":
-    main()
+        step.fail(msg="openssl could not make a key and a request")
+    wrong = [parameters["dest"]] if why else [path for path, _, _ in wrong_modes]
+    return {"changed": bool(wrong), "changed_paths": wrong, "reasons": why, "requests": [request]}

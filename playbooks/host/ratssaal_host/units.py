@@ -1,32 +1,13 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings many systemd units into their wanted state in one round trip."""
+"""Units of systemd: enabled, started, restarted and reloaded, and seen to stay active."""
 
 from __future__ import annotations
-
-DOCUMENTATION = r"""
-module: managed_units
-short_description: Enable, start, restart and reload many systemd units in one round trip
-description:
-  - Acts on the markers that M(managed_files) leaves, so that a run that was killed before a restart catches up.
-  - A started unit must still be active after C(settle) seconds, else the task fails with the journal's tail.
-options:
-  units:
-    description: Dictionaries with name, enabled (bool), state (started or stopped) and masked (bool).
-    type: list
-    elements: dict
-    required: true
-  settle:
-    description: Seconds after which a unit that was started or restarted must be active.
-    type: float
-    default: 1.5
-"""
 
 import os
 import subprocess
 import time
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.ratssaal_files import clear_pending, pending
+from .files import clear_pending, pending
 
 _PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,Result"
 
@@ -70,15 +51,15 @@ def _outdated(name, state):
 class Units:
     """Collects what is done, in check mode only by name."""
 
-    def __init__(self, module):
-        self.module = module
+    def __init__(self, step):
+        self.step = step
         self.done = []
         self.started = []
 
     def act(self, verb, name):
         """Run one systemctl verb, or only note it in check mode."""
         self.done.append("%s %s" % (verb, name))
-        if self.module.check_mode:
+        if self.step.check_mode:
             return
         code, output = _systemctl(verb, name)
         if code != 0 and verb in ("start", "restart"):
@@ -97,11 +78,11 @@ class Units:
             stderr=subprocess.DEVNULL,
             check=False,
         ).stdout.decode(errors="replace")
-        self.module.fail_json(msg="%s: %s\n%s" % (name, why, tail.strip()[-1200:]), actions=self.done)
+        self.step.fail(msg="%s: %s\n%s" % (name, why, tail.strip()[-1200:]), actions=self.done)
 
     def lack(self, name):
         """End the task because a unit to start does not exist; in check mode its package is not there yet either."""
-        if not self.module.check_mode:
+        if not self.step.check_mode:
             self.fail(name, "there is no such service: its package is not installed. Hint: provision the host first")
         self.done.append("start %s" % name)
 
@@ -120,7 +101,7 @@ class Units:
         if wanted.get("state", "started") == "stopped":
             if active:
                 self.act("stop", name)
-            if not self.module.check_mode:
+            if not self.step.check_mode:
                 # A unit that is wanted stopped has nothing to restart: it reads its files when it starts.
                 clear_pending("restart", name)
                 clear_pending("reload", name)
@@ -152,34 +133,23 @@ class Units:
             clear_pending("reload", name)
 
 
-def main():
-    """Compare states, act on what differs, prove the effect."""
-    module = AnsibleModule(
-        argument_spec={
-            "units": {"type": "list", "elements": "dict", "required": True},
-            "settle": {"type": "float", "default": 1.5},
-        },
-        supports_check_mode=True,
-    )
+def bring(step):
+    """Compare states, act on what differs, prove the effect; return what was done."""
     if not os.path.isdir("/run/systemd/system"):
-        module.fail_json(msg="this host is not run by systemd")
-    units = Units(module)
-    names = [unit["name"] for unit in module.params["units"]]
+        step.fail(msg="this host is not run by systemd")
+    units = Units(step)
+    names = [unit["name"] for unit in step.params]
     states = _states(names)
-    if any(_outdated(name, state) for name, state in states.items()) and not module.check_mode:
+    if any(_outdated(name, state) for name, state in states.items()) and not step.check_mode:
         _systemctl("daemon-reload")
         states = _states(names)
     unknown = {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
-    for unit in module.params["units"]:
+    for unit in step.params:
         state = states.get(unit["name"], unknown)
         if state["LoadState"] == "not-found" and unit.get("state", "started") == "started" and not unit.get("masked"):
             units.lack(unit["name"])
         else:
             units.bring(unit, state)
-    if units.started and not module.check_mode:
-        units.prove(module.params["settle"])
-    module.exit_json(changed=bool(units.done), actions=units.done)
-
-
-if __name__ == "__main__":
-    main()
+    if units.started and not step.check_mode:
+        units.prove(step.settle)
+    return {"changed": bool(units.done), "actions": units.done}

@@ -1,56 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Installs, pins and removes Debian packages in one round trip, on a host where an earlier run may have been killed."""
+"""Packages: installed, at exact versions, held or absent, on a host where an earlier run may have been killed inside dpkg."""
 
 from __future__ import annotations
-
-DOCUMENTATION = r"""
-module: managed_packages
-short_description: Keep packages installed, at exact versions, held or absent
-description:
-  - Repairs what an interrupted dpkg left, waits for another's apt lock and names its holder.
-  - Services do not start while their packages are installed; they start after they are configured.
-  - Refuses Ratssaal's stand-in packages on a host that no lab made.
-options:
-  names:
-    description: Packages that must be installed, in whatever version.
-    type: list
-    elements: str
-    default: []
-  versions:
-    description: Package to exact version.
-    type: dict
-    default: {}
-  hold:
-    description: Packages that no upgrade may touch.
-    type: list
-    elements: str
-    default: []
-  absent:
-    description: Packages that must not be installed.
-    type: list
-    elements: str
-    default: []
-  debconf:
-    description: Answers (package, question, type, value) given before a package is installed for the first time.
-    type: list
-    elements: dict
-    default: []
-  beforehand:
-    description:
-      - Files (dest, content) written for root alone before the first installation, where they are missing.
-      - Maintainer scripts then find a configuration and need not make one, with a password among a program's arguments.
-    type: list
-    elements: dict
-    default: []
-  update:
-    description: Read the package lists anew even if nothing is missing.
-    type: bool
-    default: false
-  lock_timeout:
-    description: Seconds to wait for somebody else's apt.
-    type: int
-    default: 120
-"""
 
 import fcntl
 import glob
@@ -59,8 +10,7 @@ import re
 import subprocess
 import time
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.ratssaal_files import replace
+from .files import replace
 
 _LOCKS = (
     "/var/lib/dpkg/lock-frontend",
@@ -88,8 +38,8 @@ _KEEP_CONFIGURATION = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Opt
 class Packages:
     """One look at dpkg's database, and what is done about it."""
 
-    def __init__(self, module):
-        self.module = module
+    def __init__(self, step):
+        self.step = step
         self.done = []
         self.read()
 
@@ -113,13 +63,13 @@ class Packages:
         )
         output = done.stdout.decode(errors="replace")
         if done.returncode != 0:
-            self.module.fail_json(msg=_explain(argv, output), actions=self.done)
+            self.step.fail(msg=_explain(argv, output), actions=self.done)
         return output
 
     def change(self, what, argv, stdin=None):
         """Run a command that changes the host; in check mode only note it."""
         self.done.append(what)
-        if not self.module.check_mode:
+        if not self.step.check_mode:
             self.run(argv, stdin)
 
     def repair(self):
@@ -138,7 +88,7 @@ class Packages:
             )
         if self.torn:
             self.refresh()
-            versions = self.module.params["versions"]
+            versions = self.step.params["versions"]
             words = ["%s=%s" % (name, versions[name]) if name in versions else name for name in self.torn]
             argv = ["apt-get", "-y", "-q", "--no-install-recommends", "--allow-change-held-packages", "--reinstall"]
             self.change("unpack %s" % " ".join(words), [*argv, *_KEEP_CONFIGURATION, "install", *words])
@@ -147,39 +97,44 @@ class Packages:
 
     def missing(self):
         """Return apt's words for what has to be installed."""
-        parameters = self.module.params
-        words = [
-            name for name in parameters["names"] if name not in self.installed and name not in parameters["versions"]
-        ]
-        words += ["%s=%s" % item for item in parameters["versions"].items() if self.installed.get(item[0]) != item[1]]
+        versions, words = self.step.params["versions"], []
+        for name in self.step.params["names"]:
+            if name not in versions:
+                words += [name] * (name not in self.installed)
+            elif self.installed.get(name) != versions[name]:
+                words.append("%s=%s" % (name, versions[name]))
         return words
+
+    def outdated(self):
+        """Say whether the package lists are to be read anew because an earlier step changed something, a source as a rule."""
+        return self.step.params["update"] == "changed" and self.step.changed
 
     def install(self):
         """Install what is missing."""
         words = self.missing()
-        if self.module.params["update"] or words:
+        if words or self.outdated():
             self.refresh()
         if not words:
             return
-        for answer in self.module.params["debconf"]:
+        for answer in self.step.params["debconf"]:
             if answer["package"] not in self.installed:
                 self.preseed(answer)
-        for entry in self.module.params["beforehand"]:
-            if not self.module.check_mode and not os.path.exists(entry["dest"]):
+        for entry in self.step.params["beforehand"]:
+            if not self.step.check_mode and not os.path.exists(entry["dest"]):
                 os.makedirs(os.path.dirname(entry["dest"]), mode=0o755, exist_ok=True)
                 replace(entry["dest"], entry["content"].encode(), 0o600, 0, 0)
         argv = ["apt-get", "-y", "-q", "--no-install-recommends", "--allow-downgrades", "--allow-change-held-packages"]
         self.change("install %s" % " ".join(words), [*argv, *_KEEP_CONFIGURATION, "install", *words])
-        if not self.module.check_mode:
+        if not self.step.check_mode:
             self.read()
 
     def refresh(self):
         """Read the package lists; any source that fails is an error, and so is a stand-in repository where it must not be."""
-        if self.module.check_mode:
+        if self.step.check_mode:
             return
         self.run(["apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=2", "update"])
         if not os.path.exists(_LAB_MARK) and _STAND_IN_ORIGIN in _origins():
-            self.module.fail_json(
+            self.step.fail(
                 msg="the package repository holds Ratssaal's stand-ins (Origin: %s) and this host is no lab host; "
                 "nothing was installed. Hint: set vendor_repository_url and vendor_repository_key to Jitsi's own"
                 % _STAND_IN_ORIGIN
@@ -187,7 +142,7 @@ class Packages:
 
     def preseed(self, answer):
         """Answer one debconf question."""
-        if self.module.check_mode:
+        if self.step.check_mode:
             return
         value = answer["value"]
         value = str(value).lower() if isinstance(value, bool) else str(value)
@@ -196,13 +151,13 @@ class Packages:
 
     def hold(self):
         """Hold what must not be upgraded by anybody else."""
-        wanted = [name for name in self.module.params["hold"] if name in self.installed and name not in self.held]
+        wanted = [name for name in self.step.params["hold"] if name in self.installed and name not in self.held]
         if wanted:
             self.change("hold %s" % " ".join(wanted), ["apt-mark", "hold", *wanted])
 
     def remove(self):
         """Remove what must not be there."""
-        wanted = [name for name in self.module.params["absent"] if name in self.installed]
+        wanted = [name for name in self.step.params["absent"] if name in self.installed]
         if wanted:
             self.change("remove %s" % " ".join(wanted), ["apt-get", "-y", "-q", "purge", *wanted])
 
@@ -256,16 +211,16 @@ def _command(pid):
         return pid
 
 
-def _wait_for_locks(module):
-    deadline = time.monotonic() + module.params["lock_timeout"]
+def _wait_for_locks(step):
+    deadline = time.monotonic() + step.params["lock_timeout"]
     while True:
         holder = next((found for found in map(_lock_holder, _LOCKS) if found), None)
         if holder is None:
             return
         if time.monotonic() > deadline:
-            module.fail_json(
+            step.fail(
                 msg="apt on this host is locked by process %s since more than %s s. Hint: wait until it ends, then run again"
-                % (holder, module.params["lock_timeout"])
+                % (holder, step.params["lock_timeout"])
             )
         time.sleep(1)
 
@@ -288,44 +243,15 @@ def _leftover():
         return False
 
 
-def main():
-    """Look once, then repair, install, hold and remove what differs."""
-    specification = {
-        "names": {"type": "list", "elements": "str", "default": []},
-        "versions": {"type": "dict", "default": {}},
-        "hold": {"type": "list", "elements": "str", "default": []},
-        "absent": {"type": "list", "elements": "str", "default": []},
-        "debconf": {
-            "type": "list",
-            "elements": "dict",
-            "default": [],
-            "options": {
-                "package": {"type": "str", "required": True},
-                "question": {"type": "str", "required": True},
-                "type": {"type": "str", "required": True},
-                "value": {"type": "raw", "required": True, "no_log": True},
-            },
-        },
-        "beforehand": {
-            "type": "list",
-            "elements": "dict",
-            "default": [],
-            "options": {
-                "dest": {"type": "str", "required": True},
-                "content": {"type": "str", "required": True, "no_log": True},
-            },
-        },
-        "update": {"type": "bool", "default": False},
-        "lock_timeout": {"type": "int", "default": 120},
-    }
-    module = AnsibleModule(argument_spec=specification, supports_check_mode=True)
-    packages = Packages(module)
+def bring(step):
+    """Look once, then repair, install, hold and remove what differs; return what was done."""
+    packages = Packages(step)
     # A run that was killed inside apt may have left our ban on service starts, or an apt that is still at work.
-    unwanted = packages.installed.keys() & set(module.params["absent"])
-    busy = packages.missing() or packages.broken or module.params["update"] or unwanted or _leftover()
+    unwanted = packages.installed.keys() & set(step.params["absent"])
+    busy = packages.missing() or packages.broken or packages.outdated() or unwanted or _leftover()
     ours = False
-    if busy and not module.check_mode:
-        _wait_for_locks(module)
+    if busy and not step.check_mode:
+        _wait_for_locks(step)
         packages.read()
         ours = _deny_starts()
     try:
@@ -336,8 +262,4 @@ def main():
     finally:
         if ours:
             os.unlink(_POLICY)
-    module.exit_json(changed=bool(packages.done), actions=packages.done)
-
-
-if __name__ == "__main__":
-    main()
+    return {"changed": bool(packages.done), "actions": packages.done}

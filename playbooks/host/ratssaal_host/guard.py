@@ -1,50 +1,7 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""The host's side of a change that could lock its administrator out."""
+"""The host's side of a change that could lock its administrator out: with an undo that the host runs by itself."""
 
 from __future__ import annotations
-
-DOCUMENTATION = r"""
-module: guarded_change
-short_description: Change files that could cut the connection, with an undo that the host runs by itself
-description:
-  - The action plugin of the same name calls this module up to three times (look, apply, confirm or restore).
-  - Between apply and confirm a timer on the host, and after a reboot a unit, puts the old files back.
-options:
-  name:
-    description: Name of the change; also of its directory below /var/lib/ratssaal/guard and of its timer.
-    type: str
-    required: true
-  phase:
-    description: What to do now.
-    type: str
-    choices: [look, apply, confirm, restore]
-    required: true
-  files:
-    description: The wanted files, as in M(managed_files).
-    type: list
-    elements: dict
-    default: []
-  check:
-    description: Shell command that refuses a wrong configuration before it is put to use.
-    type: str
-    default: "true"
-  apply:
-    description: Shell command that puts the files to use.
-    type: str
-    default: "true"
-  undo:
-    description: Shell command that puts the restored files to use; the same as C(apply) where it is empty.
-    type: str
-    default: ""
-  effective:
-    description: Shell command that fails where the files are right but not in effect.
-    type: str
-    default: "true"
-  confirm_seconds:
-    description: Seconds after which the host puts the old state back unless the change was confirmed.
-    type: int
-    default: 60
-"""
 
 import base64
 import os
@@ -52,8 +9,7 @@ import shlex
 import shutil
 import subprocess
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.ratssaal_files import FileProblem, differences, read_bytes, replace, write_entry
+from .files import FileProblem, differences, read_bytes, replace, write_entry
 
 _GUARD = "/var/lib/ratssaal/guard"
 _BOOT_UNIT = "/etc/systemd/system/ratssaal-guard.service"
@@ -81,9 +37,9 @@ WantedBy=sysinit.target
 class Guard:
     """One named change on this host."""
 
-    def __init__(self, module):
-        self.module = module
-        self.parameters = module.params
+    def __init__(self, step):
+        self.step = step
+        self.parameters = step.params
         self.folder = os.path.join(_GUARD, self.parameters["name"])
         self.timer = "ratssaal-guard-%s" % self.parameters["name"]
         self.entries = [self.entry(raw) for raw in self.parameters["files"]]
@@ -104,12 +60,12 @@ class Guard:
 
     def look(self):
         """Say what differs; an unconfirmed change of a killed run is undone first."""
-        if os.path.exists(os.path.join(self.folder, "restore")) and not self.module.check_mode:
+        if os.path.exists(os.path.join(self.folder, "restore")) and not self.step.check_mode:
             self.restore()
         reasons = {entry["dest"]: differences(entry) for entry in self.entries}
         changed = sorted(path for path, found in reasons.items() if found)
         ineffective = not changed and self.shell(self.parameters["effective"])[0] != 0
-        self.module.exit_json(changed=bool(changed) or ineffective, changed_paths=changed, ineffective=ineffective)
+        return {"changed": bool(changed) or ineffective, "changed_paths": changed, "ineffective": ineffective}
 
     def save(self):
         """Write the old state and the script that puts it back, whole, before anything changes."""
@@ -148,7 +104,7 @@ class Guard:
         )
         if code != 0:
             shutil.rmtree(self.folder)
-            self.module.fail_json(msg="nothing was changed: the undo timer does not start: %s" % output)
+            self.step.fail(msg="nothing was changed: the undo timer does not start: %s" % output)
 
     def apply(self):
         """Save, arm, write, check, put to use; whatever fails is put back at once."""
@@ -160,51 +116,34 @@ class Guard:
                     write_entry(entry)
         except (FileProblem, OSError) as problem:
             self.restore()
-            self.module.fail_json(msg="put back as it was: %s" % problem)
+            self.step.fail(msg="put back as it was: %s" % problem)
         for what in ("check", "apply"):
             code, output = self.shell(self.parameters[what])
             if code != 0:
                 self.restore()
-                self.module.fail_json(msg="put back as it was, %s failed: %s" % (what, output[-800:]))
-        self.module.exit_json(changed=True)
+                self.step.fail(msg="put back as it was, %s failed: %s" % (what, output[-800:]))
+        return {"changed": True}
 
     def confirm(self):
         """Keep the change: the timer ends, the old state goes."""
         self.shell("systemctl stop %s.timer" % self.timer)
         at_work = self.shell("systemctl is-active --quiet %s.service" % self.timer)[0] == 0
         if at_work or not os.path.isdir(self.folder):
-            self.module.fail_json(msg="the host put the old state back before the change was confirmed")
+            self.step.fail(msg="the host put the old state back before the change was confirmed")
         shutil.rmtree(self.folder)
-        self.module.exit_json(changed=True)
+        return {"changed": True}
 
     def restore(self):
         """Put the old state back now."""
         self.shell("systemctl stop %s.timer; sh %s" % (self.timer, shlex.quote(os.path.join(self.folder, "restore"))))
 
 
-def main():
-    """Do one phase."""
-    module = AnsibleModule(
-        argument_spec={
-            "name": {"type": "str", "required": True},
-            "phase": {"type": "str", "required": True, "choices": ["look", "apply", "confirm", "restore"]},
-            "files": {"type": "list", "elements": "dict", "default": []},
-            "check": {"type": "str", "default": "true"},
-            "apply": {"type": "str", "default": "true"},
-            "undo": {"type": "str", "default": ""},
-            "effective": {"type": "str", "default": "true"},
-            "confirm_seconds": {"type": "int", "default": 60},
-        },
-        supports_check_mode=True,
-    )
-    guard = Guard(module)
-    phase = module.params["phase"]
+def bring(step):
+    """Do one phase and return what it found or did."""
+    guard = Guard(step)
+    phase = step.params["phase"]
     if phase == "restore":
         by_timer = not os.path.isdir(guard.folder)
         guard.restore()
-        module.exit_json(changed=True, by_timer=by_timer)
-    getattr(guard, phase)()
-
-
-if __name__ == "__main__":
-    main()
+        return {"changed": True, "by_timer": by_timer}
+    return getattr(guard, phase)()

@@ -1,32 +1,10 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Keeps Prosody's internal accounts, and who sees them, equal to a list, without restarting it."""
+"""Accounts of Prosody, and who sees them: equal to a list, without a restart of Prosody.
+
+Each password is compared with the stored SCRAM keys, so an account that has not changed is left alone.
+"""
 
 from __future__ import annotations
-
-DOCUMENTATION = r"""
-module: prosody_accounts
-short_description: Keep Prosody's internal_hashed accounts equal to a list
-description:
-  - Compares each password with the stored SCRAM keys, so an unchanged account is left alone.
-options:
-  accounts:
-    description: Dictionaries with jid and password.
-    type: list
-    elements: dict
-    required: true
-  absent_others_in:
-    description: Domains in which every account that is not listed is removed.
-    type: list
-    elements: str
-    default: []
-  watched:
-    description:
-      - Dictionaries with jid, by (a component that is told when the account comes and goes) and restarts, the units that must
-        log in anew when that was not so yet.
-    type: list
-    elements: dict
-    default: []
-"""
 
 import binascii
 import glob
@@ -36,8 +14,7 @@ import os
 import re
 import subprocess
 
-from ansible.module_utils.basic import AnsibleModule
-from ansible.module_utils.ratssaal_files import mark_pending
+from .files import mark_pending
 
 _DATA = "/var/lib/prosody"
 
@@ -86,7 +63,7 @@ def _is_watched(jid, by):
     return item is not None and re.search(r'\["subscription"\]\s*=\s*"(from|both)"', item.group(1)) is not None
 
 
-def _watch(module, wanted):
+def _watch(step, wanted):
     """Let a component see an account, as jitsi-meet-prosody does at its first installation; return the changed accounts.
 
     Without it mod_client_proxy knows of no Jicofo and answers every request with service-unavailable.
@@ -96,76 +73,47 @@ def _watch(module, wanted):
         if _is_watched(entry["jid"], entry["by"]):
             continue
         changed.append(entry["jid"])
-        if module.check_mode:
+        if step.check_mode:
             continue
         # Whoever is logged in already keeps the roster that it found.
         mark_pending("restart", entry["restarts"])
-        _prosodyctl(module, ["mod_roster_command", "subscribe", entry["by"], entry["jid"]])
+        _prosodyctl(step, ["mod_roster_command", "subscribe", entry["by"], entry["jid"]])
         if not _is_watched(entry["jid"], entry["by"]):
-            module.fail_json(msg="prosodyctl did not let %s see %s" % (entry["by"], entry["jid"]))
+            step.fail(msg="prosodyctl did not let %s see %s" % (entry["by"], entry["jid"]))
     return changed
 
 
-def _prosodyctl(module, words, stdin=None):
+def _prosodyctl(step, words, stdin=None):
     done = subprocess.run(
         ["prosodyctl", *words], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
     output = done.stdout.decode(errors="replace")
     # prosodyctl answers some failures with exit code 0 and an error on the terminal
     if done.returncode != 0 or "rror" in output:
-        module.fail_json(msg="prosodyctl %s failed: %s" % (words[0], output.strip()[-400:]))
+        step.fail(msg="prosodyctl %s failed: %s" % (words[0], output.strip()[-400:]))
 
 
-def main():
-    """Compare, register what differs, remove what is not wanted."""
-    module = AnsibleModule(
-        argument_spec={
-            "accounts": {
-                "type": "list",
-                "elements": "dict",
-                "required": True,
-                "options": {
-                    "jid": {"type": "str", "required": True},
-                    "password": {"type": "str", "required": True, "no_log": True},
-                },
-            },
-            "absent_others_in": {"type": "list", "elements": "str", "default": []},
-            "watched": {
-                "type": "list",
-                "elements": "dict",
-                "default": [],
-                "options": {
-                    "jid": {"type": "str", "required": True},
-                    "by": {"type": "str", "required": True},
-                    "restarts": {"type": "list", "elements": "str", "default": []},
-                },
-            },
-        },
-        supports_check_mode=True,
-    )
+def bring(step):
+    """Compare, register what differs, remove what is not wanted; return the changed accounts."""
     changed, wanted = [], {}
-    for account in module.params["accounts"]:
+    for account in step.params["accounts"]:
         wanted[account["jid"]] = _path(account["jid"])
         fields = _stored(wanted[account["jid"]])
         if fields is not None and _fits(fields, account["password"]):
             continue
         changed.append(account["jid"])
-        if not module.check_mode:
+        if not step.check_mode:
             # `passwd` and `adduser` ask twice on standard input: a password never stands in a process list.
             answer = ("%s\n%s\n" % (account["password"], account["password"])).encode()
-            _prosodyctl(module, ["passwd" if fields is not None else "adduser", account["jid"]], answer)
+            _prosodyctl(step, ["passwd" if fields is not None else "adduser", account["jid"]], answer)
             if not _fits(_stored(wanted[account["jid"]]) or {}, account["password"]):
-                module.fail_json(msg="prosodyctl did not store the account %s" % account["jid"])
-    for domain in module.params["absent_others_in"]:
+                step.fail(msg="prosodyctl did not store the account %s" % account["jid"])
+    for domain in step.params["absent_others_in"]:
         for path in sorted(glob.glob("%s/%s/accounts/*.dat" % (_DATA, _encoded(domain)))):
             if path not in wanted.values():
                 jid = "%s@%s" % (_decoded(os.path.basename(path)[:-4]), domain)
                 changed.append(jid)
-                if not module.check_mode:
-                    _prosodyctl(module, ["deluser", jid])
-    changed += _watch(module, module.params["watched"])
-    module.exit_json(changed=bool(changed), accounts=sorted(set(changed)))
-
-
-if __name__ == "__main__":
-    main()
+                if not step.check_mode:
+                    _prosodyctl(step, ["deluser", jid])
+    changed += _watch(step, step.params["watched"])
+    return {"changed": bool(changed), "accounts": sorted(set(changed))}

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What runs on a host for the action `managed_host`: pure Python 3.11 of the standard library, sent along with its task."""

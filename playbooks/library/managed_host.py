@@ -1,0 +1,107 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""Documents the action `managed_host`; its code is the action plugin of that name and `playbooks/host`."""
+
+from __future__ import annotations
+
+DOCUMENTATION = r"""
+module: managed_host
+short_description: Bring many packages, files, kernel settings, units and accounts into their wanted state in one round trip
+description:
+  - Takes its steps in turn; each is of one kind. What is right already is left alone.
+  - The action plugin of the same name renders templates on the control node.
+  - A file with C(restarts) or C(reloads) leaves a marker on the host before it changes, which a later step with C(units) acts
+    on, also one of a later run, where this one was killed.
+options:
+  steps:
+    description: What is wanted, in order.
+    type: list
+    elements: dict
+    required: true
+    suboptions:
+      packages:
+        description:
+          - Debian packages. Repairs what an interrupted dpkg left, waits for another's apt lock and names its holder.
+          - Services do not start while their packages are installed; they start after they are configured.
+          - Refuses Ratssaal's stand-in packages on a host that no lab made.
+        type: dict
+        suboptions:
+          names:
+            description: Packages that must be installed, in whatever version unless C(versions) names one.
+            type: list
+            elements: str
+            default: []
+          versions:
+            description: Package to exact version; what is not among C(names) is left alone.
+            type: dict
+            default: {}
+          hold:
+            description: Packages that no upgrade may touch.
+            type: list
+            elements: str
+            default: []
+          absent:
+            description: Packages that must not be installed.
+            type: list
+            elements: str
+            default: []
+          debconf:
+            description: Answers (package, question, type, value) given before a package is installed for the first time.
+            type: list
+            elements: dict
+            default: []
+          beforehand:
+            description:
+              - Files (dest, content) written for root alone before the first installation, where they are missing.
+              - Maintainer scripts then find a configuration and need not make one, with a password among a program's arguments.
+            type: list
+            elements: dict
+            default: []
+          update:
+            description: Read the package lists anew where a package is missing, or also where an earlier step changed something.
+            type: str
+            choices: [missing, changed]
+            default: missing
+          lock_timeout:
+            description: Seconds to wait for somebody else's apt.
+            type: int
+            default: 120
+      files:
+        description:
+          - Files, links and directories, each a dictionary with dest and one of content, template, src_file (a file of the role
+            or beside the site), link, state (directory, absent); owner, group, mode, restarts, reloads.
+          - C(secret) keeps a file out of diffs, C(validate) is a command with %s that refuses it, C(force) false keeps what is
+            there.
+        type: list
+        elements: dict
+      contents:
+        description: Number of a file in C(files), from 0, to its content in base64; filled in by the action plugin.
+        type: dict
+        default: {}
+      sysctl:
+        description: The file (C(path)) below /etc/sysctl.d and its settings (C(values)), which the running kernel gets too.
+        type: dict
+      units:
+        description: Units of systemd with name, enabled (bool), state (started or stopped) and masked (bool).
+        type: list
+        elements: dict
+      settle:
+        description: Seconds after which a unit that was started or restarted must be active, or the task fails.
+        type: float
+        default: 1.5
+      accounts:
+        description:
+          - Prosody's internal accounts; C(accounts) are dictionaries with jid and password.
+          - In the domains of C(absent_others_in) every account that is not listed is removed.
+          - C(watched) are dictionaries with jid, by (a component that is told when the account comes and goes) and restarts,
+            the units that must log in anew when that was not so yet.
+        type: dict
+      capabilities:
+        description: Measure what this host is, as the fact C(ratssaal_host); roles branch on that and on nothing else.
+        type: bool
+      certificate:
+        description: One phase of the action C(own_ca_certificate).
+        type: dict
+      guard:
+        description: One phase of the action C(guarded_change).
+        type: dict
+"""
