@@ -30,10 +30,17 @@ def lab() -> None:
 @click.option(
     "--debian", type=click.Choice(["12", "13"]), default="13", show_default=True, help="Release of the hosts."
 )
+@click.option(
+    "--driver",
+    type=click.Choice(["container", "vm"]),
+    default="container",
+    show_default=True,
+    help="Containers share this machine's kernel and start in seconds; virtual machines have Debian's own.",
+)
 @click.option("--hosts", type=click.IntRange(1, 50), default=1, show_default=True, help="How many hosts.")
 @click.option("--without-repository", is_flag=True, help="Do not build and serve stand-ins for Jitsi's own packages.")
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
-def up(name: str, debian: str, hosts: int, without_repository: bool, as_json: bool) -> None:
+def up(name: str, debian: str, driver: str, hosts: int, without_repository: bool, as_json: bool) -> None:
     """Start lab NAME, or what of it does not run yet.
 
     The first start of a release builds its root file system (about a minute); later ones take seconds. A lab that
@@ -41,10 +48,10 @@ def up(name: str, debian: str, hosts: int, without_repository: bool, as_json: bo
     """
     from orchestrator.lab.lab import Lab
 
-    driver = Lab(console.say)
-    site = driver.up(name, debian=int(debian), hosts=hosts, repository=not without_repository)
+    all_labs = Lab(console.say)
+    site = all_labs.up(name, debian=int(debian), hosts=hosts, repository=not without_repository, driver=driver)
     if as_json:
-        click.echo(json.dumps([row for row in driver.running() if row["lab"] == name], indent=2))
+        click.echo(json.dumps([row for row in all_labs.running() if row["lab"] == name], indent=2))
         return
     console.say(f"log in: ratssaal lab ssh {name}")
     console.say(f"vault password: {site.vault_password_file}")
@@ -134,13 +141,16 @@ def ssh(name: str, host_name: str, user: str, command: tuple[str, ...]) -> None:
 @click.option("--follow", "-f", is_flag=True, help="Go on until interrupted.")
 @click.option("--console", "only_console", is_flag=True, help="What the host said on its console while it booted.")
 def logs(name: str, host_name: str, unit: str, follow: bool, only_console: bool) -> None:
-    """Show the journal of a host of lab NAME, past its network: also when it cannot be reached by SSH."""
+    """Show the journal of a host of lab NAME, a container's past its network: also when it cannot be reached by SSH."""
     from orchestrator.errors import Unreachable
     from orchestrator.lab.machines import enter_argv
+    from orchestrator.lab.vm import ssh_argv
 
     _, host = _find(name, host_name)
     argv = ["journalctl", "--no-pager", *(["--follow"] if follow else []), *([f"--unit={unit}"] if unit else [])]
-    if only_console:
+    if host.driver == "vm" and not only_console:
+        argv = ssh_argv(host, *argv)
+    elif only_console:
         argv = ["tail", *(["--follow"] if follow else []), "--lines=+1", str(host.console)]
     else:
         try:

@@ -8,7 +8,7 @@ from pathlib import Path
 from orchestrator.lab import processes
 from orchestrator.lab.network import NAMES, lab_tables
 
-_MACHINE = re.compile(r"--machine=rs-([a-z][a-z0-9]*)-h[0-9]+")
+_MACHINE = re.compile(r"(?:--machine|guest)=rs-([a-z][a-z0-9]*)-h[0-9]+")
 
 
 def traces(state: Path) -> dict[str, list[str]]:

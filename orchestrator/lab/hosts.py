@@ -26,6 +26,7 @@ class LabHost:
     index: int
     network: Network
     state: Path
+    driver: str = "container"
 
     @property
     def machine(self) -> str:
@@ -53,8 +54,13 @@ class LabHost:
         return self.state / "archives"
 
     @property
+    def known_hosts(self) -> Path:
+        """The lines of known_hosts that pin this host's keys."""
+        return self.state / "known_hosts"
+
+    @property
     def console(self) -> Path:
-        """What systemd-nspawn and the host's console said."""
+        """What the host's console said, and what runs the host."""
         return self.state / "console.log"
 
 
@@ -110,15 +116,6 @@ def unmount(root: Path) -> None:
             raise TaskFailed([Problem(f"cannot unmount: {done.stderr.strip()}", where=str(root))])
 
 
-def known_hosts(host: LabHost) -> str:
-    """Return the lines of known_hosts that pin this host's keys, under both its addresses."""
-    lines = ""
-    for path in sorted((host.root / "etc/ssh").glob("ssh_host_*_key.pub")):
-        kind, key = path.read_text().split()[:2]
-        lines += f"{host.address},{host.address6} {kind} {key}\n"
-    return lines
-
-
 def _mount(host: LabHost) -> None:
     if os.path.ismount(host.root):
         return
@@ -145,7 +142,7 @@ def _write_identity(host: LabHost, names: Mapping[str, tuple[str, ...]]) -> None
     folder.mkdir(parents=True, exist_ok=True)
     # Sorts before Debian's own 80-container-host0.network, which would ask for DHCP.
     (folder / "10-lab.network").write_text(
-        f"[Match]\nName=host0\n\n[Network]\nDHCP=no\nIPv6AcceptRA=no\nLinkLocalAddressing=ipv6\n"
+        f"[Match]\nName=host0 eth0\n\n[Network]\nDHCP=no\nIPv6AcceptRA=no\nLinkLocalAddressing=ipv6\n"
         f"Address={host.address}/24\nAddress={host.address6}/64\n"
         f"Gateway={host.network.gateway}\nGateway={host.network.gateway6}\n"
     )
@@ -169,6 +166,7 @@ def _is_local(address: str) -> bool:
 def _write_keys(host: LabHost, authorized_key: str) -> None:
     (host.root / "etc/ssh").mkdir(parents=True, exist_ok=True)
     subprocess.run(["ssh-keygen", "-A", "-f", str(host.root)], check=True, capture_output=True)
+    host.known_hosts.write_text(_known_hosts(host))
     for home in USERS.values():
         folder = host.root / home / ".ssh"
         folder.mkdir(mode=0o700, exist_ok=True)
@@ -177,6 +175,15 @@ def _write_keys(host: LabHost, authorized_key: str) -> None:
         owner = (host.root / home).stat()
         for path in (folder, folder / "authorized_keys"):
             os.chown(path, owner.st_uid, owner.st_gid)
+
+
+def _known_hosts(host: LabHost) -> str:
+    """Return the lines of known_hosts that pin this host's keys, under both its addresses."""
+    lines = ""
+    for path in sorted((host.root / "etc/ssh").glob("ssh_host_*_key.pub")):
+        kind, key = path.read_text().split()[:2]
+        lines += f"{host.address},{host.address6} {kind} {key}\n"
+    return lines
 
 
 def _write_apt_settings(host: LabHost) -> None:

@@ -10,13 +10,13 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import UsageError
-from orchestrator.lab import archives, discovery, forwarding, machines, repository
-from orchestrator.lab.hosts import LabHost, keep_disk, kept_layers, prepare, revert_disk, unmount
+from orchestrator.lab import archives, discovery, drivers, forwarding, machines, processes, repository
+from orchestrator.lab.hosts import LabHost, unmount
 from orchestrator.lab.locks import locked
 from orchestrator.lab.network import Network, dropping_chains, free_number
 from orchestrator.lab.rootfs import clear_unfinished, root_file_system
@@ -27,6 +27,7 @@ __all__ = ["STATE", "Lab", "LabHost", "LabSite", "check_able"]
 STATE = Path("/var/lib/ratssaal-lab")
 _FORWARDING = STATE / "forwarding.json"
 _NAME = re.compile(r"[a-z][a-z0-9]{0,11}")
+POWER_OFF_SECONDS = 120.0
 _PROGRAMS = {
     "apt-config": "apt",
     "ip": "iproute2",
@@ -36,16 +37,18 @@ _PROGRAMS = {
     "systemd-nspawn": "systemd-container",
     "unshare": "util-linux",
 }
+_VM_PROGRAMS = {"mke2fs": "e2fsprogs", "qemu-img": "qemu-utils", "qemu-system-x86_64": "qemu-system-x86"}
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """What is written down about a lab: its network's number, its hosts' release and count, and the repository."""
+    """What is written down about a lab: its network's number, its hosts' release, count and driver, and the repository."""
 
     number: int
     debian: int
     hosts: int
     repository: bool
+    driver: str = "container"
 
 
 class Lab:
@@ -54,18 +57,22 @@ class Lab:
     def __init__(self, say: Callable[[str], None] = lambda line: None) -> None:
         self._say = say
 
-    def up(self, name: str, debian: int = 13, hosts: int = 1, repository: bool = True) -> LabSite:
+    def up(
+        self, name: str, debian: int = 13, hosts: int = 1, repository: bool = True, driver: str = "container"
+    ) -> LabSite:
         """Start lab `name` with `hosts` Debian `debian` hosts and return its site; what runs already stays as it is.
+
+        `driver` is `container` or `vm`.
 
         A lab that was begun by this call and fails is removed again. Raises UsageError without root or a needed
         program, TaskFailed if a part cannot be made, Unreachable if a host does not come up.
         """
-        check_able(name)
-        lower = root_file_system(debian, self._say)
+        check_able(name, driver)
+        lower = root_file_system(debian, self._say, kernel=driver == "vm")
         with locked(_lock(name), lambda: self._say(f"waiting: lab {name} is being changed by another process")):
             fresh = _recorded(name) is None
             try:
-                return self._raise_up(name, self._claim(name, debian, hosts, repository), lower)
+                return self._raise_up(name, self._claim(name, Record(0, debian, hosts, repository, driver)), lower)
             except BaseException:
                 if fresh:
                     self._take_down(name)
@@ -77,16 +84,25 @@ class Lab:
         The site beside the hosts is not part of it. Raises UsageError if there is no such lab, Unreachable if a host does
         not come up again.
         """
-        self._with_disks(name, machines.power_off, keep_disk)
+
+        def end(hosts: tuple[LabHost, ...]) -> None:
+            for host in hosts:
+                drivers.of(host).power_off(host)
+            processes.wait_until_gone(machines.supervisors(name), seconds=POWER_OFF_SECONDS)
+            machines.kill(name)
+
+        self._with_disks(name, end, lambda host: drivers.of(host).keep_disk(host))
 
     def revert(self, name: str) -> None:
         """Put the hosts of lab `name` back to their last snapshot and start them. Raises UsageError if there is none."""
-        bare = [host.name for host in self.site(name).hosts if not kept_layers(host)]
+        bare = [host.name for host in self.site(name).hosts if not drivers.of(host).kept_layers(host)]
         if bare:
             raise UsageError(f"lab {name} has no snapshot of {', '.join(bare)}", hint=f"ratssaal lab snapshot {name}")
-        self._with_disks(name, machines.kill, revert_disk)
+        self._with_disks(name, lambda _: machines.kill(name), lambda host: drivers.of(host).revert_disk(host))
 
-    def _with_disks(self, name: str, end: Callable[[str], object], change: Callable[[LabHost], None]) -> None:
+    def _with_disks(
+        self, name: str, end: Callable[[tuple[LabHost, ...]], object], change: Callable[[LabHost], None]
+    ) -> None:
         """End the hosts of a lab, change their disks, start them again."""
         check_able(name)
         hosts = self.site(name).hosts
@@ -94,14 +110,14 @@ class Lab:
             record = _recorded(name)
             if record is None:
                 raise UsageError(f"there is no lab {name}", hint=f"ratssaal lab up {name}")
-            end(name)
+            end(hosts)
             for host in hosts:
                 change(host)
-            self._raise_up(name, record, root_file_system(record.debian, self._say))
+            self._raise_up(name, record, root_file_system(record.debian, self._say, kernel=record.driver == "vm"))
 
     def _raise_up(self, name: str, record: Record, lower: Path) -> LabSite:
         network, folder = Network(name, record.number), STATE / name
-        members = _members(network, record.hosts)
+        members = _members(network, record)
         if network.is_up() and all(machines.supervisors(name, host.name) for host in members):
             self._say(f"lab {name} is running")
         names, key = names_of(members), _ssh_key(folder)
@@ -111,9 +127,9 @@ class Lab:
         def start(host: LabHost) -> None:
             if not machines.supervisors(name, host.name):
                 self._say(f"starting {host.name}: Debian {record.debian}, {host.address}, {host.address6}")
-                prepare(host, lower, names, key)
-                machines.boot(host)
-            machines.wait_until_up(host)
+                drivers.of(host).prepare(host, lower, names, key)
+                drivers.of(host).boot(host)
+            drivers.of(host).wait_until_up(host)
 
         with ThreadPoolExecutor(max_workers=4) as pool:
             building = pool.submit(build_repository, folder) if record.repository else None
@@ -124,17 +140,18 @@ class Lab:
             self._say("packages: STAND-INS in place of Jitsi's own, from the lab's repository")
         return write_site(folder, members, built)
 
-    def _claim(self, name: str, debian: int, hosts: int, with_repository: bool) -> Record:
+    def _claim(self, name: str, wanted: Record) -> Record:
         """Return what is written down about the lab, after choosing a free network number for a new one."""
         with locked(STATE / ".lock", lambda: None):
             known = _recorded(name)
-            if known is not None and known.debian != debian:
-                raise UsageError(f"lab {name} has Debian {known.debian} hosts", hint=f"ratssaal lab down {name}")
+            if known is not None and (known.debian, known.driver) != (wanted.debian, wanted.driver):
+                kind = f"Debian {known.debian} hosts (driver {known.driver})"
+                raise UsageError(f"lab {name} has {kind}", hint=f"ratssaal lab down {name}")
             if known is None:
                 self._take_down(name, known_lock=True)  # what a crash left of an earlier lab of this name
                 taken = [record.number for record in map(_recorded, _names()) if record is not None]
-                known = Record(free_number(taken), debian, hosts, with_repository)
-            known = Record(known.number, debian, max(hosts, known.hosts), known.repository)
+                known = replace(wanted, number=free_number(taken))
+            known = replace(known, hosts=max(wanted.hosts, known.hosts))
             _write_record(name, known)
             forwarding.enable(_FORWARDING)
         return known
@@ -185,7 +202,7 @@ class Lab:
         if record is None:
             hint = f"ratssaal lab up {name}" if _NAME.fullmatch(name) else "ratssaal lab ls"
             raise UsageError(f"there is no lab {name}", hint=hint)
-        hosts = tuple(_members(Network(name, record.number), record.hosts))
+        hosts = tuple(_members(Network(name, record.number), record))
         folder = STATE / name
         return LabSite(folder / name, hosts, folder / "vault-password", f"meet.{name}.lab.test")
 
@@ -211,14 +228,15 @@ class Lab:
             )
 
 
-def check_able(name: str) -> None:
-    """Raise UsageError if this user on this machine cannot run a lab called `name`."""
+def check_able(name: str, driver: str = "container") -> None:
+    """Raise UsageError if this user on this machine cannot run a lab called `name`, with hosts of that driver."""
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no lab name", hint="use up to 12 lower-case letters and digits, a letter first")
     if os.geteuid() != 0:
         hint = f"sudo {' '.join(sys.argv)}"
         raise UsageError("the lab needs root: it mounts, makes bridges and boots hosts", hint=hint)
-    missing = sorted({package for program, package in _PROGRAMS.items() if shutil.which(program) is None})
+    programs = _PROGRAMS | (_VM_PROGRAMS if driver == "vm" else {})
+    missing = sorted({package for program, package in programs.items() if shutil.which(program) is None})
     if missing:
         raise UsageError("programs that the lab needs are missing", hint=f"apt-get install {' '.join(missing)}")
 
@@ -228,6 +246,7 @@ def _row(host: LabHost, record: Record, site: LabSite) -> dict[str, Any]:
         "lab": host.network.lab,
         "host": host.name,
         "debian": record.debian,
+        "driver": record.driver,
         "address": host.address,
         "address6": host.address6,
         "running": bool(machines.supervisors(host.network.lab, host.name)),
@@ -238,9 +257,10 @@ def _row(host: LabHost, record: Record, site: LabSite) -> dict[str, Any]:
     }
 
 
-def _members(network: Network, count: int) -> list[LabHost]:
+def _members(network: Network, record: Record) -> list[LabHost]:
     folder = STATE / network.lab / "hosts"
-    return [LabHost(f"h{index}", index, network, folder / f"h{index}") for index in range(1, count + 1)]
+    numbers = range(1, record.hosts + 1)
+    return [LabHost(f"h{index}", index, network, folder / f"h{index}", record.driver) for index in numbers]
 
 
 def _names() -> list[str]:

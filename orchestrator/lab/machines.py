@@ -1,4 +1,4 @@
-"""Booting hosts by systemd-nspawn, on machines with and without systemd, looking into them, and ending them."""
+"""Booting hosts, on machines with and without systemd, looking into containers, and ending hosts of either driver."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -16,7 +17,6 @@ from orchestrator.lab import processes
 from orchestrator.lab.hosts import LabHost
 
 BOOT_SECONDS = 90.0
-POWER_OFF_SECONDS = 60.0
 # What systemd-nspawn sends its host to shut it down (systemd: man/systemd.xml, SIGRTMIN+4).
 _POWER_OFF = signal.SIGRTMIN + 4
 _TRACES = Path("/run/systemd/nspawn")
@@ -82,16 +82,21 @@ def boot_argv(host: LabHost, *, systemd: bool) -> list[str]:
     # /tmp is what the release makes of it, not what systemd-nspawn would mount there.
     argv = ["env", "SYSTEMD_NSPAWN_TMPFS_TMP=0", *nspawn_argv(host)]
     if systemd:
-        log = f"--property=StandardOutput=append:{host.console}"
-        properties = [
-            "--property=Delegate=yes",
-            "--property=TasksMax=16384",
-            "--property=RestartForceExitStatus=133",
-            log,
-        ]
-        return ["systemd-run", "--quiet", "--collect", f"--unit={unit(host)}", "--slice=machine", *properties, *argv]
+        own = ["--property=Delegate=yes", "--property=TasksMax=16384", "--property=RestartForceExitStatus=133"]
+        return [*unit_argv(host), *own, *argv]
     prologue = ["sh", "-c", _WITHOUT_SYSTEMD, "sh", host.machine, str(host.state)]
     return ["setsid", "--fork", "unshare", "--mount", "--propagation", "slave", *prologue, *argv]
+
+
+def unit_argv(host: LabHost) -> list[str]:
+    """Return the command line before the one that runs the host as a unit of this machine's systemd (pure)."""
+    argv = ["systemd-run", "--quiet", "--collect", f"--unit={unit(host)}", "--slice=machine"]
+    return [*argv, f"--property=StandardOutput=append:{host.console}"]
+
+
+def has_systemd() -> bool:
+    """Say whether this machine is run by systemd on the unified hierarchy."""
+    return Path("/run/systemd/system").is_dir() and Path("/sys/fs/cgroup/cgroup.controllers").exists()
 
 
 def unit(host: LabHost) -> str:
@@ -105,13 +110,15 @@ def boot(host: LabHost) -> None:
         return
     _end_orphans(host)
     _clear_traces(host.network.lab, host.name)
-    systemd = Path("/run/systemd/system").is_dir() and Path("/sys/fs/cgroup/cgroup.controllers").exists()
-    if systemd:
+    start(host, boot_argv(host, systemd=has_systemd()))
+
+
+def start(host: LabHost, argv: list[str]) -> None:
+    """Run what boots the host in the background; its output goes to the console's file. Raises TaskFailed."""
+    if has_systemd():
         subprocess.run(["systemctl", "reset-failed", unit(host)], check=False, capture_output=True)
     with host.console.open("ab") as log:
-        done = subprocess.run(
-            boot_argv(host, systemd=systemd), stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False
-        )
+        done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
     if done.returncode != 0:
         raise TaskFailed([Problem(f"the lab host cannot be started: {_tail(host)}", where=host.name)])
 
@@ -121,9 +128,14 @@ def wait_until_up(host: LabHost) -> None:
 
     Raises Unreachable with the console's tail after BOOT_SECONDS, or as soon as the host has ended.
     """
+    wait_for(host, _booted, BOOT_SECONDS)
+
+
+def wait_for(host: LabHost, booted: Callable[[LabHost, float], bool], patience: float) -> None:
+    """Wait until `booted` says so; it is told how many seconds it may take. Raises Unreachable with the console's tail."""
     begin = time.monotonic()
-    while time.monotonic() < begin + BOOT_SECONDS:
-        if _booted(host, begin + BOOT_SECONDS - time.monotonic()):
+    while time.monotonic() < begin + patience:
+        if booted(host, begin + patience - time.monotonic()):
             return
         if time.monotonic() > begin + 3 and not supervisors(host.network.lab, host.name):
             break
@@ -151,16 +163,18 @@ def enter(host: LabHost, *argv: str, check: bool = True) -> subprocess.Completed
 
 def supervisors(lab: str, host: str = "") -> list[int]:
     """Return the processes that run this lab's hosts (or one of them), from the moment of their start."""
-    wanted = re.compile(rf"--machine=rs-{lab}-{host or 'h[0-9]+'}")
+    return _named("(--machine|guest)", lab, host)
+
+
+def _named(option: str, lab: str, host: str = "") -> list[int]:
+    wanted = re.compile(rf"{option}=rs-{lab}-{host or 'h[0-9]+'}")
     return [pid for pid, words in processes.command_lines() if any(wanted.fullmatch(word) for word in words)]
 
 
-def power_off(lab: str) -> None:
-    """Shut all hosts of a lab down in good order, and end those that are not down after POWER_OFF_SECONDS."""
-    for leader in (leader for supervisor in supervisors(lab) for leader in _leaders(supervisor)):
+def power_off(host: LabHost) -> None:
+    """Tell a container to shut down in good order."""
+    for leader in (leader for pid in supervisors(host.network.lab, host.name) for leader in _leaders(pid)):
         os.kill(leader, _POWER_OFF)
-    processes.wait_until_gone(supervisors(lab), seconds=POWER_OFF_SECONDS)
-    kill(lab)
 
 
 def kill(lab: str) -> bool:
@@ -170,6 +184,7 @@ def kill(lab: str) -> bool:
     # systemd-nspawn tidies up behind a payload that ends; it does not take the payload along when it is killed itself.
     for pid in (leader for supervisor in started for leader in _leaders(supervisor)):
         processes.kill_all(lambda pid=pid: [pid], seconds=5)  # type: ignore[misc]
+    processes.kill_all(lambda: _named("guest", lab), seconds=5)  # virtual machines
     processes.wait_until_gone(started, seconds=5)
     left = processes.kill_all(lambda: supervisors(lab) + _members(lab), seconds=15)
     if left:

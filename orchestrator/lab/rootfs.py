@@ -28,6 +28,8 @@ adduser apt-utils bash-completion ca-certificates cron curl dbus iproute2 iputil
 logrotate nano netbase openssh-client openssh-server openssl procps python3 sudo systemd systemd-sysv
 systemd-timesyncd tzdata udev vim-tiny
 """
+# What a virtual machine has on top: Debian's ordinary kernel and what comes with it.
+_KERNEL = "linux-image-amd64 initramfs-tools apparmor zstd"
 
 # Debian has a group `operator` from the start (base-passwd), so the user joins it instead of getting one of that name.
 _CUSTOMIZE = (
@@ -44,8 +46,10 @@ _CUSTOMIZE = (
 )
 
 
-def root_file_system(release: int, say: Callable[[str], None]) -> Path:
+def root_file_system(release: int, say: Callable[[str], None], *, kernel: bool = False) -> Path:
     """Return the directory of the cached root file system of Debian `release`, building it if need be (about 40 s).
+
+    With `kernel` it is one that boots by itself.
 
     Raises TaskFailed with the tail of mmdebstrap's output, or when the machine has no Debian package source.
     """
@@ -56,41 +60,47 @@ def root_file_system(release: int, say: Callable[[str], None]) -> Path:
         raise TaskFailed([Problem(str(error), hint=hint)]) from error
     settings = apt_settings()
     CACHE.mkdir(parents=True, exist_ok=True)
-    with locked(CACHE / f".debian{release}.lock", lambda: say(f"waiting for Debian {release}, which is being built")):
-        _clear_unfinished(release)
-        recipe = _recipe(release, sources, settings)
-        target = CACHE / f"debian{release}-{recipe}-{int(time.time()) // 86400}"
-        for known in CACHE.glob(f"debian{release}-{recipe}-*"):
+    name = _name(release, kernel)
+    with locked(CACHE / f".{name}.lock", lambda: say(f"waiting for Debian {release}, which is being built")):
+        _clear_unfinished(name)
+        recipe = _recipe(release, sources, settings, kernel)
+        target = CACHE / f"{name}-{recipe}-{int(time.time()) // 86400}"
+        for known in CACHE.glob(f"{name}-{recipe}-*"):
             if int(time.time()) // 86400 - int(known.name.rpartition("-")[2]) < MAXIMUM_AGE_DAYS:
                 known.touch()
                 return known
-        say(f"building the root file system of Debian {release} (once, about a minute)")
-        _build(release, target, sources, settings)
-        _clear_outdated(release, target)
+        what = " with a kernel" if kernel else ""
+        say(f"building the root file system of Debian {release}{what} (once, about a minute)")
+        _build(release, target, sources, settings, kernel)
+        _clear_outdated(name, target)
     return target
 
 
-def _recipe(release: int, sources: str, settings: str) -> str:
-    argv = mmdebstrap_argv(release, Path("target"), Path("sources"), Path("settings"))
+def _name(release: int, kernel: bool) -> str:
+    return f"debian{release}{'vm' if kernel else ''}"
+
+
+def _recipe(release: int, sources: str, settings: str, kernel: bool) -> str:
+    argv = mmdebstrap_argv(release, Path("target"), Path("sources"), Path("settings"), kernel=kernel)
     return hashlib.sha256("\0".join([sources, settings, *argv]).encode()).hexdigest()[:12]
 
 
 def clear_unfinished() -> None:
     """Remove what a killed build left in the cache; builds that still run are left alone."""
-    for release in CODENAMES:
-        lock = CACHE / f".debian{release}.lock"
+    for name in (_name(release, kernel) for release in CODENAMES for kernel in (False, True)):
+        lock = CACHE / f".{name}.lock"
         if lock.exists():
             with suppress(Busy), locked(lock):
-                _clear_unfinished(release)
+                _clear_unfinished(name)
 
 
-def _build(release: int, target: Path, sources: str, settings: str) -> None:
+def _build(release: int, target: Path, sources: str, settings: str, kernel: bool) -> None:
     unfinished = CACHE / f".{target.name}.unfinished"
-    recipe_files = {"sources": CACHE / f".debian{release}.sources", "settings": CACHE / f".debian{release}.conf"}
+    recipe_files = {kind: CACHE / f".{target.name}.{kind}" for kind in ("sources", "settings")}
     recipe_files["sources"].write_text(sources)
     recipe_files["settings"].write_text(settings)
     done = subprocess.run(
-        [*_DIE_WITH_PARENT, *mmdebstrap_argv(release, unfinished, **recipe_files)],
+        [*_DIE_WITH_PARENT, *mmdebstrap_argv(release, unfinished, **recipe_files, kernel=kernel)],
         capture_output=True,
         text=True,
         check=False,
@@ -111,26 +121,27 @@ def _build(release: int, target: Path, sources: str, settings: str) -> None:
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
 
 
-def mmdebstrap_argv(release: int, target: Path, sources: Path, settings: Path) -> list[str]:
+def mmdebstrap_argv(release: int, target: Path, sources: Path, settings: Path, *, kernel: bool = False) -> list[str]:
     """Return the command line that builds the root file system (pure).
 
     The downloaded indexes stay in it, so that the first `apt-get update` of a host has little to fetch.
     """
-    argv = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(_PACKAGES.split())}"]
+    packages = [*_PACKAGES.split(), *(_KERNEL.split() if kernel else [])]
+    argv = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}"]
     argv += ["--skip=cleanup/apt/lists", f"--aptopt={settings}", '--aptopt=Acquire::Languages "en"']
     argv += [f"--customize-hook={hook}" for hook in _CUSTOMIZE]
     return [*argv, CODENAMES[release], str(target), str(sources)]
 
 
-def _clear_unfinished(release: int) -> None:
-    for path in CACHE.glob(f".debian{release}-*.unfinished"):
+def _clear_unfinished(name: str) -> None:
+    for path in CACHE.glob(f".{name}-*.unfinished"):
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _clear_outdated(release: int, current: Path) -> None:
+def _clear_outdated(name: str, current: Path) -> None:
     """Remove older root file systems that no host has as its lower layer and no lab asked for today."""
     mounts = Path("/proc/self/mounts").read_text()
-    for path in CACHE.glob(f"debian{release}-*"):
-        unused = f"lowerdir={path}," not in mounts and path.stat().st_mtime < time.time() - 86400
+    for path in CACHE.glob(f"{name}-*"):
+        unused = f"{path}," not in mounts and path.stat().st_mtime < time.time() - 86400
         if path != current and unused:
             shutil.rmtree(path, ignore_errors=True)

@@ -12,7 +12,7 @@ from typing import Any
 from orchestrator.errors import UsageError
 from orchestrator.inventory.scaffold import FirstHost, create_site
 from orchestrator.lab import repository
-from orchestrator.lab.hosts import LabHost, known_hosts
+from orchestrator.lab.hosts import LabHost
 from orchestrator.lab.network import Network
 
 ACCOUNT = "rehearsal"
@@ -81,7 +81,7 @@ def write_site(folder: Path, hosts: Sequence[LabHost], built: Any | None) -> Lab
             accounts={ACCOUNT: secrets.token_urlsafe(16)},
             password_file=site.vault_password_file,
         )
-    site.known_hosts.write_text("".join(known_hosts(host) for host in hosts))
+    site.known_hosts.write_text("".join(host.known_hosts.read_text() for host in hosts))
     _give_to_caller(folder)
     return site
 

@@ -68,7 +68,11 @@ def ten_hosts() -> None:
         site = lab.up("ten", debian=13, hosts=TEN)
         _write_inventory(site)
         argv = [str(BIN / "ratssaal"), "provision", str(site.path), "--harden", "--skip-preflight"]
-        subprocess.run([*argv, "--vault-password-file", str(site.vault_password_file)], check=True, capture_output=True)
+        done = subprocess.run(
+            [*argv, "--vault-password-file", str(site.vault_password_file)], check=False, capture_output=True, text=True
+        )
+        if done.returncode != 0:
+            raise SystemExit(done.stderr)
         report = report_of(site, "--quick")
         hosts = {finding["host"] for finding in report["findings"]}
         print(f"verify --quick of {len(hosts)} hosts: {report['seconds']['together']:.1f} s (to reach: 10)")

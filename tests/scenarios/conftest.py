@@ -10,6 +10,7 @@ import shutil
 import subprocess
 import sys
 import uuid
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -43,24 +44,25 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @contextmanager
-def throwaway(name: str, *, debian: int = 13, playbook: str = "") -> Iterator[LabSite]:
+def throwaway(name: str, *, debian: int = 13, playbook: str = "", driver: str = "container") -> Iterator[LabSite]:
     """A lab with one host, converged by plain Ansible where a playbook is named; nothing of it stays."""
-    driver = Lab()
-    driver.down(name)
+    labs = Lab()
+    labs.down(name)
     try:
-        site = driver.up(name, debian=debian)
+        site = labs.up(name, debian=debian, driver=driver)
         if playbook:
             play(site, playbook=playbook)
         yield site
     finally:
-        driver.down(name)
+        labs.down(name)
 
 
 @pytest.fixture(scope="session")
 def converged(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], LabSite]]:
     """One Debian 13 host a worker, converged once; a call puts host and site back to that state and returns the site."""
     kept = tmp_path_factory.mktemp("kept") / "site"
-    with throwaway(f"base{worker_id}", playbook="site.yml") as made:
+    # Two checkouts may test at once.
+    with throwaway(f"b{zlib.crc32(bytes(ROOT)) % 4096:03x}{worker_id}", playbook="site.yml") as made:
         shutil.copytree(made.path, kept, symlinks=True)
         driver, name = Lab(), made.path.name
         driver.snapshot(name)

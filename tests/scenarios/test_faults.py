@@ -128,6 +128,19 @@ def test_html_in_a_finding_stands_in_the_report_as_text(site: LabSite) -> None:
         assert "&lt;img src=x&gt;" in page
 
 
+def test_broken_utf8_on_a_host_is_read_and_hides_nothing(site: LabSite) -> None:
+    """A process that listens has a name that is no UTF-8."""
+    name = "\"/run/$(printf 'kaputt\\377')\""
+    command = f"cp /usr/bin/python3 {name} && cd / && setsid -f {name} -m http.server 4712 </dev/null >/dev/null 2>&1; sleep 2"
+    with changed(site, command, f"pkill -f 'http.server 471[2]'; rm {name}"):
+        report = verify(load(site), controls=INSIDE)
+    found = failed(report)
+    assert set(found) == {"NET-01"}, found
+    assert "kaputt\N{REPLACEMENT CHARACTER} listens on 0.0.0.0:4712/tcp" in found["NET-01"][0].seen
+    assert read_report(canonical_json(report)).findings == report.findings
+    assert report.count(Result.PASS) == len(INSIDE) - 1
+
+
 def test_clock_that_is_an_hour_ahead_is_found(site: LabSite) -> None:
     """A container has the machine's clock, so every program of the host is told another time (libfaketime)."""
     library = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"

@@ -50,12 +50,16 @@ def test_names_are_known_at_both_addresses() -> None:
 
 
 def test_the_root_file_system_is_built_anew_when_anything_of_it_changes(monkeypatch: pytest.MonkeyPatch) -> None:
-    recipe = rootfs._recipe(13, "sources", "settings")
-    assert recipe == rootfs._recipe(13, "sources", "settings")
-    others = {rootfs._recipe(12, "sources", "settings"), rootfs._recipe(13, "more", "settings")}
+    recipe = rootfs._recipe(13, "sources", "settings", kernel=False)
+    assert recipe == rootfs._recipe(13, "sources", "settings", kernel=False)
+    others = {
+        rootfs._recipe(12, "sources", "settings", kernel=False),
+        rootfs._recipe(13, "more", "settings", kernel=False),
+    }
     monkeypatch.setattr(rootfs, "_CUSTOMIZE", (*rootfs._CUSTOMIZE, "true"))
-    others.add(rootfs._recipe(13, "sources", "settings"))
-    assert len(others | {recipe}) == 4
+    others.add(rootfs._recipe(13, "sources", "settings", kernel=False))
+    others.add(rootfs._recipe(13, "sources", "settings", kernel=True))
+    assert len(others | {recipe}) == 5
 
 
 @pytest.mark.parametrize("name", ["", "Town", "9lives", "a-b", "abcdefghijklm", "../x"])
