@@ -176,7 +176,8 @@ def _bytes(path: Path) -> bytes:
 
 
 def test_interrupted_verification_leaves_nothing_running(site: LabSite, tmp_path: Path) -> None:
-    argv = [str(BIN / "ratssaal"), "verify", str(site.path), "--vault-password-file", str(site.vault_password_file)]
+    argv = ["env", "--default-signal=INT", str(BIN / "ratssaal"), "verify", str(site.path)]
+    argv += ["--vault-password-file", str(site.vault_password_file)]
     mark = f"TMPDIR={tmp_path}"
     run = subprocess.Popen(argv, env={**os.environ, "TMPDIR": str(tmp_path)}, cwd=tmp_path, stderr=subprocess.PIPE)
     assert run.stderr is not None

@@ -40,7 +40,9 @@ def killed_at_random() -> Iterator[LabSite]:
 
 
 def _start(site: LabSite, state: Path) -> subprocess.Popen[bytes]:
-    argv = [str(BIN / "ratssaal"), "provision", str(site.path), "--harden", "--skip-preflight"]
+    # Whoever runs the tests in the background of a shell ignores SIGINT, and so would every child.
+    argv = ["env", "--default-signal=INT", str(BIN / "ratssaal"), "provision", str(site.path)]
+    argv += ["--harden", "--skip-preflight"]
     argv += ["--vault-password-file", str(site.vault_password_file)]
     environment = {**os.environ, "XDG_STATE_HOME": str(state)}
     return subprocess.Popen(
