@@ -60,6 +60,7 @@ _HEADINGS = {
     "en": ("Risk", "What is looked at", "How to repair", "References"),
     "de": ("Risiko", "Was angesehen wird", "Abhilfe", "Grundlagen"),
 }
+_LIMITS = {"en": "At most: ", "de": "Höchstens: "}
 _UNCONFIRMED = {
     "en": "A reference that ends in ? has not been confirmed against the published text.",
     "de": "Eine Grundlage, die auf ? endet, ist nicht am veröffentlichten Text geprüft.",
@@ -82,7 +83,11 @@ def _control_half(control: Control, language: str, texts: list[str]) -> str:
     references = "".join(f"- {reference}\n" for reference in control.references)
     if any(reference.endswith("?") for reference in control.references):
         references += f"\n{_UNCONFIRMED[language]}\n"
-    parts = [*texts[1:], references]
+    looked_at = texts[2].strip()
+    if control.limits:
+        figures = ", ".join(f"{name} {limit}" for name, limit in control.limits.items())
+        looked_at += f"\n\n{_LIMITS[language]}{figures}."
+    parts = [texts[1], looked_at, texts[3], references]
     return "\n".join(f"## {name}\n\n{part.strip()}\n" for name, part in zip(_HEADINGS[language], parts, strict=True))
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -32,11 +33,16 @@ class _Entry(BaseModel):
     remedy: Words
     references: tuple[str, ...]
     groups: tuple[str, ...]
+    limits: dict[str, float] = {}
 
 
 @dataclass(frozen=True, slots=True)
 class Control:
-    """One checkable requirement. `groups` are the host groups that it concerns; none means every host."""
+    """One checkable requirement. `groups` are the host groups that it concerns; none means every host.
+
+    `limits` are the figures that its check demands at most, by the name of what is measured; no setting of a site changes
+    them, a waiver alone does.
+    """
 
     id: str
     title: Words
@@ -45,6 +51,7 @@ class Control:
     remedy: Words
     references: tuple[str, ...]
     groups: tuple[str, ...]
+    limits: Mapping[str, float] = field(default_factory=dict)
 
     def concerns(self, groups: tuple[str, ...]) -> bool:
         """Say whether a host in these groups has anything that the control speaks of."""

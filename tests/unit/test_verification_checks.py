@@ -430,3 +430,63 @@ def test_header_that_is_sent_twice_or_not_at_all_is_a_fault() -> None:
     unrouted = _web(lambda command: "curl: (7) Immediate connect fail for 2001:db8::1: Network is unreachable")
     assert unrouted.faults == []
     assert len(unrouted.untested) == 10
+
+
+_TABLES = """\
+  NAME                                    DESCRIPTION                                             EXPOSURE
++ SystemCallFilter=~@swap                 System call allow list defined for service              {swap}
+- PrivateNetwork=                         Service has access to the host's network                     0.5
+- MemoryDenyWriteExecute=                 Service may create writable executable memory mappings       0.1
+- RestrictAddressFamilies=~AF_(INET|INET6)  Service may allocate Internet sockets                      0.3
+- CapabilityBoundingSet=~CAP_SET(UID|GID|PCAP)  Service may change UID/GID identities/capabilities     0.3
+  Delegate=                               Service does not maintain its own delegated control group
+
+-> Overall exposure level for coturn.service: {level}
+"""
+
+
+@pytest.mark.parametrize(
+    ("told", "faults", "untested"),
+    [
+        (_TABLES.format(swap="", level="2.0 OK :-)"), "", []),
+        (
+            _TABLES.format(swap="", level="2.1 OK :-)"),
+            "coturn: exposure 2.1, mostly CapabilityBoundingSet=~CAP_SET(UID|GID|PCAP) 0.3, MemoryDenyWriteExecute= 0.1",
+            [],
+        ),
+        ("Unit coturn.service not found, cannot analyze.", "", ["systemd-analyze tells no exposure of coturn"]),
+    ],
+    ids=["within", "above", "unknown"],
+)
+def test_a_unit_may_not_be_exposed_beyond_its_limit(told: str, faults: str, untested: list[str]) -> None:
+    topology = {**TOPOLOGY, "settings": {**SETTINGS, "jitsi_turn_tls": "port5349"}}
+    subject = Subject("h1", "192.0.2.10", "", ("turn_servers",), topology)
+    said = {"LC_ALL=C systemd-analyze security": told, "for pid in": "turnserver 1\n"}
+    sheet = _sheet(test_system.test_sandboxes, said, subject=subject)
+    assert _faults(sheet) == faults
+    assert sheet.untested == untested
+
+
+def test_exposures_of_several_units_are_told_apart() -> None:
+    first = _TABLES.format(swap="0.2", level="5.2 MEDIUM :-|")
+    second = first.replace("coturn", "nginx").replace("5.2 MEDIUM :-|", "10.0 DANGEROUS >:-(")
+    found = test_system.exposures(f"{first}\n\n{second}")
+    assert {unit: row.level for unit, row in found.items()} == {"coturn": 5.2, "nginx": 10.0}
+    assert [len(row.points) for row in found.values()] == [5, 5]
+
+
+@pytest.mark.parametrize(
+    ("processes", "faults", "untested"),
+    [
+        ("turnserver 1\n1\n", "", []),
+        ("turnserver 1\nturnserver 0\n", "coturn: started without its sandbox", []),
+        ("root 1\n", "coturn: runs as root", []),
+        ("", "", ["coturn does not run"]),
+    ],
+    ids=["inside, and one that just ended", "outside", "root", "nothing"],
+)
+def test_processes_run_in_their_sandbox(processes: str, faults: str, untested: list[str]) -> None:
+    sheet = Sheet()
+    test_system._judge_processes("coturn", processes, sheet)
+    assert _faults(sheet) == faults
+    assert sheet.untested == untested
