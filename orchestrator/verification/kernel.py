@@ -25,11 +25,11 @@ _EACH = (
     *("ipv4/conf/*/rp_filter", "ipv4/conf/*/log_martians"),
     *("ipv6/conf/*/accept_redirects", "ipv6/conf/*/accept_source_route"),
 )
-# `test -w` is no question of rights: a container's /proc/sys is mounted read-only, or lets nobody but the machine's root write.
+# Read by grep: what a shell reads in single bytes, the kernel ends after the first. `test -w` is no question of rights: a
+# container's /proc/sys is mounted read-only, or lets nobody but the machine's root write.
 QUESTION = (
-    f"cd /proc/sys && for name in {' '.join(_SINGLE)} {' '.join(f'net/{name}' for name in _EACH)}; do "
-    'if read -r value 2>/dev/null <"$name" || [ -e "$name" ]; then if [ -w "$name" ]; then whose=ours; else whose=shared; fi; '
-    'echo "$name $whose $value"; fi; done; echo ==; '
+    f"cd /proc/sys && set -- {' '.join(_SINGLE)} {' '.join(f'net/{name}' for name in _EACH)}; grep -sH '' \"$@\"; echo ==; "
+    'for name; do if [ -w "$name" ]; then echo "$name"; fi; done; echo ==; '
     'read -r line </proc/cmdline; echo "$line"; echo ==; read -r kind 2>/dev/null </run/systemd/container && echo $kind; '
     "echo ==; grep -shE '^[^#]*GRUB_CMDLINE' /etc/default/grub /etc/default/grub.d/*.cfg; cat /etc/kernel/cmdline 2>/dev/null; "
     "echo ==; /usr/lib/systemd/systemd-sysctl --cat-config"
@@ -83,11 +83,10 @@ def look(host: testinfra.host.Host) -> Kernel:
 
 def read(result: CommandResult) -> Kernel:
     """Return what the answer to QUESTION says."""
-    settings, line, container, later, files = text(result).split("==\n", 4)
-    rows = [(*row.split(" ", 2), "")[:3] for row in settings.splitlines()]
+    settings, ours, line, container, later, files = text(result).split("==\n", 5)
     return Kernel(
-        values={name: value.strip() for name, _, value in rows},
-        ours=frozenset(name for name, whose, _ in rows if whose == "ours"),
+        values={name: value.strip() for name, _, value in (row.partition(":") for row in settings.splitlines())},
+        ours=frozenset(ours.splitlines()),
         kept=_assignments(files),
         command_line=line.strip(),
         next_command_line=later.strip(),

@@ -44,12 +44,23 @@ def _kernel(
     **changed: Any,
 ) -> str:
     values = {**GOOD, **{name.replace("__", "/"): value for name, value in changed.items()}}
-    rows = [
-        f"{name} {'shared' if name in shared else 'ours'} {value}"
-        for name, value in values.items()
-        if value is not None
-    ]
-    return "\n".join([*rows, "==", line, "==", container, "==", boot, "==", kept])
+    here = {name: value for name, value in values.items() if value is not None}
+    rows = [f"{name}:{value}" for name, value in here.items()]
+    return "\n".join(
+        [
+            *rows,
+            "==",
+            *(name for name in here if name not in shared),
+            "==",
+            line,
+            "==",
+            container,
+            "==",
+            boot,
+            "==",
+            kept,
+        ]
+    )
 
 
 def _network(**given: Any) -> Sheet:
@@ -68,9 +79,7 @@ def test_kernel_as_wanted_has_no_fault() -> None:
 
 
 def test_each_interface_counts_for_itself() -> None:
-    said = {
-        "cd /proc/sys": _kernel().replace("conf/eth0.7/accept_redirects ours 0", "conf/eth0.7/accept_redirects ours 1")
-    }
+    said = {"cd /proc/sys": _kernel().replace("conf/eth0.7/accept_redirects:0", "conf/eth0.7/accept_redirects:1")}
     faults = _faults(_sheet(test_kernel.test_network_settings, said))
     assert "net.ipv4.conf.eth0.7.accept_redirects is 1" in faults
     assert "net.ipv6.conf.eth0.7.accept_redirects is 1" in faults
