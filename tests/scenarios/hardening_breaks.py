@@ -52,6 +52,12 @@ BREAKS = [
         more=("net.core.rmem_max is 212992 in the files of sysctl.d",),
         repaired=Result.NOT_TESTED,
     ),
+    Break(
+        "OS-09",
+        "mount -o remount,suid,dev /tmp",
+        "/tmp is mounted rw,",
+        "mount -o remount,nosuid,nodev /tmp",
+    ),
     Break("OS-10", _CLOCK, "chrony says: Not synchronised", "systemctl stop planted", repaired=Result.NOT_TESTED),
     Break(
         "OS-11",

@@ -79,7 +79,7 @@ def _services(people: list[list[str]]) -> Iterator[tuple[str, str]]:
 
 @pytest.mark.control("ACC-04")
 def test_sudo_rules(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
-    """Without a password only Ratssaal's own login; no program that others could replace; logged."""
+    """Without a password only who is declared; no program that others could replace; logged."""
     (shown,) = ask(host, _SUDO)
     programs, _, rules = text(shown).partition("==\n")
     if programs.startswith("none"):
@@ -90,10 +90,10 @@ def test_sudo_rules(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -
         )
         return
     said = json.loads(rules)
+    declared = [name for name in (subject.user, *subject.settings.get("verification_sudo_users", ())) if name]
     for who, commands in _without_password(said):
-        fits = bool(subject.user) and who == subject.user
-        wanted = f"only {subject.user}, who logs in for Ratssaal" if subject.user else "nobody"
-        sheet.expect(fits, f"sudo asks {who} for no password ({commands})", wanted)
+        seen = f"sudo asks {who} for no password ({commands})"
+        sheet.expect(who in declared, seen, f"only {', '.join(declared) or 'nobody'}, as declared")
     for line in programs.splitlines():
         mode, owner, group, path = line.split(" ", 3)
         loose = int(mode, 8) & (0o002 if group == "root" else 0o022)
