@@ -359,3 +359,27 @@ def _flow(name: str, proto: str, port: int | str, sources: Iterable[str], servic
 
 def _listener(proto: str, address: str, port: int | str, process: str) -> Listener:
     return {"proto": proto, "address": address, "port": port, "process": process}
+
+
+def security_contact(settings: Settings) -> str:
+    """Return where holes are to be reported, as security.txt names it (RFC 9116 2.5.3); "" where nobody is declared."""
+    contact = str(settings.get("web_security_contact") or settings.get("jitsi_support_contact") or "").strip()
+    if contact.startswith(("https://", "mailto:", "tel:")):
+        return contact
+    if "@" in contact and " " not in contact:
+        return f"mailto:{contact}"
+    number = "".join(letter for letter in contact if letter in "+0123456789")
+    return f"tel:{number}" if len(number) > 5 and set(contact) <= set("+0123456789 ()/-.") else ""
+
+
+def without_skipped(parts: Mapping[str, Any], skipped: Mapping[str, Any]) -> list[Any]:
+    """Return the parts of hardening by control, without the controls that the site leaves alone.
+
+    Raises ValueError where no reason is given: a control that is switched off for no reason is one that was forgotten.
+    """
+    for control, reason in skipped.items():
+        if not (isinstance(reason, str) and reason.strip()):
+            raise ValueError(
+                f"hardening_skip: {control} is left alone without a reason; write {control}: 'why, who decided'"
+            )
+    return [part for control, part in parts.items() if control not in skipped]

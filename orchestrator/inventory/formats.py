@@ -222,6 +222,12 @@ def _accounts(value: Any) -> Iterator[Fault]:
             yield (str(name),), *found
 
 
+def _reasons(value: Any) -> Iterator[Fault]:
+    for control, reason in value.items() if isinstance(value, Mapping) else ():
+        if not str(reason or "").strip():
+            yield (str(control),), f"{control} is left alone without a reason", f"{control}: 'why, and who decided it'"
+
+
 _PATHS = {"vendor_repository_key", "web_pages", "web_logo_file"}
 _RULES: dict[str, Rule] = {
     "jitsi_domain": _text_rule(fqdn_fault),
@@ -235,6 +241,7 @@ _RULES: dict[str, Rule] = {
     "base_timezone": _text_rule(_timezone),
     "firewall_management_sources": _each(_network),
     "firewall_extra_flows": _extra_flows,
+    "hardening_skip": _reasons,
     "vendor_repository_url": _text_rule(_repository_url),
     "vendor_repository_fingerprint": _text_rule(_fingerprint),
     "verification_vantage": _text_rule(_vantage),

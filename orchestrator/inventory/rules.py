@@ -238,7 +238,11 @@ def _together(raw: RawSite) -> Iterator[Problem]:
 def _site_wide(raw: RawSite) -> Iterator[Problem]:
     """Site-wide settings must not differ between hosts: the derivations read them once."""
     for key in raw.files.keys:
-        if key.name.startswith(("jitsi_", "verification_")) and len(raw.hostvars) > 1 and _differs(raw, key):
+        if (
+            key.name.startswith(("jitsi_", "verification_", "hardening_skip"))
+            and len(raw.hostvars) > 1
+            and _differs(raw, key)
+        ):
             hint = "set it in group_vars/all/site.yml"
             yield Problem(f"{key.name} is one value for the whole site", f"{show(key.file)}:{key.line}", hint)
 

@@ -14,6 +14,7 @@ from orchestrator.inventory.scaffold import FirstHost, create_site
 from orchestrator.lab import repository
 from orchestrator.lab.hosts import LabHost
 from orchestrator.lab.network import Network
+from orchestrator.lab.rootfs import SUDO_USER
 
 ACCOUNT = "rehearsal"
 """The account that may open rooms in a lab, and with which the checks log in."""
@@ -76,6 +77,7 @@ def write_site(folder: Path, hosts: Sequence[LabHost], built: Any | None) -> Lab
                 "ratssaal_lab": True,
                 "verification_vantage": f"netns://{first.network.outside}",
                 "verification_probe_account": ACCOUNT,
+                "verification_sudo_users": [SUDO_USER],
                 **_vendor(first.network, built),
             },
             accounts={ACCOUNT: secrets.token_urlsafe(16)},

@@ -22,6 +22,7 @@ class Scan:
     states: Mapping[int, str] = field(default_factory=dict)
     rest: str = ""
     tls: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    compressors: frozenset[str] = frozenset()
 
     def state(self, port: int) -> str:
         """Return a port's state: open, closed, filtered, open|filtered; "unknown" where nmap does not say."""
@@ -50,7 +51,7 @@ def read(printed: str) -> Scan:
     info = root.find("scaninfo")
     states, rest = _states(host)
     way = info.get("type", "") if info is not None else ""
-    return Scan("", root.get("version", ""), way, states, rest, _tls(host))
+    return Scan("", root.get("version", ""), way, states, rest, _tls(host), _compressors(host))
 
 
 def _states(host: Element) -> tuple[dict[int, str], str]:
@@ -89,6 +90,11 @@ def _tls(host: Element) -> dict[str, tuple[str, ...]]:
             if suites:
                 found[version.get("key", "").replace("TLSv1.0", "TLSv1")] = suites
     return found
+
+
+def _compressors(host: Element) -> frozenset[str]:
+    """Return the ways of compression that were taken; NULL is none. TLS 1.3 has no others."""
+    return frozenset(elem.text or "" for elem in host.iterfind(".//table[@key='compressors']/elem"))
 
 
 def shown(ports: Iterable[int]) -> str:

@@ -13,13 +13,14 @@ from orchestrator.inventory.site import Site
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One host as the inventory describes it; holds no secret."""
+    """One host as the inventory describes it; holds no secret. `user` logs in for Ratssaal, "" where SSH decides."""
 
     name: str
     address: str
     address6: str
     groups: tuple[str, ...]
     topology: Mapping[str, Any]
+    user: str = ""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -68,7 +69,7 @@ class Subject:
 
 def subjects(site: Site) -> dict[str, Subject]:
     """Return a subject per host."""
-    return {h.name: Subject(h.name, h.address, h.address6, h.groups, site.topology) for h in site.hosts}
+    return {h.name: Subject(h.name, h.address, h.address6, h.groups, site.topology, h.user) for h in site.hosts}
 
 
 def dump(known: Mapping[str, Subject]) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
@@ -93,9 +93,26 @@ def _example() -> str:
     return "- {control: OS-08, host: '*', who: A. Meier, why: 'ticket 17', until: 2027-03-31}"
 
 
-def apply(findings: tuple[Finding, ...], waivers: tuple[Waiver, ...], today: date) -> tuple[Finding, ...]:
-    """Return the findings with failures waived; an expired waiver waives nothing and is a finding of its own. Pure."""
-    return (*(_apply(finding, waivers, today) for finding in findings), *_expired(findings, waivers, today))
+def apply(
+    findings: tuple[Finding, ...],
+    waivers: tuple[Waiver, ...],
+    today: date,
+    *,
+    left_alone: Mapping[str, str] | None = None,
+) -> tuple[Finding, ...]:
+    """Return the findings with failures waived; an expired waiver waives nothing and is a finding of its own. Pure.
+
+    `left_alone` are the controls that hardening leaves alone, id to reason (hardening_skip).
+    """
+    kept = (_left_alone(_apply(finding, waivers, today), left_alone or {}) for finding in findings)
+    return (*kept, *_expired(findings, waivers, today))
+
+
+def _left_alone(finding: Finding, reasons: Mapping[str, str]) -> Finding:
+    """Return a failure of a control that hardening leaves alone as waived for the reason that the site gives."""
+    if finding.result is not Result.FAIL or finding.control not in reasons:
+        return finding
+    return replace(finding, result=Result.WAIVED, waiver=f"left alone by hardening_skip: {reasons[finding.control]}")
 
 
 def _apply(finding: Finding, waivers: tuple[Waiver, ...], today: date) -> Finding:

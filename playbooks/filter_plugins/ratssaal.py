@@ -52,5 +52,7 @@ class FilterModule:
             "ratssaal_ice_servers": _D.ice_servers,
             "ratssaal_csp": _D.content_security_policy,
             "ratssaal_turn_peers": _turn_peers,
+            "ratssaal_security_contact": _D.security_contact,
+            "ratssaal_without": _D.without_skipped,
             "ratssaal_control_path": _control_path,
         }

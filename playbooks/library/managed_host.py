@@ -78,7 +78,9 @@ options:
         type: dict
         default: {}
       sysctl:
-        description: The file (C(path)) below /etc/sysctl.d and its settings (C(values)), which the running kernel gets too.
+        description:
+          - The file (C(path)) below /etc/sysctl.d and its settings (C(values)), which the running kernel gets too.
+          - In a name C(*) stands for every interface, those that are there now and those that come.
         type: dict
       units:
         description: Units of systemd with name, enabled (bool), state (started or stopped) and masked (bool).

@@ -17,9 +17,10 @@ from orchestrator.verification.runner import verify
 from tests.scenarios.conftest import load, play, ssh
 
 CONVERGE = "converge"
-# What becomes of these on a whole lab host: it is a container without containers and recordings, and some things do not exist yet.
+# What becomes of these on a whole lab host: it is a container without containers and recordings, some things do not exist yet, and
+# its site names nobody to whom holes are reported.
 OPEN = {
-    **dict.fromkeys(("OS-03", "BCK-01", "CHG-01", "CHG-02"), Result.NOT_TESTED),
+    **dict.fromkeys(("OS-03", "OS-06", "OS-10", "NET-10", "WEB-06", "BCK-01", "CHG-01", "CHG-02"), Result.NOT_TESTED),
     **dict.fromkeys(("NET-04", "VKS-08", "VKS-09"), Result.NOT_APPLICABLE),
 }
 

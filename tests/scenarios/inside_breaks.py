@@ -107,6 +107,7 @@ BREAKS = [
         " sed -i 's/FINE/WARNING/' /etc/jitsi/jicofo/logging.properties;"
         f" sed -i 's/redact-remote-addresses = false/redact-remote-addresses = true/' {_JVB};"
         " sleep 1; systemctl restart coturn jicofo jitsi-videobridge2; sleep 8",
+        also=("TRN-05",),
         more=(
             "HAProxy logs debug",
             "coturn runs with verbose",

@@ -15,7 +15,10 @@ from tests.scenarios.conftest import load, ssh
 _NGINX = "/etc/nginx/sites-available/*.conf"
 _HEADERS = "/etc/nginx/snippets/ratssaal-headers.conf"
 # Looked at with every break here: what speaks of the same services from outside. Ports are scanned with their own breaks.
-NEAR: tuple[str, ...] = ("CRY-01", "CRY-02", "CRY-03", "CRY-04", "TRN-01", "TRN-02", "WEB-01")
+NEAR: tuple[str, ...] = (
+    *("CRY-01", "CRY-02", "CRY-03", "CRY-04", "CRY-05", "CRY-07", "TRN-01", "TRN-02"),
+    *("WEB-01", "WEB-02", "WEB-03", "WEB-05", "WEB-06"),
+)
 _TURN = "/etc/turnserver.conf"
 _RESTART_TURN = "systemctl restart coturn && sleep 2"
 _KEEP_TURN = f"cp -a {_TURN} /root/"
@@ -26,6 +29,11 @@ _CLOSED = "systemctl stop planted; systemctl restart ratssaal-firewall"
 _UDP = (
     "import socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.bind((str(), 123)); "
     "[s.sendto(*s.recvfrom(999)) for _ in iter(int, 1)]"
+)
+_WELL_KNOWN = "/usr/share/jitsi-meet/.well-known"
+_OUT_OF_DATE = (
+    f"mkdir {_WELL_KNOWN} && printf 'Contact: mailto:holes@example.org\\nExpires: 2020-01-01T00:00:00Z\\n'"
+    f" > {_WELL_KNOWN}/security.txt"
 )
 BREAKS: list[Break] = [
     Break(
@@ -115,6 +123,31 @@ BREAKS: list[Break] = [
             "/impressum (IPv4) answers 200 and fetches http://third.example/x.png",
         ),
     ),
+    Break(
+        "CRY-05",
+        f"sed -i 's/ssl_session_tickets off;/ssl_early_data on;/' {_NGINX} && systemctl reload nginx && sleep 1",
+        "bytes of early data taken",
+    ),
+    Break(
+        "WEB-02",
+        f"echo 'add_header Set-Cookie \"planted=1; Path=/; Secure\" always;' >> {_HEADERS} && systemctl reload nginx && sleep 1",
+        "sets the cookie planted without HttpOnly, SameSite",
+    ),
+    Break(
+        "WEB-03",
+        f"sed -i 's/server_tokens off;/server_tokens on;/' {_NGINX} {_HEADERS}"
+        " && sed -i 's/index index.html index.htm;/& autoindex on;/; s#location ~ (/.*#location ~ /nothing-of-the-kind {#'"
+        f" {_NGINX} && echo planted > /usr/share/jitsi-meet/.env && systemctl reload nginx && sleep 1",
+        "/.env (IPv4) answers 200 with a file",
+        more=("tells server: nginx/", "/libs/ (IPv6) lists its files"),
+    ),
+    Break(
+        "WEB-05",
+        f"sed -i '/X-Robots-Tag/d' {_HEADERS} && sed -i 's/Disallow/Allow/' {_NGINX} && systemctl reload nginx && sleep 1",
+        "X-Robots-Tag not sent",
+        more=("/robots.txt (IPv6) answers 200: user-agent: * allow: /",),
+    ),
+    Break("WEB-06", _OUT_OF_DATE, "expires 2020-01-01T00:00:00Z", f"rm -r {_WELL_KNOWN}", repaired=Result.NOT_TESTED),
 ]
 
 

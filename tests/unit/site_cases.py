@@ -62,6 +62,17 @@ argument_specs:
       firewall_management_sources: {type: list, elements: str, default: ["0.0.0.0/0", "::/0"]}
       firewall_extra_flows: {type: list, elements: dict, default: []}
 """,
+    "hardening": """
+argument_specs:
+  main:
+    options:
+      hardening_skip:
+        type: dict
+        default: {}
+        options:
+          OS-06: {type: str}
+          OS-08: {type: str}
+""",
     "base": """
 argument_specs:
   main:

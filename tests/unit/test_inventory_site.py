@@ -66,6 +66,24 @@ def test_misspelt_prefix_is_noticed_too(case: Case) -> None:
     assert "did you mean jitsi_allowed_origins?" in case.only_problem().hint
 
 
+@pytest.mark.parametrize(
+    ("entry", "message"),
+    [
+        ("OS-06: ''", "hardening_skip: OS-06 is left alone without a reason"),
+        ("OS-06: '  '", "hardening_skip: OS-06 is left alone without a reason"),
+        ("OS-06: ", "hardening_skip: OS-06 is left alone without a reason"),
+        ("OS-06: true", "hardening_skip.OS-06: wrong type: expected a text, got true or false"),
+        ("OS-99: because", "hardening_skip.OS-99: unknown key OS-99"),
+    ],
+)
+def test_hardening_is_left_alone_with_a_reason_only(case: Case, entry: str, message: str) -> None:
+    case.append(f"hardening_skip:\n  {entry}\n")
+    problem = case.only_problem()
+    assert problem.message == message
+    assert problem.where == case.at(entry.partition(":")[0])
+    assert problem.hint
+
+
 def test_own_variables_of_the_operator_are_left_alone(case: Case) -> None:
     case.append("site_room: 7\nansible_python_interpreter: /usr/bin/python3\n")
     assert case.problems() == []

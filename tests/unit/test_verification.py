@@ -136,6 +136,18 @@ def test_waiver_covers_until_its_day_and_says_when_it_expired() -> None:
         assert apply((other,), (waiver,), date(2027, 1, 1)) == (other,)
 
 
+def test_what_hardening_leaves_alone_is_waived_for_the_sites_own_reason() -> None:
+    for found, result in (
+        (_finding(), Result.WAIVED),
+        (_finding(Result.PASS), Result.PASS),
+        (_finding(Result.ERROR), Result.ERROR),
+    ):
+        (said,) = apply((found,), (), date(2027, 1, 1), left_alone={"OS-08": "A. Meier: measured without it"})
+        assert said.result is result
+        assert ("A. Meier: measured without it" in said.waiver) is (result is Result.WAIVED)
+    assert apply((_finding(),), (), date(2027, 1, 1), left_alone={"OS-05": "x"}) == (_finding(),)
+
+
 def _waivers(tmp_path: Path, text: str) -> tuple[Waiver, ...]:
     (tmp_path / "compliance").mkdir(exist_ok=True)
     (tmp_path / "compliance/waivers.yml").write_text(text)

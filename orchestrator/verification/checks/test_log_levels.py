@@ -27,13 +27,15 @@ _FACILITY = re.compile(
 # The running process's own settings, by Prosody's administration socket; the files would show what is to come.
 _PROSODY = 'prosodyctl shell \'config:get("*", "log")\' </dev/null 2>&1; true'
 _HAPROXY = "cat /etc/haproxy/haproxy.cfg"
-_COTURN = (
+# coturn's arguments, and the settings of its file without its secrets.
+COTURN = (
     "args=$(tr '\\0' '\\n' </proc/$(systemctl show -P MainPID coturn)/cmdline); echo \"$args\"; "
-    'file=$(echo "$args" | grep -xA 1 -e -c | tail -n 1); grep -sE "^[[:space:]]*[Vv]erbose" "${file:-/etc/turnserver.conf}"; true'
+    'file=$(echo "$args" | grep -xA 1 -e -c | tail -n 1); grep -svE "^[[:space:]]*'
+    '(#|$|static-auth-secret|cli-password|user[ =]|[a-z]+-userdb)" "${file:-/etc/turnserver.conf}"; true'
 )
 
 
-def _java(unit: str) -> str:
+def java(unit: str) -> str:
     """Return a command for the arguments of a unit's Java process, when it started, and its log settings' time and text."""
     return (
         f"for each in $(cat /sys/fs/cgroup$(systemctl show -P ControlGroup {unit})/cgroup.procs); do "
@@ -122,7 +124,7 @@ def test_java_levels(host: testinfra.host.Host, subject: Subject, sheet: Sheet) 
     units += ["jitsi-videobridge2"] if subject.bridge else []
     if not units:
         raise NotApplicable("neither Jicofo nor a bridge runs here")
-    for unit, result in zip(units, ask(host, *(_java(unit) for unit in units)), strict=True):
+    for unit, result in zip(units, ask(host, *(java(unit) for unit in units)), strict=True):
         arguments, _, rest = text(result).partition("\n\n")
         times, _, properties = rest.partition("\n\n")
         if "java" not in arguments.partition("\n")[0]:
@@ -171,7 +173,7 @@ def test_turn_level(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -
     """coturn's arguments and the file that it was started with; verbose lines hold every client's address."""
     if not subject.turn:
         raise NotApplicable("coturn does not run here")
-    (shown,) = ask(host, _COTURN)
+    (shown,) = ask(host, COTURN)
     lines = text(shown).splitlines()
     if not lines or "turnserver" not in lines[0]:
         sheet.could_not_look("coturn does not run")

@@ -14,13 +14,18 @@ from orchestrator.verification.subject import Subject
 
 CLOCK_SECONDS = 5
 _STATUS = "curl -s -o /dev/null -w '%{http_code}' -m 5 "
-# A STUN binding request (RFC 8489) and the first two bytes of its answer, over UDP from the host to its own address.
+# A STUN binding request (RFC 8489) and its answer, over UDP from the host to its own address.
 _STUN = (
     'python3 -c \'import os,socket,sys; f=socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET; '
     "s=socket.socket(f,socket.SOCK_DGRAM); s.settimeout(3); "
     's.sendto(b"\\0\\1\\0\\0\\x21\\x12\\xa4\\x42"+os.urandom(12),(sys.argv[1],3478)); '
-    "print(s.recv(1500)[:2].hex())' "
+    "print(s.recv(1500).hex())' "
 )
+
+
+def stun(address: str) -> str:
+    """Return the command that prints the answer of a STUN server at an address in hexadecimal, `none` without one."""
+    return f"{_STUN}{address} 2>/dev/null || echo none"
 
 
 @pytest.mark.control("AVL-02")
@@ -89,9 +94,9 @@ def test_turn_answers(host: testinfra.host.Host, subject: Subject, sheet: Sheet)
     if not subject.turn:
         raise NotApplicable("coturn does not run here")
     for address, result in zip(
-        subject.addresses, ask(host, *(f"{_STUN}{a} 2>/dev/null || echo none" for a in subject.addresses)), strict=True
+        subject.addresses, ask(host, *(stun(address) for address in subject.addresses)), strict=True
     ):
-        seen = text(result).strip()
+        seen = text(result).strip()[:4]
         sheet.expect(seen == "0101", f"STUN on {address} answers {seen}", "0101, a binding success")
 
 

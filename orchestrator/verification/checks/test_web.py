@@ -76,7 +76,7 @@ def _read(result: CommandResult) -> Answer | None:
     return Answer(first.split()[1], headers, body)
 
 
-def _answers(outside: testinfra.host.Host, requests: list[Asked], sheet: Sheet) -> list[tuple[str, Answer]]:
+def answers(outside: testinfra.host.Host, requests: list[Asked], sheet: Sheet) -> list[tuple[str, Answer]]:
     """Return the answers by their labels; none is a fault, but a vantage point without a route has not looked."""
     found = []
     for asked, result in zip(requests, ask(outside, *(each.command for each in requests)), strict=True):
@@ -91,7 +91,7 @@ def _answers(outside: testinfra.host.Host, requests: list[Asked], sheet: Sheet) 
     return found
 
 
-def _request(scheme: str, name: str, address: str, path: str, further: str = "") -> Asked:
+def request(scheme: str, name: str, address: str, path: str, further: str = "") -> Asked:
     port = 443 if scheme == "https" else 80
     family = "IPv6" if ":" in address else "IPv4"
     label = f"{scheme}://{name}{path} ({family}{f', {further}' if further else ''})"
@@ -112,10 +112,10 @@ def test_plain_http(host: testinfra.host.Host, outside: testinfra.host.Host, sub
     domain = str(subject.settings["jitsi_domain"])
     requests = []
     for address in subject.addresses:
-        requests += [_request("http", domain, address, path) for path in PLAIN]
-        requests += [_request("http", domain, address, "/http-bind", "-d x"), _bare(address)]
-        requests += [_request("http", "other.example", address, "/")]
-    for label, answer in _answers(outside, requests, sheet):
+        requests += [request("http", domain, address, path) for path in PLAIN]
+        requests += [request("http", domain, address, "/http-bind", "-d x"), _bare(address)]
+        requests += [request("http", "other.example", address, "/")]
+    for label, answer in answers(outside, requests, sheet):
         target = answer.headers.get("location", "")
         fits = answer.status in ("301", "302", "307", "308") and re.match(
             rf"https://{re.escape(domain)}(?:[/?#]|$)", target
@@ -131,8 +131,8 @@ def test_strict_transport(
     """Every answer by HTTPS tells the browser to stay with it, for a year or longer."""
     del host
     domain = str(subject.settings["jitsi_domain"])
-    requests = [_request("https", domain, address, path) for address in subject.addresses for path in PLAIN]
-    for label, answer in _answers(outside, requests, sheet):
+    requests = [request("https", domain, address, path) for address in subject.addresses for path in PLAIN]
+    for label, answer in answers(outside, requests, sheet):
         value = answer.headers.get("strict-transport-security", "")
         ages = re.findall(r"max-age=\"?(\d+)", value, re.I)
         fits = len(ages) == 1 and int(ages[0]) >= YEAR
@@ -146,8 +146,8 @@ def test_headers(host: testinfra.host.Host, outside: testinfra.host.Host, subjec
     domain = str(subject.settings["jitsi_domain"])
     policy = content_security_policy(subject.settings)
     paths = (*PAGES, *OTHERS)
-    requests = [_request("https", domain, address, path) for address in subject.addresses for path in paths]
-    for label, answer in _answers(outside, requests, sheet):
+    requests = [request("https", domain, address, path) for address in subject.addresses for path in paths]
+    for label, answer in answers(outside, requests, sheet):
         faults = [*_policy_faults(answer, policy), *_device_faults(answer.headers.get("permissions-policy", ""))]
         for seen, wanted in faults:
             sheet.expect(False, f"{label}: {seen}", wanted)
@@ -173,8 +173,8 @@ def test_mixed_content(host: testinfra.host.Host, outside: testinfra.host.Host, 
     """Nothing that belongs to a page is fetched without TLS."""
     del host
     domain, address = str(subject.settings["jitsi_domain"]), subject.addresses[0]
-    requests = [_request("https", domain, address, path) for path in (*PAGES, "/config.js")]
-    for label, answer in _answers(outside, requests, sheet):
+    requests = [request("https", domain, address, path) for path in (*PAGES, "/config.js")]
+    for label, answer in answers(outside, requests, sheet):
         pattern = _PLAIN_ADDRESS if "/config.js" in label else _MIXED
         found = pattern.findall(answer.body)
         fetches = ", ".join(found) or "nothing without TLS"

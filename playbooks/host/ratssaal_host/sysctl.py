@@ -3,13 +3,30 @@
 
 from __future__ import annotations
 
+import glob
 import os
 
 from .files import FileProblem, read_bytes, replace
 
+_KERNEL = "/proc/sys/"
+
 
 def _kernel_path(name):
-    return "/proc/sys/" + name.replace(".", "/")
+    return _KERNEL + (name if "/" in name else name.replace(".", "/"))
+
+
+def _here(values):
+    """Return the settings of this kernel; a name with * stands for every interface that there is now.
+
+    An interface keeps what it had when it appeared, whatever `all` and `default` say (kernel: ip-sysctl.rst). An expanded
+    name has slashes, since an interface's name may hold dots (sysctl.d(5)).
+    """
+    found = {}
+    for name, value in values.items():
+        paths = glob.glob(_kernel_path(name)) if "*" in name else []
+        found.update((path[len(_KERNEL) :], value) for path in paths)
+    found.update((name, value) for name, value in values.items() if "*" not in name)
+    return found
 
 
 def _now(name):
@@ -40,7 +57,7 @@ def bring(step):
                 replace(path, text.encode(), 0o644, 0, 0)
             except FileProblem as problem:
                 step.fail(msg=str(problem))
-    for name, value in sorted(values.items()):
+    for name, value in sorted(_here(values).items()):
         if _now(name) == value:
             continue
         writable = os.access(_kernel_path(name), os.W_OK) and not os.statvfs(_kernel_path(name)).f_flag & os.ST_RDONLY

@@ -1,0 +1,142 @@
+"""Accounts, what they may do as root, and how long a forgotten session stays open."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import pytest
+import testinfra.host
+
+from orchestrator.verification.asking import ask, text
+from orchestrator.verification.sheet import NotApplicable, Sheet
+from orchestrator.verification.subject import Subject
+
+# Debian policy 9.2.2: below are accounts of the system and its services; 65534 is nobody.
+FIRST_PERSON = 1000
+NOBODY = 65534
+CLOSED_SHELLS = ("/usr/sbin/nologin", "/sbin/nologin", "/bin/false", "/usr/bin/false", "/bin/sync")
+IDLE_SECONDS = 1800
+# A hash never leaves the host: only whether there is one.
+_ACCOUNTS = (
+    'awk -F: -v OFS=: \'FILENAME == "/etc/shadow" {print "shadow", $1, ($2 == "" ? "empty" : "set"); next} '
+    '$1 != "" {print (FILENAME == "/etc/group" ? "group" : "passwd"), $0}\' /etc/passwd /etc/group /etc/shadow'
+)
+# The rules as sudo itself reads them, and who may change the programs that they name.
+_SUDO = (
+    "command -v sudo >/dev/null || { echo none; exit 0; }; rules=$(cvtsudoers -e -f json /etc/sudoers 2>&1) || "
+    '{ echo "failed $rules"; exit 0; }; '
+    'echo "$rules" | sed -n \'s/.*"command": "\\(\\/[^" ]*\\).*/\\1/p\' | sort -u | '
+    'while read -r path; do stat -Lc \'%a %U %G %n\' "$path" 2>/dev/null; done; echo ==; echo "$rules"'
+)
+_SSHD = "mkdir -p /run/sshd; sshd -T"
+# As a login has it, with what all its files say.
+_IDLE = "env -i HOME=/root TERM=dumb bash -lc 'echo \"idle=${TMOUT:-0}\"' </dev/null 2>/dev/null | tail -n 1"
+
+
+@pytest.mark.control("ACC-02")
+def test_accounts(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """Everybody is somebody else, only root is root, and services cannot log in."""
+    (shown,) = ask(host, _ACCOUNTS)
+    rows: dict[str, list[list[str]]] = {"passwd": [], "group": [], "shadow": []}
+    for line in text(shown).splitlines():
+        kind, *fields = line.split(":")
+        rows[kind].append(fields)
+    people, groups = rows["passwd"], rows["group"]
+    for what, values in (
+        ("user name", [row[0] for row in people]),
+        ("user ID", [row[2] for row in people]),
+        ("group name", [row[0] for row in groups]),
+        ("group ID", [row[2] for row in groups]),
+    ):
+        twice = sorted(value for value, count in Counter(values).items() if count > 1)
+        sheet.expect(not twice, f"{what} {', '.join(twice)} stands twice" if twice else f"every {what} once", "once")
+    for row in people:
+        if row[2].lstrip("0") == "" and row[0] != "root":
+            sheet.expect(False, f"{row[0]} is root by its user ID 0", "root alone")
+        if row[1] == "":
+            sheet.expect(False, f"{row[0]} needs no password (/etc/passwd)", "x, and a hash in /etc/shadow")
+        if row[3] not in {group[2] for group in groups}:
+            sheet.expect(False, f"{row[0]} is in the group {row[3]}, which does not exist", "a group that exists")
+    for name, password in rows["shadow"]:
+        if password == "empty":
+            sheet.expect(False, f"{name} needs no password (/etc/shadow)", "a hash, ! or *")
+    for name, shell in _services(people):
+        if name != subject.user:
+            sheet.expect(
+                shell in CLOSED_SHELLS, f"the service account {name} logs in with {shell or '/bin/sh'}", "nologin"
+            )
+
+
+def _services(people: list[list[str]]) -> Iterator[tuple[str, str]]:
+    """Yield name and shell of each account of a service."""
+    for name, _, number, *_, shell in people:
+        if number.isdigit() and (0 < int(number) < FIRST_PERSON or int(number) == NOBODY):
+            yield name, shell
+
+
+@pytest.mark.control("ACC-04")
+def test_sudo_rules(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """Without a password only who is declared; no program that others could replace; logged."""
+    (shown,) = ask(host, _SUDO)
+    programs, _, rules = text(shown).partition("==\n")
+    if programs.startswith("none"):
+        raise NotApplicable("sudo is not installed")
+    if programs.startswith("failed"):
+        sheet.expect(
+            False, f"sudo does not accept its rules: {' '.join(programs.split()[1:])[:120]}", "visudo -c is content"
+        )
+        return
+    said = json.loads(rules)
+    declared = [name for name in (subject.user, *subject.settings.get("verification_sudo_users", ())) if name]
+    for who, commands in _without_password(said):
+        seen = f"sudo asks {who} for no password ({commands})"
+        sheet.expect(who in declared, seen, f"only {', '.join(declared) or 'nobody'}, as declared")
+    for line in programs.splitlines():
+        mode, owner, group, path = line.split(" ", 3)
+        loose = int(mode, 8) & (0o002 if group == "root" else 0o022)
+        fits = owner == "root" and not loose
+        sheet.expect(fits, f"{path}, which sudo runs, is {mode} {owner}:{group}", "changed by root only")
+    silent = [
+        name for entry in said.get("Defaults", ()) for name in _options(entry) if name in ("!syslog", "!authenticate")
+    ]
+    sheet.expect(
+        not silent, f"sudo's defaults say {', '.join(silent) or 'nothing that hides it'}", "logged, with a password"
+    )
+
+
+def _options(entry: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what is switched on, and with ! what is switched off."""
+    for option in entry.get("Options", ()):
+        for name, value in option.items():
+            yield f"!{name}" if value is False else name
+
+
+def _without_password(rules: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Yield who runs what without a password; root needs none to become root."""
+    for spec in rules.get("User_Specs", ()):
+        for part in spec.get("Cmnd_Specs", ()):
+            if "!authenticate" not in _options(part):
+                continue
+            commands = ", ".join(row.get("command", "?") for row in part.get("Commands", ()))
+            for user in spec.get("User_List", ()):
+                ((kind, name),) = [(kind, name) for kind, name in user.items() if kind != "negated"][:1] or [("?", "?")]
+                who = str(name) if kind == "username" else f"%{name}"
+                if who != "root":
+                    yield who, commands
+
+
+@pytest.mark.control("ACC-08")
+def test_idle_sessions(host: testinfra.host.Host, sheet: Sheet) -> None:
+    """A connection whose other end is gone, and a shell at whose prompt nobody types, end by themselves."""
+    effective, idle = ask(host, _SSHD, _IDLE)
+    rows = dict(line.partition(" ")[::2] for line in text(effective).splitlines())
+    interval, count = int(rows["clientaliveinterval"]), int(rows["clientalivecountmax"])
+    seen = f"sshd asks {count} times, every {interval} s, whether somebody is there"
+    sheet.expect(0 < interval * count <= IDLE_SECONDS, seen, f"a limit of at most {IDLE_SECONDS} s")
+    limit = text(idle).strip().removeprefix("idle=")
+    seconds = int(limit) if limit.isdigit() else 0
+    shown = f"after {seconds} s" if seconds else "never"
+    sheet.expect(0 < seconds <= IDLE_SECONDS, f"an idle shell ends {shown}", f"after at most {IDLE_SECONDS} s (TMOUT)")

@@ -1,0 +1,94 @@
+"""What the kernel lets others do: by the network, and as a user of the host."""
+
+from __future__ import annotations
+
+import pytest
+import testinfra.host
+
+from orchestrator.verification.kernel import Kernel, look
+from orchestrator.verification.sheet import Sheet
+
+OFF, ON = ("0",), ("1",)
+# 2 is loose: an answer may come by another uplink, as media does on hosts with several.
+LOOSE = "2"
+NETWORK = {
+    "net/ipv4/conf/all/accept_source_route": OFF,
+    "net/ipv6/conf/all/accept_source_route": ("0", "-1"),
+    "net/ipv4/conf/all/accept_redirects": OFF,
+    "net/ipv4/conf/default/accept_redirects": OFF,
+    "net/ipv6/conf/default/accept_redirects": OFF,
+    "net/ipv4/conf/all/send_redirects": OFF,
+    "net/ipv4/conf/default/send_redirects": OFF,
+    "net/ipv4/conf/all/log_martians": ON,
+    "net/ipv4/conf/all/rp_filter": (LOOSE,),
+    "net/ipv4/tcp_syncookies": ("1", "2"),
+    "net/ipv4/icmp_echo_ignore_broadcasts": ON,
+}
+MEMORY = {
+    "kernel/randomize_va_space": ("2",),
+    "kernel/kptr_restrict": ("1", "2"),
+    "kernel/dmesg_restrict": ON,
+    "kernel/yama/ptrace_scope": ("1", "2", "3"),
+    "kernel/unprivileged_bpf_disabled": ("1", "2"),
+    "fs/suid_dumpable": OFF,
+    "fs/protected_hardlinks": ON,
+    "fs/protected_symlinks": ON,
+    "fs/protected_fifos": ("1", "2"),
+    "fs/protected_regular": ("1", "2"),
+}
+# What switches a protection off (kernel: admin-guide/kernel-parameters.txt, admin-guide/hw-vuln).
+WEAKENING = {
+    *("mitigations=off", "nopti", "pti=off", "nokaslr", "nospectre_v1", "nospectre_v2", "spectre_v2=off"),
+    *("spectre_v2_user=off", "spec_rstack_overflow=off", "spec_store_bypass_disable=off"),
+    *("nospec_store_bypass_disable", "l1tf=off", "mds=off", "tsx_async_abort=off", "kvm.nx_huge_pages=off"),
+    *("mmio_stale_data=off", "retbleed=off", "srbds=off", "gather_data_sampling=off"),
+    *("reg_file_data_sampling=off", "noexec=off", "nosmep", "nosmap", "indirect_target_selection=off"),
+    *("vmscape=off", "tsa=off", "spectre_bhi=off"),
+}
+
+
+@pytest.mark.control("NET-09")
+def test_network_settings(host: testinfra.host.Host, sheet: Sheet) -> None:
+    """What all interfaces share, and what each keeps for itself."""
+    kernel = look(host)
+    for name, allowed in NETWORK.items():
+        kernel.judge(name, allowed, sheet)
+    for interface in kernel.interfaces("ipv4"):
+        # A host takes and sends redirects where either says so (kernel: include/linux/inetdevice.h, IN_DEV_RX_REDIRECTS).
+        for setting in ("accept_redirects", "send_redirects"):
+            _judge_interface(kernel, f"net/ipv4/conf/{interface}/{setting}", OFF, sheet)
+    for interface in kernel.interfaces("ipv6"):
+        # IPv6 never asks `all` (kernel: net/ipv6/ndisc.c).
+        _judge_interface(kernel, f"net/ipv6/conf/{interface}/accept_redirects", OFF, sheet)
+
+
+def _judge_interface(kernel: Kernel, name: str, allowed: tuple[str, ...], sheet: Sheet) -> None:
+    kernel.note(name, kernel.values.get(name) in allowed, " or ".join(allowed), sheet)
+
+
+@pytest.mark.control("OS-06")
+def test_memory_and_files(host: testinfra.host.Host, sheet: Sheet) -> None:
+    """What makes a hole hard to use."""
+    kernel = look(host)
+    for name, allowed in MEMORY.items():
+        kernel.judge(name, allowed, sheet)
+
+
+@pytest.mark.control("OS-06")
+def test_command_line(host: testinfra.host.Host, sheet: Sheet) -> None:
+    """Nothing that protects is switched off, neither now nor at the next boot."""
+    kernel = look(host)
+    now, later = (WEAKENING & set(line.split()) for line in (kernel.command_line, _words(kernel.next_command_line)))
+    if now and kernel.container:
+        sheet.could_not_look(f"the machine below this container was booted with {', '.join(sorted(now))}")
+    else:
+        sheet.expect(
+            not now, f"booted with {', '.join(sorted(now)) or 'every protection'}", "no protection switched off"
+        )
+    if later:
+        sheet.expect(False, f"the boot loader's files say {', '.join(sorted(later))}", "no protection switched off")
+
+
+def _words(lines: str) -> str:
+    """Return the boot loader's lines without names and quotes."""
+    return " ".join(line.partition("=")[2].strip("\"'") if "GRUB" in line else line for line in lines.splitlines())

@@ -1,0 +1,297 @@
+"""What the checks of hardening make of answers that a lab host cannot give: another kernel, other rules, another coturn."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from orchestrator.inventory.derivations import security_contact, without_skipped
+from orchestrator.verification.checks import (
+    test_accounts,
+    test_capacity,
+    test_clock,
+    test_disclosure,
+    test_dumps,
+    test_kernel,
+    test_tls_extras,
+    test_turn_service,
+)
+from orchestrator.verification.checks.test_web import Answer
+from orchestrator.verification.sheet import Sheet
+from tests.unit.test_verification_checks import _faults, _sheet, _subject
+
+GOOD = {
+    **{name: values[0] for name, values in {**test_kernel.NETWORK, **test_kernel.MEMORY}.items()},
+    **{f"net/ipv{family}/conf/eth0.7/accept_redirects": "0" for family in (4, 6)},
+    "net/ipv4/conf/eth0.7/send_redirects": "0",
+    "net/core/rmem_max": "10485760",
+    "net/core/netdev_max_backlog": "100000",
+    "kernel/core_pattern": "|/bin/false",
+}
+KEPT = "".join(f"{name} = {value}\n" for name, value in GOOD.items())
+
+
+def _kernel(
+    *,
+    shared: tuple[str, ...] = (),
+    line: str = "quiet",
+    container: str = "",
+    boot: str = "",
+    kept: str = KEPT,
+    **changed: Any,
+) -> str:
+    values = {**GOOD, **{name.replace("__", "/"): value for name, value in changed.items()}}
+    here = {name: value for name, value in values.items() if value is not None}
+    rows = [f"{name}:{value}" for name, value in here.items()]
+    return "\n".join(
+        [
+            *rows,
+            "==",
+            *(name for name in here if name not in shared),
+            "==",
+            line,
+            "==",
+            container,
+            "==",
+            boot,
+            "==",
+            kept,
+        ]
+    )
+
+
+def _network(**given: Any) -> Sheet:
+    return _sheet(test_kernel.test_network_settings, {"cd /proc/sys": _kernel(**given)})
+
+
+def _memory(**given: Any) -> Sheet:
+    return _sheet(test_kernel.test_memory_and_files, {"cd /proc/sys": _kernel(**given)})
+
+
+def test_kernel_as_wanted_has_no_fault() -> None:
+    for sheet in (_network(), _memory()):
+        assert sheet.faults == []
+        assert sheet.untested == []
+        sheet.finish()
+
+
+def test_each_interface_counts_for_itself() -> None:
+    said = {"cd /proc/sys": _kernel().replace("conf/eth0.7/accept_redirects:0", "conf/eth0.7/accept_redirects:1")}
+    faults = _faults(_sheet(test_kernel.test_network_settings, said))
+    assert "net.ipv4.conf.eth0.7.accept_redirects is 1" in faults
+    assert "net.ipv6.conf.eth0.7.accept_redirects is 1" in faults
+
+
+def test_a_setting_of_another_machine_is_not_tested_and_its_file_is() -> None:
+    name = "kernel/kptr_restrict"
+    given = {"shared": (name,), "container": "lxc", "kernel__kptr_restrict": "0"}
+    sheet = _memory(**given)
+    assert sheet.faults == []
+    assert "kernel.kptr_restrict is 0; it belongs to the machine below this container (lxc)" in sheet.untested
+    assert "kernel.kptr_restrict is not named" in _faults(_memory(**given, kept=KEPT.replace(f"{name} = 1\n", "")))
+    assert "kernel.kptr_restrict is 0" in _faults(_memory(shared=(name,), kernel__kptr_restrict="0"))
+    assert "kernel.yama.ptrace_scope is not there" in _faults(_memory(kernel__yama__ptrace_scope=None))
+
+
+@pytest.mark.parametrize(
+    ("lines", "value"),
+    [
+        ("net.ipv4.conf.all.rp_filter = 1\nnet.ipv4.conf.*.rp_filter = 0\n", "1"),
+        ("net.ipv4.conf.*.rp_filter = 0\n", "0"),
+        ("net.ipv4.conf.*.rp_filter = 0\n-net.ipv4.conf.all.rp_filter\n", None),
+        ("# net.ipv4.conf.all.rp_filter = 1\n", None),
+        ("net/ipv4/conf/all/rp_filter=2\n-net.ipv4.conf.all.rp_filter = 1\n", "1"),
+    ],
+)
+def test_files_of_sysctl_are_read_as_systemd_does(lines: str, value: str | None) -> None:
+    sheet = _network(kept=KEPT.replace("net/ipv4/conf/all/rp_filter = 2\n", "") + lines)
+    assert f"net.ipv4.conf.all.rp_filter is {value or 'not named'} in the files of sysctl.d" in _faults(sheet)
+
+
+def test_a_protection_that_is_switched_off_is_found_now_and_for_the_next_boot() -> None:
+    def look(**given: Any) -> Sheet:
+        return _sheet(test_kernel.test_command_line, {"cd /proc/sys": _kernel(**given)})
+
+    assert _faults(look(line="ro mitigations=off quiet")) == "booted with mitigations=off"
+    assert look(line="mitigations=auto,nosmt nokaslrx").faults == []
+    assert _faults(look(boot='GRUB_CMDLINE_LINUX="quiet nopti"')) == "the boot loader's files say nopti"
+    below = look(line="mitigations=off", container="lxc")
+    assert below.faults == []
+    assert below.untested == ["the machine below this container was booted with mitigations=off"]
+
+
+def test_small_buffers_and_limits_are_faults() -> None:
+    sheet = _sheet(
+        test_capacity.test_buffers, {"cd /proc/sys": _kernel(net__core__rmem_max="212992")}, subject=_subject()
+    )
+    assert _faults(sheet) == "net.core.rmem_max is 212992"
+    blocks = ["LimitNOFILESoft=65000\nTasksMax=4915"] * 5 + ["LimitNOFILESoft=infinity\nTasksMax=infinity"]
+    shown = _sheet(test_capacity.test_limits, {"systemctl": "\n\n".join(blocks)}, subject=_subject())
+    assert _faults(shown) == "jicofo: TasksMax 4915; jitsi-videobridge2: TasksMax 4915"
+
+
+_TRACKING = "C0000201,192.0.2.1,3,1795600000.0,{offset},0.0,0.0,1.0,0.0,0.0,0.1,0.1,64.0,{state}\n"
+
+
+def _clock(answer: str, *, container: str = "none", **settings: Any) -> Sheet:
+    sources = "==\n^,*,ntp.example.org,2,6,377,1,0.1,0.1,0.1\n"
+    said = {"read -r kind": f"{container}\n{answer}{sources}"}
+    return _sheet(test_clock.test_time_sources, said, subject=_subject(**settings))
+
+
+def test_the_clock_must_follow_the_declared_servers() -> None:
+    good = _TRACKING.format(offset="-0.000012", state="Normal")
+    assert _clock(good).faults == []
+    assert _clock(good, base_ntp_servers=["ntp.example.org"]).faults == []
+    assert _faults(_clock(good, base_ntp_servers=["ntp.town.example"])) == "time source ntp.example.org"
+    assert _faults(_clock(_TRACKING.format(offset="-3.5", state="Normal"))) == "3.500000 s off"
+    assert "Not synchronised" in _faults(_clock(_TRACKING.format(offset="0.0", state="Not synchronised")))
+    silent = "506 Cannot talk to daemon\n"
+    assert "chrony does not answer" in _faults(_clock(silent))
+    assert _clock(silent, container="lxc").untested
+
+
+def test_heap_dumps_need_a_closed_directory_that_is_emptied() -> None:
+    def look(options: str, mode: str = "700 directory", rules: str = "d /var/cache/x 0700 jvb jitsi 3d -\n") -> Sheet:
+        said = {"for each": f"java\n{options}\n\n", "stat": mode, "systemd-tmpfiles": rules}
+        return _sheet(test_dumps.test_heap_dumps, said, subject=_subject())
+
+    on = "-XX:+HeapDumpOnOutOfMemoryError\n-XX:HeapDumpPath=/tmp\n"
+    assert look(f"{on}-XX:-HeapDumpOnOutOfMemoryError").faults == []
+    assert look("-Xmx1g").faults == []
+    assert "writes heap dumps to /tmp" in _faults(look(on, "1777 directory"))
+    assert look(f"{on}-XX:HeapDumpPath=/var/cache/x").faults == []
+    assert "stay 10d" in _faults(
+        look(f"{on}-XX:HeapDumpPath=/var/cache/x", rules="d /var/cache/x 0700 jvb jitsi 10d\n")
+    )
+
+
+def test_where_a_core_dump_goes() -> None:
+    units = "\n".join(["Max core file size 0 0 bytes"] * 6)
+
+    def look(storage: str = "", logins: str = "* hard core 0\n", **given: Any) -> Sheet:
+        said = {"cd /proc/sys": _kernel(**given), "for pid": units, "cat /etc/security": f"{logins}==\n{storage}"}
+        return _sheet(test_dumps.test_core_dumps, said, subject=_subject())
+
+    keeper = "|/usr/lib/systemd/systemd-coredump %P %u"
+    assert look().faults == []
+    assert _faults(look(kernel__core_pattern="core")) == "kernel.core_pattern is core"
+    assert "external, its default" in _faults(look(kernel__core_pattern=keeper))
+    assert look("[Coredump]\nStorage=none\n", kernel__core_pattern=keeper).faults == []
+    assert _faults(look(logins="* soft core 0\n")) == "logins: core dumps up to no limit"
+    shared: Any = {"shared": ("kernel/core_pattern",), "container": "lxc"}
+    assert look(**shared, kernel__core_pattern="core").untested == []
+    assert look(**shared, kernel__core_pattern="|/usr/share/apport/apport").untested
+
+
+def _accounts(*rows: str) -> Sheet:
+    said = "\n".join(["passwd:root:x:0:0:root:/root:/bin/bash", "group:root:x:0:", "group:jitsi:x:106:", *rows])
+    return _sheet(test_accounts.test_accounts, {"awk": said}, subject=_subject())
+
+
+def test_accounts_that_should_not_be() -> None:
+    assert _accounts("passwd:jvb:x:105:106::/:/usr/sbin/nologin", "shadow:root:set").faults == []
+    assert "toor is root" in _faults(_accounts("passwd:toor:x:0:0::/:/usr/sbin/nologin"))
+    assert "user ID 105 stands twice" in _faults(_accounts(*[f"passwd:{n}:x:105:106::/:/bin/false" for n in "ab"]))
+    assert "group name jitsi stands twice" in _faults(_accounts("group:jitsi:x:107:"))
+    assert "in the group 9" in _faults(_accounts("passwd:a:x:105:9::/:/bin/false"))
+    assert "a needs no password (/etc/shadow)" in _faults(_accounts("shadow:a:empty"))
+    assert "service account a logs in with /bin/sh" in _faults(_accounts("passwd:a:x:105:106::/:/bin/sh"))
+    assert _accounts("passwd:person:x:1000:106::/:/bin/bash").faults == []
+
+
+def _sudo(user: str, *, options: str = '{"authenticate": false}', programs: str = "", defaults: str = "") -> Sheet:
+    spec = {
+        "User_List": [{"username": "town"}],
+        "Cmnd_Specs": [{"Options": [json.loads(options)], "Commands": [{"command": "ALL"}]}],
+    }
+    rules = {"Defaults": [{"Options": [json.loads(defaults)]}] if defaults else [], "User_Specs": [spec]}
+    subject = _subject()
+    object.__setattr__(subject, "user", user)
+    return _sheet(
+        test_accounts.test_sudo_rules, {"command -v sudo": f"{programs}==\n{json.dumps(rules)}"}, subject=subject
+    )
+
+
+def test_sudo_without_a_password_is_for_the_declared_user_only() -> None:
+    assert _sudo("town").faults == []
+    assert _faults(_sudo("other")) == "sudo asks town for no password (ALL)"
+    assert _sudo("", options='{"setenv": true}').faults == []
+    assert "changed by root only" in str(_sudo("town", programs="755 town town /opt/x\n").faults)
+    assert "777" in _faults(_sudo("town", programs="777 root root /opt/x\n"))
+    assert _sudo("town", programs="755 root root /opt/x\n").faults == []
+    assert "!syslog" in _faults(_sudo("town", defaults='{"syslog": false}'))
+
+
+def test_software_in_a_stun_answer() -> None:
+    head = "0101{:04x}2112a442" + "00" * 12
+    name = b"Coturn-4.6"
+    attribute = "8022" + f"{len(name):04x}" + name.hex() + "0000"
+    mapped = "002000080001000000000000"
+    assert test_turn_service._software(head.format(0)) == ""
+    assert test_turn_service._software(head.format(24) + mapped + attribute) == "Coturn-4.6"
+    assert test_turn_service._software("none") is None
+
+
+_TLS12 = "Protocol: TLSv1.2\nSecure Renegotiation IS{} supported\nRENEGOTIATING\n{}\n"
+
+
+def test_renegotiation_and_early_data() -> None:
+    def renegotiation(secure: str, after: str) -> Sheet:
+        sheet = Sheet()
+        test_tls_extras._judge_renegotiation(_TLS12.format(secure, after), sheet)
+        return sheet
+
+    assert renegotiation("", "1:error:0A000153:SSL routines:ssl3_read_bytes:no renegotiation:x").faults == []
+    assert "taken" in _faults(renegotiation("", "depth=0 CN = x\nverify return:1"))
+    assert "not supported" in _faults(renegotiation(" NOT", "1:error:x:no renegotiation"))
+    assert renegotiation("", "something else").untested
+    for size, faults in ((0, 0), (16384, 1)):
+        sheet = Sheet()
+        test_tls_extras._judge_early_data(f"New, TLSv1.3, Cipher is x\nMax Early Data: {size}\n", sheet)
+        assert len(sheet.faults) == faults
+
+
+def test_security_txt_must_name_somebody_and_end() -> None:
+    def look(body: str, kind: str = "text/plain; charset=utf-8") -> Sheet:
+        sheet = Sheet()
+        test_disclosure._judge_security_txt("x", Answer("200", {"content-type": kind}, body), datetime.now(UTC), sheet)
+        return sheet
+
+    day = (datetime.now(UTC) + timedelta(days=200)).strftime("%Y-%m-%dT00:00:00Z")
+    good = f"Contact: mailto:holes@example.org\nExpires: {day}\n"
+    assert look(good).faults == []
+    assert "text/html" in _faults(look(good, "text/html"))
+    assert "contact not named" in _faults(look(f"Expires: {day}\n"))
+    assert "contact somebody" in _faults(look(f"Contact: somebody\nExpires: {day}\n"))
+    for end in ("2020-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "soon"):
+        assert f"expires {end}" in _faults(look(f"Contact: tel:+49-391\nExpires: {end}\n"))
+
+
+@pytest.mark.parametrize(
+    ("given", "contact"),
+    [
+        ({"web_security_contact": "https://town.example/holes"}, "https://town.example/holes"),
+        (
+            {"web_security_contact": "holes@town.example", "jitsi_support_contact": "x@town.example"},
+            "mailto:holes@town.example",
+        ),
+        ({"jitsi_support_contact": "+49 391 / 540-0"}, "tel:+493915400"),
+        ({"jitsi_support_contact": "room 12"}, ""),
+        ({}, ""),
+    ],
+)
+def test_contact_as_security_txt_names_it(given: dict[str, str], contact: str) -> None:
+    assert security_contact(given) == contact
+
+
+def test_a_control_is_left_alone_with_a_reason_only() -> None:
+    parts = {"OS-06": 1, "OS-08": 2}
+    assert without_skipped(parts, {}) == [1, 2]
+    assert without_skipped(parts, {"OS-06": "A. Meier: a debugger is needed"}) == [2]
+    for nothing in ("", "  ", None, True):
+        with pytest.raises(ValueError, match="OS-06 is left alone without a reason"):
+            without_skipped(parts, {"OS-06": nothing})
