@@ -27,6 +27,8 @@ from orchestrator.inventory.vault import write_private
 from orchestrator.inventory.yamlfiles import show
 
 CONNECT_SECONDS = 15
+# For `Connection.run`: the script is a Python program and runs as root.
+PYTHON_AS_ROOT = "sh -c 'if [ \"$(id -u)\" = 0 ]; then exec python3 -; else exec sudo -n python3 -; fi'"
 _CHUNK = 65536
 
 
