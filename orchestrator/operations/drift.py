@@ -152,7 +152,7 @@ def _remedy(row: Mapping[str, str], host: str, converge: str) -> str:
         users = row["found"].split(", ")
         return "on the host: " + "; ".join(f"gpasswd --delete {user} {row['name']}" for user in users)
     if kind == "file" and what == "content":
-        return f"{converge}; what it will change: {converge} --check --diff --limit {host}"
+        return f"{converge} (with --check --diff --limit {host} it only shows the content)"
     return converge
 
 

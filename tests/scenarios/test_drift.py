@@ -29,7 +29,7 @@ HARMS: dict[str, Row] = {
     "touch /etc/prosody/conf.d/localhost.cfg.lua": ("file", "/etc/prosody/conf.d/localhost.cfg.lua", "present"),
     "rm /etc/apt/preferences.d/ratssaal-vendor": ("file", "/etc/apt/preferences.d/ratssaal-vendor", "missing"),
     "echo '# x' >> /etc/sysctl.d/80-ratssaal.conf": ("file", "/etc/sysctl.d/80-ratssaal.conf", "content"),
-    "apt-get -qq purge --yes unattended-upgrades >/dev/null 2>&1": ("package", "unattended-upgrades", "missing"),
+    "apt-get -qq remove --yes unattended-upgrades >/dev/null 2>&1": ("package", "unattended-upgrades", "missing"),
     "sed -i '/^Package: jicofo$/,/^$/s/^Version: .*/Version: 0.1/' /var/lib/dpkg/status": (
         "package",
         "jicofo",
@@ -38,7 +38,7 @@ HARMS: dict[str, Row] = {
     "apt-mark -q unhold prosody >/dev/null": ("package", "prosody", "hold"),
     "systemctl -q disable coturn 2>/dev/null": ("unit", "coturn.service", "enabled"),
     "systemctl stop logrotate.timer": ("unit", "logrotate.timer", "state"),
-    "systemctl -q mask apt-daily.timer": ("unit", "apt-daily.timer", "masked"),
+    "systemctl -q mask chrony.service": ("unit", "chrony.service", "masked"),
     "nft add rule inet ratssaal input tcp dport 4711 accept": ("ruleset", "inet ratssaal", "rule added"),
     "sysctl -qw net.ipv4.conf.all.accept_redirects=1": ("sysctl", "net.ipv4.conf.all.accept_redirects", "value"),
     "gpasswd -d root ssh-login >/dev/null": ("group", "ssh-login", "members lost"),

@@ -291,7 +291,7 @@ def test_two_tasks_on_one_unit_add_up(code: Any) -> None:
     sandbox = code.units.applied_units([{"name": "nginx.service", "state": "started"}])
     parts = [{"role": "web", "task": "w", "items": web}, {"role": "hardening", "task": "h", "items": sandbox}]
     (item,) = code.drift.wanted_of(parts)
-    assert (item["enabled"], item["started"]) == (True, True)
+    assert (item["enabled"], item["started"], item["role"]) == (True, True, "web")
 
 
 def test_a_kernel_setting(code: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -487,7 +487,7 @@ def test_remedies(site: Site) -> None:
     name = site.hosts[0].name
     assert [found.remedy for found in judge(name, told(*rows), site).differences] == [
         converge,
-        f"{converge}; what it will change: {converge} --check --diff --limit {name}",
+        f"{converge} (with --check --diff --limit {name} it only shows the content)",
         "on the host: gpasswd --delete eve ssh-login; gpasswd --delete mallory ssh-login",
         "on the host: apt-get install --reinstall curl",
     ]

@@ -224,7 +224,10 @@ def wanted_of(parts):
     for part in parts:
         for item in part["items"] or []:
             key = (item["kind"], item["name"])
-            found[key] = found.get(key, {}) | item | {"role": part["role"], "task": part["task"]}
+            before = found.get(key, {})
+            # Who only repeats what another said is not whom to ask about it.
+            if before | item != before:
+                found[key] = before | item | {"role": part["role"], "task": part["task"]}
     return [found[key] for key in sorted(found)]
 
 
