@@ -42,6 +42,8 @@ def drift(site: SiteArgument, hosts: tuple[str, ...], deep: bool, as_json: bool)
     with site.vault() as access:
         loaded = site.load(access)
     _check_hosts(loaded, hosts)
+    if deep and not as_json:
+        console.say("dpkg reads every packaged file; that may take a minute")
     printing = threading.Lock()
 
     def show(seen: HostDrift) -> None:
@@ -59,10 +61,12 @@ def drift(site: SiteArgument, hosts: tuple[str, ...], deep: bool, as_json: bool)
 
 
 def _check_hosts(site: Site, hosts: tuple[str, ...]) -> None:
-    known = [host.name for host in site.hosts]
+    from orchestrator.operations.drift import hosts_with_roles
+
+    known = [host.name for host in hosts_with_roles(site)]
     unknown = [name for name in hosts if name not in known]
     if unknown:
-        raise UsageError(f"the site has no host {', '.join(unknown)}", hint=f"it has: {', '.join(known)}")
+        raise UsageError(f"no role runs on a host {', '.join(unknown)}", hint=f"roles run on: {', '.join(known)}")
 
 
 def _show(host: HostDrift) -> None:

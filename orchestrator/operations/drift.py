@@ -84,11 +84,11 @@ def drift(
     deep: bool = False,
     on_host: Callable[[HostDrift], None] = lambda seen: None,
 ) -> tuple[HostDrift, ...]:
-    """Look at the hosts (all, or the named ones) at the same time and return them in the inventory's order.
+    """Look at the hosts on which roles run (all, or the named ones) at the same time; return them in the inventory's order.
 
     `on_host` is told of each as soon as it has answered, from that host's thread. Touches nothing.
     """
-    chosen = [host for host in site.hosts if host.name in names or not names]
+    chosen = [host for host in hosts_with_roles(site) if host.name in names or not names]
     program = _PROGRAM.format(code=base64.b64encode(host_code()).decode(), deep=deep)
 
     def look(host: Host) -> HostDrift:
@@ -96,8 +96,13 @@ def drift(
         on_host(seen)
         return seen
 
-    with ThreadPoolExecutor(max_workers=min(32, len(chosen))) as pool:
+    with ThreadPoolExecutor(max_workers=min(32, len(chosen) or 1)) as pool:
         return tuple(pool.map(look, chosen))
+
+
+def hosts_with_roles(site: Site) -> list[Host]:
+    """Return the hosts that are in a group of ours; on others nothing is ever applied."""
+    return [host for host in site.hosts if host.name in site.topology["hosts"]]
 
 
 def host_code() -> bytes:
@@ -158,8 +163,6 @@ def _remedy(row: Mapping[str, str], host: str, converge: str) -> str:
 
 def _sockets(name: str, told: Mapping[str, Any], site: Site) -> Iterator[Difference]:
     """Yield the listening sockets that do not follow from the topology, and that they could not be looked at."""
-    if name not in site.topology["hosts"]:
-        return  # a host outside our groups runs no role
     shown = told["sockets"]
     if shown is None:
         problem = f"it cannot be looked at: {told['sockets_problem']}"

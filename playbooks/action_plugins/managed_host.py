@@ -104,14 +104,18 @@ class ActionModule(ActionBase):
         return {"failed": True, "msg": f"the host did not do the task (exit code {done['rc']}): {said}"}
 
     def _part(self) -> dict[str, Any] | None:
-        """Return which part of the host's manifest this task writes; None outside a role: nothing would ever replace it."""
+        """Return which part of the host's manifest this task writes; None outside a role: nothing would ever replace it.
+
+        `tasks` are all that the role has: what an older one noted goes. No role of ours includes tasks while it runs.
+        """
         role = self._task._role
         if role is None:
             return None
         entry = str(role._from_files.get("tasks", "main"))
         name = role.get_name(include_role_fqcn=False) + ("" if entry == "main" else f":{entry}")
-        tasks = sorted({task.name for block in role.get_task_blocks() for task in _tasks(block)})
-        return {"role": name, "task": self._task.name, "tasks": tasks, "phased": self._PHASED}
+        tasks = {task.name or task.action for block in role.get_task_blocks() for task in _tasks(block)}
+        own = self._task.name or self._task.action
+        return {"role": name, "task": own, "tasks": sorted(tasks | {own}), "phased": self._PHASED}
 
     def _wire_step(self, raw: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         """Return one step as the host takes it: files rendered, their contents apart."""

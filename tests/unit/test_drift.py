@@ -137,8 +137,9 @@ def test_a_failed_task_of_several_phases_keeps_the_part_of_before(code: Any, tmp
 def test_a_part_that_cannot_be_read_is_told(code: Any, tmp_path: Path) -> None:
     apply(code, a_file(tmp_path / "one"))
     (file,) = (tmp_path / "manifest").rglob("*.json")
-    file.write_text("{")
-    assert [row[:3] for row in differences(code)] == [("manifest", "web : T", "unreadable")]
+    for spoilt in ("{", "[1]", "{}"):
+        file.write_text(spoilt)
+        assert [row[:3] for row in differences(code)] == [("manifest", "web : T", "unreadable")]
 
 
 def test_a_lost_key_makes_the_manifest_anew(code: Any, tmp_path: Path) -> None:
@@ -399,6 +400,16 @@ def test_the_firewall(code: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert [row[1] for row in found] == [what for what, _ in told]
     for (_, _, wanted, seen), (_, port) in zip(found, told, strict=True):
         assert not port or f"tcp dport {port} accept" in (wanted, seen)
+
+
+def test_without_nft_nothing_is_said_to_be_loaded_or_not(
+    code: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "firewall.nft").write_text(TABLE)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ((_, what, _, found),) = compared(code, RULES | {"file": str(tmp_path / "firewall.nft")})
+    assert (what, found) == ("unknown", "it cannot be looked at: no program nft")
+    assert code.drift.other_tables([RULES]) == []
 
 
 def test_tables_of_others_are_named(code: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,8 +29,14 @@ def _named(look_up, number):
 
 
 def _run(*argv):
-    """Run a command and return its exit code and what it printed."""
-    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, check=False, errors="replace")
+    """Run a command and return its exit code and what it printed; 127, as of a shell, where there is no such program."""
+    environment = {**os.environ, "LC_ALL": "C.UTF-8"}
+    try:
+        done = subprocess.run(
+            argv, stdin=subprocess.DEVNULL, capture_output=True, env=environment, check=False, errors="replace"
+        )
+    except FileNotFoundError:
+        return 127, "", "no program %s" % argv[0]
     return done.returncode, done.stdout, done.stderr.strip()
 
 
@@ -179,7 +185,9 @@ def _ruleset(item, host):
     table, path = item["name"], item["file"]
     if not os.path.exists(path):
         return  # told as a missing file; what it would load is not known
-    code, loaded, _ = _run("nft", "--stateless", "list", "table", *table.split())
+    code, loaded, said = _run("nft", "--stateless", "list", "table", *table.split())
+    if code == 127:
+        raise LookupError(said)
     if code != 0:
         yield "missing", "the table that %s gives" % path, "not loaded"
         return

@@ -6,6 +6,7 @@ A file's time is when its task last ran; its content changes only when what the 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import urllib.parse
@@ -59,11 +60,8 @@ def read():
                 continue
             path = os.path.join(folder, name)
             role, task = (urllib.parse.unquote(text) for text in (os.path.basename(folder), name[: -len(".json")]))
-            part = {"role": role, "task": task, "at": os.stat(path).st_mtime, "finished": True}
-            try:
-                with open(path) as handle:
-                    part.update(json.load(handle))
-            except ValueError:
-                part["items"] = None
+            part = {"role": role, "task": task, "at": os.stat(path).st_mtime, "finished": True, "items": None}
+            with contextlib.suppress(ValueError, TypeError), open(path) as handle:
+                part.update(json.load(handle))
             found.append(part)
     return sorted(found, key=lambda part: part["at"]) or None
