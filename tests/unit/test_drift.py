@@ -423,6 +423,7 @@ VERIFIED = """\
 missing   c /etc/default/haproxy
 ??5??????   /usr/bin/curl
 missing     /usr/share/doc/x/copyright (Permission denied)
+something new
 """
 
 
@@ -441,6 +442,7 @@ def test_what_dpkg_itself_finds(code: Any, monkeypatch: pytest.MonkeyPatch) -> N
         ("/etc/default/haproxy", "missing", ""),
         ("/usr/bin/curl", "altered", "curl"),
         ("/usr/share/doc/x/copyright", "missing", "libx"),
+        ("something new", "told so by dpkg", ""),
     ]
     monkeypatch.setattr(code.drift, "_run", lambda *argv: (2, "", "no database"))
     with pytest.raises(OSError, match="no database"):

@@ -286,10 +286,10 @@ def verified(items):
     rows = []
     for line in printed.splitlines():
         match = re.fullmatch(r"(missing|[?.5M]{9})\s+(?:[a-z] )?\s*(/.*?)(?: \((.*)\))?", line)
-        if match is None or match.group(2) in ours:
-            continue
-        found = "missing" if match.group(1) == "missing" else "altered"
-        rows.append((match.group(2), found))
+        if match is None:
+            rows.append((line.strip(), "told so by dpkg"))
+        elif match.group(2) not in ours:
+            rows.append((match.group(2), "missing" if match.group(1) == "missing" else "altered"))
     owners = _owners([path for path, _ in rows])
     common = {"kind": "package file", "what": "content", "wanted": "as in its package", "role": "", "task": ""}
     return [common | {"name": path, "found": found, "package": owners.get(path, "")} for path, found in rows]
