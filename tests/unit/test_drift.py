@@ -16,12 +16,13 @@ from click.testing import CliRunner, Result
 
 from orchestrator import content
 from orchestrator.cli.drift import drift as command
+from orchestrator.cli.siteargument import SiteArgument
 from orchestrator.inventory.site import Site
 from orchestrator.operations import drift as operation
 from orchestrator.operations.drift import HostDrift, judge
 from orchestrator.transport import ssh
 from orchestrator.transport.ssh import Answer, ConnectionFailed, Reason
-from tests.unit.site_cases import new_case
+from tests.unit.site_cases import Case, new_case
 
 SECRET = "Kanarienvogel-8b2c"
 
@@ -455,10 +456,16 @@ SOCKETS = 'tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))\n'
 STRANGE = 'tcp LISTEN 0 128 0.0.0.0:4712 0.0.0.0:* users:(("nc",pid=1,fd=3))\n'
 
 
-@pytest.fixture
-def site(tmp_path: Path) -> Site:
-    """A valid site with one host."""
-    return new_case(tmp_path).load()
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """The files of a valid site with one host."""
+    return new_case(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="module")
+def site(case: Case) -> Site:
+    """The same site as it was read."""
+    return case.load()
 
 
 def told(*differences: dict[str, str], sockets: str | None = SOCKETS) -> dict[str, Any]:
@@ -506,10 +513,15 @@ def test_remedies(site: Site) -> None:
     ]
 
 
-def call(tmp_path: Path, *arguments: str) -> Result:
-    """Run the command on the site of `site`."""
-    argv = [str(tmp_path / "town"), "--vault-password-file", str(tmp_path / "password"), *arguments]
-    return CliRunner().invoke(command, argv, standalone_mode=False)
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(case: Case, site: Site, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Run the command on the site, which is not read anew each time."""
+    monkeypatch.setattr(SiteArgument, "load", lambda *_: site)
+    argv = [str(case.path), "--vault-password-file", str(case.password_file)]
+    return lambda *arguments: CliRunner().invoke(command, [*argv, *arguments], standalone_mode=False)
 
 
 def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Answer]) -> None:
@@ -534,27 +546,27 @@ def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Answer]) -> 
     ],
 )
 def test_what_people_are_told(
-    monkeypatch: pytest.MonkeyPatch, site: Site, tmp_path: Path, facts: dict[str, Any], code_wanted: int, shown: str
+    monkeypatch: pytest.MonkeyPatch, call: Call, facts: dict[str, Any], code_wanted: int, shown: str
 ) -> None:
     answering(monkeypatch, lambda: Answer(0, f"motd\n{operation._MARK}{json.dumps(facts)}\n", ""))
-    done = call(tmp_path)
+    done = call()
     assert shown in done.output
     assert done.return_value == code_wanted
-    rows = json.loads(call(tmp_path, "--json").stdout)
+    rows = json.loads(call("--json").stdout)
     assert rows["clean"] is (code_wanted == 0)
     assert rows["hosts"][0]["manifest"] is facts["manifest"]
 
 
-def test_a_host_that_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch, site: Site, tmp_path: Path) -> None:
+def test_a_host_that_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
     def refuse() -> Answer:
         raise ConnectionFailed("meet", Reason.UNREACHABLE, "does not answer", "ssh meet")
 
     answering(monkeypatch, refuse)
-    done = call(tmp_path)
+    done = call()
     assert "cannot be looked at: " in done.output
     assert done.return_value == 4
     answering(monkeypatch, lambda: Answer(1, "", "sudo: a password is required\n"))
-    done = call(tmp_path, "--json")
+    done = call("--json")
     assert done.return_value == 4
     assert "visudo" in json.loads(done.stdout)["hosts"][0]["hint"]
 
@@ -564,8 +576,8 @@ def test_the_same_code_goes_to_the_host_and_its_mark_comes_back(code: Any) -> No
     assert b"ratssaal_host/drift.py" in operation.host_code()
 
 
-def test_an_unknown_host_is_named(site: Site, tmp_path: Path) -> None:
-    done = call(tmp_path, "--host", "nowhere")
+def test_an_unknown_host_is_named(call: Call) -> None:
+    done = call("--host", "nowhere")
     assert "nowhere" in str(done.exception)
 
 
