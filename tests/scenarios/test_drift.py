@@ -101,9 +101,7 @@ def test_the_manifest_holds_no_secret(site: LabSite) -> None:
 def test_each_kind_of_difference_is_told_exactly_and_a_converge_puts_it_right(
     site: LabSite, state_home: Path, pin: tuple[str, str]
 ) -> None:
-    for harm in HARMS:
-        ssh(site, harm.replace("{domain}", site.domain))
-    ssh(site, "nft add table ip planted; sleep 1")
+    ssh(site, "\n".join(["set -e", *HARMS, "nft add table ip planted", "sleep 1"]).replace("{domain}", site.domain))
     wanted = sorted(tuple(word.replace("{domain}", site.domain) for word in row) for row in HARMS.values())
     code, report = look(site, state_home)
     assert told(report) == wanted
