@@ -133,7 +133,7 @@ def _look(host: Host, site: Site, program: str, seconds: float) -> HostDrift:
 def judge(name: str, told: Mapping[str, Any], site: Site) -> HostDrift:
     """Return what a host told, with its sockets compared and a remedy at each difference; pure."""
     if not told["manifest"]:
-        return HostDrift(name, manifest=False, hint=f"{_converge(site)}, which notes what it applies")
+        return HostDrift(name, manifest=False, hint=_converge(site))
     rows = [Difference(**_kept(row), remedy=_remedy(row, name, _converge(site))) for row in told["differences"]]
     rows += _sockets(name, told, site)
     return HostDrift(name, tuple(rows), tuple(told["parts"]), tuple(told["other_tables"]))
