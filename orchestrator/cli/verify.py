@@ -62,8 +62,8 @@ def verify(
     """
     with site.vault() as access:
         loaded = site.load(access)
-        drift = _drift(loaded, access) if with_converge else None
-    report = run_verification(loaded, controls, hosts, quick=quick, drift=drift, quiet=as_json)
+        changes = _would_change(loaded, access) if with_converge else None
+    report = run_verification(loaded, controls, hosts, quick=quick, changes=changes, quiet=as_json)
     _write(report, junit, html, language)
     if as_json:
         from orchestrator.evidence.document import canonical_json
@@ -75,9 +75,9 @@ def verify(
     return int(report.exit_code)
 
 
-def _drift(site: Site, access: VaultAccess) -> dict[str, dict[str, Any]]:
+def _would_change(site: Site, access: VaultAccess) -> dict[str, dict[str, Any]]:
     from orchestrator.cli.progress import RunProgress
-    from orchestrator.operations.drift import would_change
+    from orchestrator.operations.check_mode import would_change
 
     with RunProgress(check=True) as progress:
         return would_change(site, access, progress)
@@ -89,14 +89,14 @@ def run_verification(
     hosts: tuple[str, ...] = (),
     *,
     quick: bool = False,
-    drift: Mapping[str, Any] | None = None,
+    changes: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> Report:
     """Verify with a line per result on standard error."""
     from orchestrator.verification.runner import verify as look
 
     told = None if quiet else _line
-    return look(site, controls=controls, hosts=hosts, quick=quick, converge=drift, on_result=told)
+    return look(site, controls=controls, hosts=hosts, quick=quick, converge=changes, on_result=told)
 
 
 def _line(progress: Progress) -> None:

@@ -16,8 +16,6 @@ from orchestrator.inventory.site import Host, Site
 from orchestrator.operations import status_facts
 from orchestrator.transport import ssh
 
-_COMMAND = "sh -c 'if [ \"$(id -u)\" = 0 ]; then exec python3 -; else exec sudo -n python3 -; fi'"
-
 
 @dataclass(frozen=True, slots=True)
 class HostStatus:
@@ -60,7 +58,7 @@ def _look(host: Host, site: Site) -> HostStatus:
     script = Path(status_facts.__file__).read_text() + "\n\nmain()\n"
     try:
         with ssh.connect(host, site.known_hosts) as connection:
-            answer = connection.run(script, command=_COMMAND, timeout=30)
+            answer = connection.run(script, command=ssh.PYTHON_AS_ROOT, timeout=30)
         facts = json.loads(answer.stdout)
     except RatssaalError as error:
         return HostStatus(host.name, {}, (), str(error))

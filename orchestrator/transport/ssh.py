@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import getpass
 import hashlib
+import logging
 import secrets
 import socket
 import time
@@ -27,7 +28,11 @@ from orchestrator.inventory.vault import write_private
 from orchestrator.inventory.yamlfiles import show
 
 CONNECT_SECONDS = 15
+# For `Connection.run`: the script is a Python program and runs as root.
+PYTHON_AS_ROOT = "sh -c 'if [ \"$(id -u)\" = 0 ]; then exec python3 -; else exec sudo -n python3 -; fi'"
 _CHUNK = 65536
+# Paramiko logs a traceback of its own for what is told here as an error with a hint.
+logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
 
 class Reason(StrEnum):

@@ -24,7 +24,6 @@ from orchestrator.verification.batch import Answers, answers, script
 # A host under full load still answers within it; the fastest of our commands take milliseconds.
 INSIDE_SECONDS = 30
 OUTSIDE_SECONDS = 120
-_AS_ROOT = "sh -c 'if [ \"$(id -u)\" = 0 ]; then exec python3 -; else exec sudo -n python3 -; fi'"
 _PASSWORD = "the user may become root without a password: visudo -f /etc/sudoers.d/ratssaal"
 # Pure Python, shipped along with the probes: the vantage point needs no more than python3.
 LIBRARIES = ("aioice", "dns", "ifaddr", "websockets")
@@ -48,7 +47,7 @@ class Line:
         """Run commands on the host as root; raises ConnectionFailed, or Unreachable where the host did not run them."""
         program, mark = script(commands, seconds=INSIDE_SECONDS)
         began = time.time()
-        answer = self.connection().run(program, command=_AS_ROOT, timeout=INSIDE_SECONDS + 15)
+        answer = self.connection().run(program, command=ssh.PYTHON_AS_ROOT, timeout=INSIDE_SECONDS + 15)
         try:
             clock, rows = answers(commands, answer.stdout, mark)
         except ValueError as error:

@@ -24,6 +24,8 @@ _ARGUMENTS = {
     "undo": {"type": "str", "default": ""},
     "effective": {"type": "str", "default": "true"},
     "confirm_seconds": {"type": "int", "default": 60},
+    "units": {"type": "list", "elements": "dict", "default": []},
+    "rulesets": {"type": "list", "elements": "dict", "default": []},
 }
 
 
@@ -34,10 +36,13 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
     Arguments: `name` of the change, also of its directory below /var/lib/ratssaal/guard and of its timer; `files` as those of
     managed_host; shell commands: `check` refuses a wrong configuration before it is put to use, `apply` puts the files to use,
     `undo` the restored ones (`apply` where it is empty), `effective` fails where the files are right but not in effect;
-    `confirm_seconds` after which the host puts the old state back unless the change was confirmed.
+    `confirm_seconds` after which the host puts the old state back unless the change was confirmed; `units` as those of
+    managed_host and `rulesets`, dictionaries with the nftables `table` and the `file` that loads it, are what `apply` brings
+    into effect: `ratssaal drift` compares them.
     """
 
     TRANSFERS_FILES = False
+    _PHASED = True
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Look; if something differs: apply, prove, confirm, or put back."""

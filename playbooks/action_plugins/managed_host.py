@@ -9,7 +9,7 @@ import json
 import os
 import shlex
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -75,6 +75,7 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = False
     _requires_connection = True
+    _PHASED = False  # whether several round trips belong to one task
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -88,7 +89,7 @@ class ActionModule(ActionBase):
 
     def on_host(self, steps: list[dict[str, Any]], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Run steps on the host in one round trip and return what was done, also where one failed."""
-        task = {"steps": steps, "check_mode": self._task.check_mode, "diff": self._task.diff}
+        task = {"steps": steps, "check_mode": self._task.check_mode, "diff": self._task.diff, "part": self._part()}
         code = _zipped()
         python = self._templar.template(task_vars.get("ansible_python_interpreter") or "/usr/bin/python3")
         words = [self._compute_environment_string(), shlex.quote(str(python)), "-c", shlex.quote(_START)]
@@ -101,6 +102,20 @@ class ActionModule(ActionBase):
             return result
         said = str(done.get("stderr") or done.get("stdout") or "").strip()[-800:]
         return {"failed": True, "msg": f"the host did not do the task (exit code {done['rc']}): {said}"}
+
+    def _part(self) -> dict[str, Any] | None:
+        """Return which part of the host's manifest this task writes; None outside a role: nothing would ever replace it.
+
+        `tasks` are all that the role has: what an older one noted goes. No role of ours includes tasks while it runs.
+        """
+        role = self._task._role
+        if role is None:
+            return None
+        entry = str(role._from_files.get("tasks", "main"))
+        name = role.get_name(include_role_fqcn=False) + ("" if entry == "main" else f":{entry}")
+        tasks = {task.name or task.action for block in role.get_task_blocks() for task in _tasks(block)}
+        own = self._task.name or self._task.action
+        return {"role": name, "task": own, "tasks": sorted(tasks | {own}), "phased": self._PHASED}
 
     def _wire_step(self, raw: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         """Return one step as the host takes it: files rendered, their contents apart."""
@@ -151,6 +166,12 @@ class ActionModule(ActionBase):
             search = [folder, *(os.path.join(p, "templates") for p in variables.get("ansible_search_path", []))]
             self._renderers[folder] = self._templar.copy_with_new_env(searchpath=search, available_variables=variables)
         return self._renderers[folder]
+
+
+def _tasks(block: Any) -> Iterator[Any]:
+    """Yield every task of a block."""
+    for item in (*block.block, *block.rescue, *block.always):
+        yield from _tasks(item) if hasattr(item, "rescue") else (item,)
 
 
 def _zipped() -> bytes:

@@ -34,6 +34,7 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
     """
 
     TRANSFERS_FILES = False
+    _PHASED = True
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Look; sign and install what differs."""
@@ -52,7 +53,9 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
             if request
         ]
         installed = self._phase("install", signed, task_vars)
-        return looked if not installed.get("failed") else installed
+        # The second look proves what was installed and notes it in the host's manifest.
+        proven = installed if installed.get("failed") else self._phase("look", wanted, task_vars)
+        return proven if proven.get("failed") else looked
 
     def _phase(self, phase: str, certificates: list[dict[str, Any]], task_vars: Any) -> dict[str, Any]:
         steps = [{"certificate": certificate | {"phase": phase}} for certificate in certificates]

@@ -11,6 +11,7 @@ description:
   - The action plugin of the same name renders templates on the control node.
   - A file with C(restarts) or C(reloads) leaves a marker on the host before it changes, which a later step with C(units) acts
     on, also one of a later run, where this one was killed.
+  - A task of a role notes on the host what it applied, below C(/var/lib/ratssaal/manifest), for C(ratssaal drift).
 options:
   steps:
     description: What is wanted, in order.

@@ -31,6 +31,7 @@ LONGEST_FIRST = (
     "test_outside",
     "test_converge",
     "test_standins",
+    "test_drift",
     "test_variants",
     "test_wheel",
 )

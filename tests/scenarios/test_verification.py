@@ -90,7 +90,7 @@ def test_every_control_has_a_negative_test() -> None:
     assert rows | {"CHG-01", *NOT_YET} == {control.id for control in load_catalogue()}
 
 
-def test_drift_is_found_by_a_converge_in_check_mode(site: LabSite, state_home: Path) -> None:
+def test_a_converge_in_check_mode_finds_what_it_would_change(site: LabSite, state_home: Path) -> None:
     def look() -> dict[str, Any]:
         done = ratssaal(site, state_home, "verify", "--converge", "--control", "CHG-01", "--json")
         (finding,) = json.loads(done.stdout)["findings"]

@@ -15,11 +15,11 @@ import pytest
 from orchestrator.errors import InvalidSite, UsageError
 from orchestrator.evidence.results import Finding, Result
 from orchestrator.inventory.vantagepoint import VantagePoint
-from orchestrator.verification import runner
+from orchestrator.verification import runner, sockets
 from orchestrator.verification.asking import answer, ask
 from orchestrator.verification.batch import MAXIMUM_ROUNDS, Answers, BatchBackend, answers, prefetch, script
 from orchestrator.verification.catalogue import load_catalogue, select
-from orchestrator.verification.checks import test_logs, test_network
+from orchestrator.verification.checks import test_logs
 from orchestrator.verification.sheet import NothingLookedAt, NotTested, Sheet
 from orchestrator.verification.shipping import Vantage
 from orchestrator.verification.waivers import Waiver, apply, read_waivers
@@ -321,9 +321,9 @@ def test_journal_time_span_in_days(span: str, days: float) -> None:
 )
 def test_socket_must_be_the_declared_one(socket: tuple[str, str, int, str], fits: bool) -> None:
     expected = {"proto": "tcp", "address": "127.0.0.1", "port": 8080, "process": "java"}
-    assert test_network._fits(socket, expected) is fits
+    assert sockets.fits(sockets.Socket(*socket), expected) is fits
 
 
 def test_mapped_addresses_are_shown_plain() -> None:
     shown = 'LISTEN 0 50 [::ffff:127.0.0.1]:8080 *:* users:(("java",pid=1,fd=11))\n'
-    assert list(test_network._sockets(f"tcp {shown}")) == [("tcp", "127.0.0.1", 8080, "java")]
+    assert list(sockets.sockets(f"tcp {shown}")) == [("tcp", "127.0.0.1", 8080, "java")]

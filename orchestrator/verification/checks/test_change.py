@@ -11,7 +11,7 @@ from orchestrator.verification.sheet import NotTested, Sheet
 
 
 @pytest.mark.control("CHG-01")
-def test_no_drift(host: testinfra.host.Host, converge: dict[str, Any] | None, sheet: Sheet) -> None:
+def test_nothing_to_converge(host: testinfra.host.Host, converge: dict[str, Any] | None, sheet: Sheet) -> None:
     """A converge in check mode would change nothing."""
     del host  # it was asked by Ansible
     if converge is None:

@@ -13,8 +13,9 @@ import testinfra.host
 from testinfra.backend.base import CommandResult
 
 from orchestrator.verification.asking import ask, json_of, text
-from orchestrator.verification.checks.test_network import _NFT, _SS, _members, _sockets
+from orchestrator.verification.checks.test_network import _NFT, _members
 from orchestrator.verification.sheet import NotApplicable, Sheet
+from orchestrator.verification.sockets import SS, sockets
 from orchestrator.verification.subject import Subject
 
 _ENGINES = (
@@ -37,8 +38,8 @@ Published = tuple[str, str, str, str]
 @pytest.mark.control("NET-04")
 def test_container_ports(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """What engines say themselves, what listens in their containers' place, and what the kernel forwards."""
-    engines, sockets, ruleset, iptables, *lists = ask(host, _ENGINES, _SS, _NFT, _IPTABLES, *_LISTS.values())
-    found = [*_helpers(text(sockets)), *_forwarded(json_of(ruleset)["nftables"]), *_saved(text(iptables))]
+    engines, listening, ruleset, iptables, *lists = ask(host, _ENGINES, SS, _NFT, _IPTABLES, *_LISTS.values())
+    found = [*_helpers(text(listening)), *_forwarded(json_of(ruleset)["nftables"]), *_saved(text(iptables))]
     names = text(engines).split()
     if not names and not found:
         raise NotApplicable("there is no container engine, and the kernel forwards no port")
@@ -62,7 +63,7 @@ def _local(address: str) -> bool:
 
 
 def _helpers(shown: str) -> Iterator[Published]:
-    for proto, address, port, process in _sockets(shown):
+    for proto, address, port, process in sockets(shown):
         if process in HELPERS:
             yield proto, str(port), address, process
 

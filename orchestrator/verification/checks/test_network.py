@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -11,6 +11,7 @@ import testinfra.host
 
 from orchestrator.verification.asking import ask, json_of, text
 from orchestrator.verification.sheet import Sheet
+from orchestrator.verification.sockets import SS, loopback, sockets, undeclared
 from orchestrator.verification.subject import Subject
 
 # jitsi-videobridge:doc/rest.md, jicofo's REST, Prosody's c2s, s2s, HTTP and component ports, and what HAProxy talks to.
@@ -25,48 +26,18 @@ INTERNAL = {
     5348: "TURN's port for HAProxy",
     4443: "nginx behind HAProxy",
 }
-_SS = "ss -Hlntup"
 # A host without nft has no firewall, which is a finding; nft that fails is an error.
 _NFT = "if command -v nft >/dev/null; then nft -j list ruleset; else echo '{\"nftables\": []}'; fi"
-
-
-def _sockets(shown: str) -> Iterator[tuple[str, str, int, str]]:
-    """Yield (proto, address, port, process) of what ss prints; an IPv4 address that IPv6 sockets take is shown plain."""
-    for line in shown.splitlines():
-        proto, _, _, _, local, *_ = line.split()
-        address, _, port = local.rpartition(":")
-        process = line.partition('users:(("')[2].partition('"')[0]
-        # A JVM that sees IPv6 binds its IPv4 sockets as mapped ones.
-        yield proto, address.strip("[]").partition("%")[0].removeprefix("::ffff:"), int(port), process
-
-
-def _loopback(address: str) -> bool:
-    return address != "*" and ipaddress.ip_address(address).is_loopback
-
-
-def _fits(socket: tuple[str, str, int, str], expected: Mapping[str, Any]) -> bool:
-    proto, address, port, process = socket
-    low, _, high = str(expected["port"]).partition("-")
-    wanted = str(expected["address"])
-    if proto != expected["proto"] or not int(low) <= port <= int(high or low):
-        return False
-    placed = _loopback(address) if wanted == "127.0.0.1" else wanted in ("*", address)
-    return placed and process == expected["process"]
 
 
 @pytest.mark.control("NET-01")
 def test_listening_sockets(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """Every listening socket must be one that follows from the topology."""
-    (result,) = ask(host, _SS)
-    extra = [flow for flow in subject.flows() if flow["service"] == "extra"]
-    expected = subject.listeners()
-    count = 0
-    for socket in _sockets(text(result)):
-        proto, address, port, process = socket
-        count += 1
-        declared = any(flow["proto"] == proto and str(flow["port"]) == str(port) for flow in extra)
-        if not declared and not any(_fits(socket, row) for row in expected):
-            sheet.expect(False, f"{process or 'an unseen process'} listens on {address}:{port}/{proto}", "not there")
+    (result,) = ask(host, SS)
+    shown = text(result)
+    for socket in undeclared(shown, subject.listeners(), subject.flows()):
+        sheet.expect(False, f"{socket.process or 'an unseen process'} listens on {socket}", "not there")
+    count = len(list(sockets(shown)))
     sheet.expect(count > 0, f"{count} listening sockets, all expected", "at least sshd's")
 
 
@@ -167,7 +138,7 @@ def test_internal_interfaces(host: testinfra.host.Host, subject: Subject, sheet:
         for t in targets
         for port in (8080, 8888)
     ]
-    shown, loaded, *answers = ask(host, _SS, _NFT, *probes)
+    shown, loaded, *answers = ask(host, SS, _NFT, *probes)
     ruleset = json_of(loaded)["nftables"]
     chains = _dropping(ruleset)
     allowed = {(f["proto"], str(f["port"])) for f in subject.flows() if f["port"] in INTERNAL}
@@ -175,11 +146,11 @@ def test_internal_interfaces(host: testinfra.host.Host, subject: Subject, sheet:
         set.intersection(*({(p, port) for p, port, _ in _accepted(ruleset, c)} for c in chains)) if chains else None
     )
     seen = 0
-    for proto, address, port, _ in _sockets(text(shown)):
+    for proto, address, port, _ in sockets(text(shown)):
         if port not in INTERNAL or proto != "tcp":
             continue
         seen += 1
-        if _loopback(address) or (proto, str(port)) in allowed:
+        if loopback(address) or (proto, str(port)) in allowed:
             continue
         dropped = opened is not None and (proto, str(port)) not in opened
         fits = dropped and port == 5348  # coturn has one list of addresses for all its ports

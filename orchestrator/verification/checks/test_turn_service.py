@@ -9,7 +9,7 @@ import testinfra.host
 
 from orchestrator.verification.asking import ask, text
 from orchestrator.verification.checks.test_log_levels import COTURN
-from orchestrator.verification.checks.test_network import _SS, _sockets
+from orchestrator.verification.sockets import SS, sockets
 from orchestrator.verification.checks.test_services import stun
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.subject import Subject
@@ -40,11 +40,11 @@ def _settings(shown: str) -> dict[str, str]:
 @pytest.mark.control("TRN-03")
 def test_turn_offers_nothing_else(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """No administration, no name in its answers, bounds for each and for all."""
-    shown, listening, *told = ask(host, COTURN, _SS, *(stun(address) for address in subject.addresses))
+    shown, listening, *told = ask(host, COTURN, SS, *(stun(address) for address in subject.addresses))
     if "turnserver" not in text(shown).partition("\n")[0]:
         sheet.could_not_look("coturn does not run")
         return
-    for proto, address, port, process in _sockets(text(listening)):
+    for proto, address, port, process in sockets(text(listening)):
         if process == "turnserver" and proto == "tcp" and port in ADMINISTRATION:
             sheet.expect(False, f"{ADMINISTRATION[port]} listens on {address}:{port}", "switched off")
     settings = _settings(text(shown))

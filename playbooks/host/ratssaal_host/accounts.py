@@ -14,6 +14,7 @@ import os
 import re
 import subprocess
 
+from . import digest
 from .files import mark_pending
 
 _DATA = "/var/lib/prosody"
@@ -53,7 +54,7 @@ def _fits(fields, password):
         return False
 
 
-def _is_watched(jid, by):
+def is_watched(jid, by):
     """Say whether the account's roster lets `by` see it (subscription "from", RFC 6121)."""
     try:
         with open(_path(jid, "roster")) as handle:
@@ -63,6 +64,21 @@ def _is_watched(jid, by):
     return item is not None and re.search(r'\["subscription"\]\s*=\s*"(from|both)"', item.group(1)) is not None
 
 
+def keys_hash(jid):
+    """Return the keyed hash of an account's password keys, None where there is no such account."""
+    fields = _stored(_path(jid))
+    if fields is None:
+        return None
+    keys = [fields.get(name, "") for name in ("stored_key", "server_key", "salt", "iteration_count")]
+    return digest.keyed(jid, "\n".join(keys).encode())
+
+
+def in_domain(domain):
+    """Return the accounts of a domain, sorted."""
+    paths = glob.glob("%s/%s/accounts/*.dat" % (_DATA, _encoded(domain)))
+    return sorted("%s@%s" % (_decoded(os.path.basename(path)[:-4]), domain) for path in paths)
+
+
 def _watch(step, wanted):
     """Let a component see an account, as jitsi-meet-prosody does at its first installation; return the changed accounts.
 
@@ -70,7 +86,7 @@ def _watch(step, wanted):
     """
     changed = []
     for entry in wanted:
-        if _is_watched(entry["jid"], entry["by"]):
+        if is_watched(entry["jid"], entry["by"]):
             continue
         changed.append(entry["jid"])
         if step.check_mode:
@@ -78,7 +94,7 @@ def _watch(step, wanted):
         # Whoever is logged in already keeps the roster that it found.
         mark_pending("restart", entry["restarts"])
         _prosodyctl(step, ["mod_roster_command", "subscribe", entry["by"], entry["jid"]])
-        if not _is_watched(entry["jid"], entry["by"]):
+        if not is_watched(entry["jid"], entry["by"]):
             step.fail(msg="prosodyctl did not let %s see %s" % (entry["by"], entry["jid"]))
     return changed
 
@@ -91,6 +107,19 @@ def _prosodyctl(step, words, stdin=None):
     # prosodyctl answers some failures with exit code 0 and an error on the terminal
     if done.returncode != 0 or "rror" in output:
         step.fail(msg="prosodyctl %s failed: %s" % (words[0], output.strip()[-400:]))
+
+
+def applied(step):
+    """Return what the manifest keeps: hashes of the keys, the domains that have no other accounts, who sees whom."""
+    params = step.params
+    jids = [account["jid"] for account in params["accounts"]]
+    items = [{"kind": "account", "name": jid, "hash": keys_hash(jid)} for jid in jids]
+    items += [
+        {"kind": "accounts", "name": domain, "only": [jid for jid in jids if jid.partition("@")[2] == domain]}
+        for domain in params["absent_others_in"]
+    ]
+    watched = [(entry["jid"], entry["by"]) for entry in params["watched"]]
+    return items + [{"kind": "roster", "name": "%s for %s" % pair, "jid": pair[0], "by": pair[1]} for pair in watched]
 
 
 def bring(step):
@@ -109,9 +138,8 @@ def bring(step):
             if not _fits(_stored(wanted[account["jid"]]) or {}, account["password"]):
                 step.fail(msg="prosodyctl did not store the account %s" % account["jid"])
     for domain in step.params["absent_others_in"]:
-        for path in sorted(glob.glob("%s/%s/accounts/*.dat" % (_DATA, _encoded(domain)))):
-            if path not in wanted.values():
-                jid = "%s@%s" % (_decoded(os.path.basename(path)[:-4]), domain)
+        for jid in in_domain(domain):
+            if _path(jid) not in wanted.values():
                 changed.append(jid)
                 if not step.check_mode:
                     _prosodyctl(step, ["deluser", jid])

@@ -8,7 +8,9 @@ import re
 import subprocess
 import tempfile
 
-from .files import FileProblem, group_id, mark_pending, read_bytes, replace
+from .files import FileProblem, applied_file, group_id, mark_pending, read_bytes, replace
+
+_FILES = {"fullchain.pem": 0o644, "ca.pem": 0o644, "key.pem": 0o640}
 
 
 def _openssl(*words, stdin=None):
@@ -43,9 +45,8 @@ def reasons(parameters):
 
 def _modes(parameters):
     """Return the files of ours whose mode or group is not as it should be."""
-    wanted = {"fullchain.pem": 0o644, "ca.pem": 0o644, "key.pem": 0o640}
     found = []
-    for name, mode in wanted.items():
+    for name, mode in _FILES.items():
         path = os.path.join(parameters["dest"], name)
         if os.path.exists(path):
             now = os.stat(path)
@@ -79,6 +80,19 @@ def _install(parameters):
     replace(os.path.join(folder, "fullchain.pem"), chain.encode(), 0o644, 0, 0)
     replace(os.path.join(folder, "ca.pem"), parameters["ca_certificate"].encode(), 0o644, 0, 0)
     os.unlink(os.path.join(folder, "key.new.pem"))
+
+
+def applied(step):
+    """Return what the manifest keeps of a certificate that does; None where another phase follows."""
+    parameters = step.params
+    if parameters["phase"] != "look" or step.done["reasons"]:
+        return None
+    items = []
+    for name, mode in _FILES.items():
+        path, group = os.path.join(parameters["dest"], name), parameters["group"] if name == "key.pem" else "root"
+        entry = {"dest": path, "state": "file", "mode": "%04o" % mode, "owner": "root", "group": group, "force": True}
+        items.append(applied_file(entry | {"bytes": read_bytes(path) or b""}))
+    return items
 
 
 def bring(step):

@@ -8,9 +8,12 @@ import contextlib
 import grp
 import os
 import pwd
+import shlex
 import shutil
 import stat
 import subprocess
+
+from . import digest
 
 PENDING = "/var/lib/ratssaal/pending"
 
@@ -61,7 +64,7 @@ def differences(entry):
     if state == "file" and not stat.S_ISREG(now.st_mode):
         return ["type"]
     found = []
-    if state == "file" and read_bytes(path) != entry["bytes"] and (entry["force"] or now.st_size == 0):
+    if state == "file" and (entry["force"] or now.st_size == 0) and not _same(path, entry):
         found.append("content")
     if stat.S_IMODE(now.st_mode) != int(entry["mode"], 8):
         found.append("mode")
@@ -70,6 +73,46 @@ def differences(entry):
     if now.st_gid != group_id(entry["group"]):
         found.append("group")
     return found
+
+
+def _same(path, entry):
+    """Say whether a file's content is the wanted one, which the entry has, or only its hash."""
+    content = read_bytes(path)
+    return content == entry["bytes"] if "bytes" in entry else digest.keyed(path, content) == entry["hash"]
+
+
+def applied_file(entry):
+    """Return what the manifest keeps of a file that is in its wanted state: an entry as `differences` takes it."""
+    state = entry["state"]
+    item = {"kind": "file", "name": entry["dest"], "dest": entry["dest"], "state": state}
+    if state == "link":
+        item["link"] = entry["link"]
+    if state in ("file", "directory"):
+        item.update({key: entry[key] for key in ("mode", "owner", "group")})
+    if state == "file":
+        item["force"] = entry["force"]
+        # Of a file that keeps what others write into it only that it is not empty can be compared.
+        item["hash"] = digest.keyed(entry["dest"], entry["bytes"]) if entry["force"] else ""
+    return item
+
+
+def applied_accounts(entry):
+    """Return the system's users and groups that a file of ours for systemd-sysusers makes (sysusers.d(5))."""
+    if os.path.dirname(entry["dest"]) != "/etc/sysusers.d" or entry["state"] != "file":
+        return []
+    users, members = set(), {}
+    for line in entry["bytes"].decode(errors="replace").splitlines():
+        kind, *words = shlex.split(line, comments=True) or [""]
+        if kind.startswith("u"):
+            users.add(words[0])
+        elif kind.startswith("g"):
+            members.setdefault(words[0], set())
+        elif kind == "m":
+            members.setdefault(words[1], set()).add(words[0])
+    found = [{"kind": "user", "name": name} for name in sorted(users)]
+    return found + [
+        {"kind": "group", "name": name, "members": sorted(names)} for name, names in sorted(members.items())
+    ]
 
 
 def write_entry(entry):
@@ -206,9 +249,18 @@ def _diff(entry, reasons):
     }
 
 
+def _entries(step):
+    return [_entry(raw, step.contents.get(str(number), "")) for number, raw in enumerate(step.params)]
+
+
+def applied(step):
+    """Return what the manifest keeps of this step."""
+    return [item for entry in _entries(step) for item in (applied_file(entry), *applied_accounts(entry))]
+
+
 def bring(step):
     """Compare, and write what differs; return what that was, with what has to be restarted or reloaded for it."""
-    entries = [_entry(raw, step.contents.get(str(number), "")) for number, raw in enumerate(step.params)]
+    entries = _entries(step)
     changed, diffs, restarts, reloads = [], [], set(), set()
     for entry in entries:
         reasons = differences(entry)

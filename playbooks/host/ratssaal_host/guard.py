@@ -9,7 +9,8 @@ import shlex
 import shutil
 import subprocess
 
-from .files import FileProblem, differences, read_bytes, replace, write_entry
+from .files import FileProblem, applied_accounts, applied_file, differences, read_bytes, replace, write_entry
+from .units import applied_units
 
 _GUARD = "/var/lib/ratssaal/guard"
 _BOOT_UNIT = "/etc/systemd/system/ratssaal-guard.service"
@@ -136,6 +137,19 @@ class Guard:
     def restore(self):
         """Put the old state back now."""
         self.shell("systemctl stop %s.timer; sh %s" % (self.timer, shlex.quote(os.path.join(self.folder, "restore"))))
+
+
+def applied(step):
+    """Return what the manifest keeps of a change that is in effect; None where another phase follows, or it was put back."""
+    parameters = step.params
+    if parameters["phase"] not in ("look", "confirm") or (parameters["phase"] == "look" and step.done["changed"]):
+        return None
+    entries = [Guard.entry(raw) for raw in parameters["files"]]
+    items = [item for entry in entries for item in (applied_file(entry), *applied_accounts(entry))]
+    items += applied_units(parameters["units"])
+    return items + [
+        {"kind": "ruleset", "name": rules["table"], "file": rules["file"]} for rules in parameters["rulesets"]
+    ]
 
 
 def bring(step):

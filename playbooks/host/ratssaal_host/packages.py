@@ -12,6 +12,7 @@ import time
 
 from .files import replace
 
+QUERY = ["dpkg-query", "-W", "-f=${Package}\t${Version}\t${db:Status-Abbrev}\n"]
 _LOCKS = (
     "/var/lib/dpkg/lock-frontend",
     "/var/lib/dpkg/lock",
@@ -45,8 +46,7 @@ class Packages:
 
     def read(self):
         """Read names, versions and states of all packages; a foreign architecture's are left out."""
-        output = self.run(["dpkg-query", "-W", "-f=${Package}\t${Version}\t${db:Status-Abbrev}\n"])
-        rows = [line.split("\t") for line in output.splitlines()]
+        rows = [line.split("\t") for line in self.run(QUERY).splitlines()]
         self.installed = {name: version for name, version, state in rows if state[1] == "i"}
         self.held = {name for name, _, state in rows if state[0] == "h"}
         # U unpacked, F half-configured, H half-installed, W and t: triggers that never ran
@@ -241,6 +241,16 @@ def _leftover():
             return _POLICY_MARK in handle.read()
     except FileNotFoundError:
         return False
+
+
+def applied(step):
+    """Return what the manifest keeps of this step."""
+    params, items = step.params, []
+    for name in params["names"]:
+        item = {"kind": "package", "name": name, "installed": True}
+        items.append(item | ({"version": params["versions"][name]} if name in params["versions"] else {}))
+    items += [{"kind": "package", "name": name, "held": True} for name in params["hold"]]
+    return items + [{"kind": "package", "name": name, "installed": False} for name in params["absent"]]
 
 
 def bring(step):

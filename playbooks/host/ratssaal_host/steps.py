@@ -7,6 +7,9 @@ import importlib
 import json
 import sys
 
+from . import digest, manifest
+from .files import FileProblem
+
 KINDS = ("accounts", "capabilities", "certificate", "files", "guard", "packages", "sysctl", "units")
 # Stands before the result: a login shell's profile may print, too.
 MARK = "== ratssaal_host =="
@@ -30,10 +33,17 @@ class Step:
         self.check_mode, self.diff = task["check_mode"], task["diff"]
         self.changed = before["changed"]
         self._before = before
+        self._code = importlib.import_module("." + self.kind, __package__)
+        self.done = {}
 
     def bring(self):
         """Bring the host into the wanted state and return what was done."""
-        return importlib.import_module("." + self.kind, __package__).bring(self)
+        self.done = self._code.bring(self)
+        return self.done
+
+    def applied(self):
+        """Return what the manifest keeps of this step, None where a later phase of the task tells."""
+        return self._code.applied(self)
 
     def fail(self, msg, **done):
         """End the task; what was done before is told, too. Raises Failed."""
@@ -49,14 +59,34 @@ def joined(before, done):
 
 
 def run(task):
-    """Take the steps of a task in turn and return its result."""
-    result = {"changed": False}
+    """Take the steps of a task in turn, note in the manifest what was applied, and return the task's result."""
+    result, steps, finished = {"changed": False}, [], False
     try:
         for raw in task["steps"]:
-            result = joined(result, Step(raw, task, result).bring())
+            step = Step(raw, task, result)
+            result = joined(result, step.bring())
+            steps.append(step)
+        finished = True
     except Failed as failed:
-        return failed.done
+        result = failed.done
+    if task.get("part") and not task["check_mode"]:
+        try:
+            _note(task["part"], steps, finished)
+        except (OSError, FileProblem) as problem:
+            result = {"msg": "what was applied cannot be noted in %s: %s" % (digest.FOLDER, problem)} | result
+            result["failed"] = True
     return result
+
+
+def _note(part, steps, finished):
+    """Write a task's part of the manifest, also where a step failed: what the ones before it applied is there.
+
+    A task of several phases is written by the one that found all of it in place; where it fails it has put back the old state.
+    """
+    digest.make_key()
+    items = [step.applied() for step in steps]
+    if None not in items and (finished or part["phased"] is False):
+        manifest.write(part, [item for several in items for item in several], finished)
 
 
 def main():

@@ -6,7 +6,7 @@ from __future__ import annotations
 import glob
 import os
 
-from .files import FileProblem, read_bytes, replace
+from .files import FileProblem, applied_file, differences, read_bytes, write_entry
 
 _KERNEL = "/proc/sys/"
 
@@ -29,7 +29,8 @@ def _here(values):
     return found
 
 
-def _now(name):
+def now(name):
+    """Return the running kernel's value of a setting, None where it has no such setting."""
     content = read_bytes(_kernel_path(name))
     return None if content is None else " ".join(content.decode().split())
 
@@ -41,24 +42,38 @@ def _set(name, value):
             handle.write(value)
     except OSError:
         return False
-    return _now(name) == value
+    return now(name) == value
+
+
+def _values(step):
+    return {name: " ".join(str(value).split()) for name, value in step.params["values"].items()}
+
+
+def _file(step):
+    text = "# Kept by Ratssaal (role hardening); changes are found and put back.\n"
+    text += "".join("%s = %s\n" % item for item in sorted(_values(step).items()))
+    wanted = {"dest": step.params["path"], "state": "file", "bytes": text.encode(), "mode": "0644"}
+    return wanted | {"owner": "root", "group": "root", "force": True, "validate": None}
+
+
+def applied(step):
+    """Return what the manifest keeps: the file, and the values that are in force; others this host cannot set."""
+    inforce = [item for item in sorted(_here(_values(step)).items()) if now(item[0]) == item[1]]
+    return [applied_file(_file(step)), *({"kind": "sysctl", "name": name, "value": value} for name, value in inforce)]
 
 
 def bring(step):
     """Compare file and kernel, write what differs; return that, and what the kernel does not let this host set."""
-    values = {name: " ".join(str(value).split()) for name, value in step.params["values"].items()}
-    text = "# Kept by Ratssaal (role hardening); changes are found and put back.\n"
-    text += "".join("%s = %s\n" % item for item in sorted(values.items()))
-    path, changed, not_settable = step.params["path"], [], []
-    if read_bytes(path) != text.encode():
-        changed.append(path)
+    values, entry, changed, not_settable = _values(step), _file(step), [], []
+    if differences(entry):
+        changed.append(entry["dest"])
         if not step.check_mode:
             try:
-                replace(path, text.encode(), 0o644, 0, 0)
+                write_entry(entry)
             except FileProblem as problem:
                 step.fail(msg=str(problem))
     for name, value in sorted(_here(values).items()):
-        if _now(name) == value:
+        if now(name) == value:
             continue
         writable = os.access(_kernel_path(name), os.W_OK) and not os.statvfs(_kernel_path(name)).f_flag & os.ST_RDONLY
         if not writable:

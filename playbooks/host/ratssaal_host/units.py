@@ -9,6 +9,7 @@ import time
 
 from .files import clear_pending, pending
 
+ACTIVE = ("active", "activating", "reloading")
 _PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,Result"
 
 
@@ -17,7 +18,8 @@ def _systemctl(*words):
     return done.returncode, done.stdout.decode(errors="replace")
 
 
-def _states(names):
+def states_of(names):
+    """Return systemd's properties of each unit by its name."""
     code, output = _systemctl("show", "--property", _PROPERTIES, *names)
     if code != 0:
         return {}
@@ -28,7 +30,7 @@ def _states(names):
     return found
 
 
-def _enabled(name, state):
+def enabled(name, state):
     """Say whether a unit starts at boot; a SysV script has no unit file state, so its links are looked at."""
     if state["UnitFileState"] in ("enabled", "enabled-runtime", "static", "alias", "generated", "indirect"):
         if state["UnitFileState"] != "generated":
@@ -95,9 +97,9 @@ class Units:
             return
         if state["LoadState"] == "masked":
             self.act("unmask", name)
-        if "enabled" in wanted and bool(wanted["enabled"]) != _enabled(name, state):
+        if "enabled" in wanted and bool(wanted["enabled"]) != enabled(name, state):
             self.act("enable" if wanted["enabled"] else "disable", name)
-        active = state["ActiveState"] in ("active", "activating", "reloading")
+        active = state["ActiveState"] in ACTIVE
         if wanted.get("state", "started") == "stopped":
             if active:
                 self.act("stop", name)
@@ -121,7 +123,7 @@ class Units:
         deadline = time.monotonic() + 30
         time.sleep(settle)
         while True:
-            states = _states(self.started)
+            states = states_of(self.started)
             waiting = [name for name in self.started if states[name]["ActiveState"] in ("activating", "reloading")]
             if not waiting or time.monotonic() > deadline:
                 break
@@ -133,16 +135,34 @@ class Units:
             clear_pending("reload", name)
 
 
+def applied(step):
+    """Return what the manifest keeps of this step."""
+    return applied_units(step.params)
+
+
+def applied_units(wanted):
+    """Return what the manifest keeps of units that are in their wanted state."""
+    items = []
+    for unit in wanted:
+        item = {"kind": "unit", "name": unit["name"], "masked": bool(unit.get("masked"))}
+        if not item["masked"]:
+            item["started"] = unit.get("state", "started") == "started"
+            if "enabled" in unit:
+                item["enabled"] = bool(unit["enabled"])
+        items.append(item)
+    return items
+
+
 def bring(step):
     """Compare states, act on what differs, prove the effect; return what was done."""
     if not os.path.isdir("/run/systemd/system"):
         step.fail(msg="this host is not run by systemd")
     units = Units(step)
     names = [unit["name"] for unit in step.params]
-    states = _states(names)
+    states = states_of(names)
     if any(_outdated(name, state) for name, state in states.items()) and not step.check_mode:
         _systemctl("daemon-reload")
-        states = _states(names)
+        states = states_of(names)
     unknown = {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
     for unit in step.params:
         state = states.get(unit["name"], unknown)

@@ -1,0 +1,58 @@
+"""Listening sockets as ss shows them, against those that follow from the topology."""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+SS = "ss -Hlntup"
+
+
+class Socket(NamedTuple):
+    """One listening socket; `process` is "" where ss may not see it."""
+
+    proto: str
+    address: str
+    port: int
+    process: str
+
+    def __str__(self) -> str:
+        """Return the socket as people write it."""
+        return f"{self.address}:{self.port}/{self.proto}"
+
+
+def sockets(shown: str) -> Iterator[Socket]:
+    """Yield what SS printed; an IPv4 address that IPv6 sockets take is shown plain."""
+    for line in shown.splitlines():
+        proto, _, _, _, local, *_ = line.split()
+        address, _, port = local.rpartition(":")
+        process = line.partition('users:(("')[2].partition('"')[0]
+        # A JVM that sees IPv6 binds its IPv4 sockets as mapped ones.
+        yield Socket(proto, address.strip("[]").partition("%")[0].removeprefix("::ffff:"), int(port), process)
+
+
+def loopback(address: str) -> bool:
+    """Say whether only the host itself can reach what listens on this address."""
+    return address != "*" and ipaddress.ip_address(address).is_loopback
+
+
+def fits(socket: Socket, expected: Mapping[str, Any]) -> bool:
+    """Say whether a socket is this one of `derivations.listeners`."""
+    low, _, high = str(expected["port"]).partition("-")
+    wanted = str(expected["address"])
+    if socket.proto != expected["proto"] or not int(low) <= socket.port <= int(high or low):
+        return False
+    placed = loopback(socket.address) if wanted == "127.0.0.1" else wanted in ("*", socket.address)
+    return placed and socket.process == expected["process"]
+
+
+def undeclared(
+    shown: str, listeners: Iterable[Mapping[str, Any]], flows: Iterable[Mapping[str, Any]]
+) -> Iterator[Socket]:
+    """Yield the sockets that neither follow from the topology nor belong to a flow that the operator declared."""
+    expected = list(listeners)
+    extra = {(flow["proto"], str(flow["port"])) for flow in flows if flow["service"] == "extra"}
+    for socket in sockets(shown):
+        if (socket.proto, str(socket.port)) not in extra and not any(fits(socket, row) for row in expected):
+            yield socket

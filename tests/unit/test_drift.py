@@ -1,0 +1,587 @@
+"""What differs from what was applied last: the manifest, the comparison of each kind with its negative, what people are told."""
+
+from __future__ import annotations
+
+import base64
+import importlib
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+
+from orchestrator import content
+from orchestrator.cli.drift import drift as command
+from orchestrator.cli.siteargument import SiteArgument
+from orchestrator.inventory.site import Site
+from orchestrator.operations import drift as operation
+from orchestrator.operations.drift import HostDrift, judge
+from orchestrator.transport import ssh
+from orchestrator.transport.ssh import Answer, ConnectionFailed, Reason
+from tests.unit.site_cases import Case, new_case
+
+SECRET = "Kanarienvogel-8b2c"
+
+
+@pytest.fixture
+def code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
+    """What runs on a host, with its manifest in a temporary directory."""
+    monkeypatch.syspath_prepend(str(content.root() / "playbooks/host"))
+    names = ("accounts", "digest", "drift", "files", "manifest", "packages", "steps", "sysctl", "units")
+    modules = {name: importlib.import_module(f"ratssaal_host.{name}") for name in names}
+    monkeypatch.setattr(modules["digest"], "FOLDER", str(tmp_path / "manifest"))
+    return SimpleNamespace(**modules)
+
+
+def a_file(path: Path, text: str = "one\n", **more: Any) -> dict[str, Any]:
+    """Return a step that wants one file, owned by whoever runs the tests."""
+    owner = {"owner": path.parent.owner(), "group": path.parent.group()}
+    contents = {"0": base64.b64encode(text.encode()).decode()}
+    return {"files": [{"dest": str(path), **owner, **more}], "contents": contents}
+
+
+def apply(code: Any, *steps: dict[str, Any], name: str = "T", check: bool = False, **part: Any) -> dict[str, Any]:
+    """Run a task of the role `web` as a host does and return its result."""
+    whole = {"role": "web", "task": name, "tasks": [name], "phased": False} | part
+    result: dict[str, Any] = code.steps.run({"steps": steps, "check_mode": check, "diff": False, "part": whole})
+    return result
+
+
+def differences(code: Any) -> list[tuple[str, str, str, str, str]]:
+    """Return what differs from the manifest now."""
+    rows = code.drift.compare(code.manifest.read())
+    return [tuple(row[key] for key in ("kind", "name", "what", "wanted", "found")) for row in rows]
+
+
+# --- the manifest ----------------------------------------------------------------------------------------------------------
+
+
+def test_what_was_applied_is_noted_and_no_content(code: Any, tmp_path: Path) -> None:
+    step = a_file(tmp_path / "one", SECRET)
+    apply(code, step)
+    (part,) = code.manifest.read()
+    assert (part["role"], part["task"], part["finished"]) == ("web", "T", True)
+    assert [item["name"] for item in part["items"]] == [str(tmp_path / "one")]
+    files = [path for path in (tmp_path / "manifest").rglob("*") if path.is_file()]
+    assert {path.stat().st_mode & 0o777 for path in files} == {0o600}
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "manifest", *(p.parent for p in files))} == {0o700}
+    assert SECRET.encode() not in b"".join(path.read_bytes() for path in files)
+
+
+def test_who_has_no_key_cannot_try_out_contents(code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply(code, a_file(tmp_path / "one", "1234"))
+    told = [code.manifest.read()[0]["items"][0]["hash"]]
+    monkeypatch.setattr(code.digest, "FOLDER", str(tmp_path / "other"))
+    apply(code, a_file(tmp_path / "one", "1234"))
+    told.append(code.manifest.read()[0]["items"][0]["hash"])
+    assert told[0] != told[1], "the same content has the same hash on two hosts"
+
+
+def test_check_mode_and_a_task_outside_a_role_note_nothing(code: Any, tmp_path: Path) -> None:
+    apply(code, a_file(tmp_path / "one"), check=True)
+    code.steps.run({"steps": [a_file(tmp_path / "one")], "check_mode": False, "diff": False, "part": None})
+    assert not (tmp_path / "manifest").exists()
+    assert code.manifest.read() is None
+
+
+def test_a_later_run_replaces_its_part_and_nothing_stale_stays(code: Any, tmp_path: Path) -> None:
+    apply(
+        code, a_file(tmp_path / "one"), a_file(tmp_path / "two"), name="first / of two", tasks=["first / of two", "T"]
+    )
+    apply(code, a_file(tmp_path / "three"))
+    assert [part["task"] for part in code.manifest.read()] == ["T"], "the role has no such task any more"
+    apply(code, a_file(tmp_path / "four"))
+    assert [item["name"] for part in code.manifest.read() for item in part["items"]] == [str(tmp_path / "four")]
+
+
+def test_an_unchanged_run_writes_nothing_but_the_time(code: Any, tmp_path: Path) -> None:
+    apply(code, a_file(tmp_path / "one"))
+    (file,) = (tmp_path / "manifest").rglob("*.json")
+    os.utime(file, (1, 1))
+    inode = file.stat().st_ino
+    assert apply(code, a_file(tmp_path / "one"))["changed"] is False
+    assert file.stat().st_ino == inode
+    assert file.stat().st_mtime > 1
+
+
+def test_of_two_tasks_the_later_one_holds(code: Any, tmp_path: Path) -> None:
+    """A certificate that was given takes the place of the own CA's, whose task did not run any more."""
+    both: dict[str, Any] = {"tasks": ["own", "given"]}
+    apply(code, a_file(tmp_path / "key", "given"), name="given", **both)
+    apply(code, a_file(tmp_path / "key", "own"), name="own", **both)
+    assert differences(code) == []
+    for number, name in enumerate(("own", "given")):
+        os.utime(tmp_path / f"manifest/web/{name}.json", (number, number))
+    assert [row[2] for row in differences(code)] == ["content"]
+
+
+def test_a_failed_task_keeps_what_it_reached_and_is_told(code: Any, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    assert apply(code, a_file(tmp_path / "one"), a_file(tmp_path / "taken"))["failed"] is True
+    assert differences(code) == [
+        ("manifest", "web : T", "unfinished", "a task that ended well", "it failed when it ran last")
+    ]
+    assert [item["name"] for item in code.manifest.read()[0]["items"]] == [str(tmp_path / "one")]
+
+
+def test_a_failed_task_of_several_phases_keeps_the_part_of_before(code: Any, tmp_path: Path) -> None:
+    apply(code, a_file(tmp_path / "one"))
+    (tmp_path / "taken").mkdir()
+    apply(code, a_file(tmp_path / "taken"), phased=True)
+    assert differences(code) == []
+
+
+def test_a_part_that_cannot_be_read_is_told(code: Any, tmp_path: Path) -> None:
+    apply(code, a_file(tmp_path / "one"))
+    (file,) = (tmp_path / "manifest").rglob("*.json")
+    for spoilt in ("{", "[1]", "{}"):
+        file.write_text(spoilt)
+        assert [row[:3] for row in differences(code)] == [("manifest", "web : T", "unreadable")]
+
+
+def test_a_lost_key_makes_the_manifest_anew(code: Any, tmp_path: Path) -> None:
+    apply(code, a_file(tmp_path / "one"), role="base")
+    code.digest._read.clear()
+    (tmp_path / "manifest/key").unlink()
+    assert code.manifest.read() is None
+    apply(code, a_file(tmp_path / "two"))
+    assert [part["role"] for part in code.manifest.read()] == ["web"], "hashes with the lost key would all differ"
+
+
+def test_a_disk_that_takes_no_manifest_fails_the_task(code: Any, tmp_path: Path) -> None:
+    (tmp_path / "manifest").write_text("")
+    told = apply(code, a_file(tmp_path / "one"))
+    assert told["failed"] is True
+    assert "cannot be noted" in told["msg"]
+    assert told["changed_paths"] == [str(tmp_path / "one")]
+
+
+# --- each kind, and its negative -------------------------------------------------------------------------------------------
+
+
+def _replaced_by_a_link(path: Path) -> None:
+    path.unlink()
+    path.symlink_to("/etc/passwd")
+
+
+@pytest.mark.parametrize(
+    ("harm", "told"),
+    [
+        (lambda path: path.write_text("more\n"), ("content", "as applied", "altered")),
+        (lambda path: path.write_text(""), ("content", "as applied", "empty")),
+        (lambda path: path.chmod(0o666), ("mode", "0644", "0666")),
+        (lambda path: path.unlink(), ("missing", "a file", "nothing")),
+        (_replaced_by_a_link, ("type", "a file", "a link")),
+    ],
+    ids=["content", "emptied", "mode", "missing", "type"],
+)
+def test_a_file(code: Any, tmp_path: Path, harm: Callable[[Path], None], told: tuple[str, str, str]) -> None:
+    path = tmp_path / "one"
+    apply(code, a_file(path))
+    assert differences(code) == []
+    harm(path)
+    assert differences(code) == [("file", str(path), *told)]
+
+
+@pytest.mark.parametrize("whose", ["owner", "group"])
+def test_a_file_of_another_owner(code: Any, tmp_path: Path, whose: str) -> None:
+    apply(code, a_file(tmp_path / "one"))
+    part = code.manifest.read()
+    item = part[0]["items"][0]
+    mine, item[whose] = item[whose], "nobody-such"
+    rows = code.drift.compare(part)
+    assert [(row["what"], row["wanted"], row["found"]) for row in rows] == [(whose, "nobody-such", mine)]
+
+
+def test_links_directories_and_absent_files(code: Any, tmp_path: Path) -> None:
+    link, folder, gone = tmp_path / "link", tmp_path / "folder", tmp_path / "gone"
+    steps = [{"files": [{"dest": str(link), "link": "/a"}]}, {"files": [{"dest": str(gone), "state": "absent"}]}]
+    apply(code, *steps, a_file(folder, state="directory", mode="0750"))
+    assert differences(code) == []
+    link.unlink()
+    link.symlink_to("/b")
+    gone.mkdir()
+    folder.chmod(0o777)
+    assert sorted(differences(code)) == [
+        ("file", str(folder), "mode", "0750", "0777"),
+        ("file", str(gone), "present", "nothing", "a directory"),
+        ("file", str(link), "link", "-> /a", "-> /b"),
+    ]
+
+
+def test_a_file_that_keeps_others_content(code: Any, tmp_path: Path) -> None:
+    apply(code, a_file(tmp_path / "own", force=False))
+    (tmp_path / "own").write_text("theirs\n")
+    assert differences(code) == []
+    (tmp_path / "own").write_text("")
+    assert [row[2] for row in differences(code)] == ["content"]
+
+
+def compared(code: Any, *items: dict[str, Any]) -> list[tuple[str, str, str, str]]:
+    """Return what differs where one task applied these items."""
+    part = {"role": "web", "task": "T", "at": 1, "finished": True, "items": list(items)}
+    return [(row["name"], row["what"], row["wanted"], row["found"]) for row in code.drift.compare([part])]
+
+
+PACKAGES = [
+    {"kind": "package", "name": "nginx", "installed": True},
+    {"kind": "package", "name": "jicofo", "installed": True, "version": "1.0-1"},
+    {"kind": "package", "name": "jicofo", "held": True},
+    {"kind": "package", "name": "telnetd", "installed": False},
+]
+
+
+@pytest.mark.parametrize(
+    ("rows", "told"),
+    [
+        ("nginx\t1\tii \njicofo\t1.0-1\thi \ntelnetd\t1\trc \n", []),
+        ("nginx\t1\trc \njicofo\t1.0-1\thi \n", [("nginx", "missing", "installed", "not installed")]),
+        ("jicofo\t1.0-1\thi \n", [("nginx", "missing", "installed", "not installed")]),
+        ("nginx\t1\tiF \njicofo\t1.0-1\thi \n", [("nginx", "missing", "installed", "left half-way by dpkg (iF)")]),
+        ("nginx\t1\tii \njicofo\t1.1-1\thi \n", [("jicofo", "version", "1.0-1", "1.1-1")]),
+        ("nginx\t1\tii \njicofo\t1.0-1\tii \n", [("jicofo", "hold", "held", "not held")]),
+        ("nginx\t1\tii \njicofo\t1.0-1\thi \ntelnetd\t2\tii \n", [("telnetd", "present", "not installed", "2")]),
+    ],
+    ids=["as-wanted", "removed", "purged", "half-way", "version", "hold", "present"],
+)
+def test_a_package(code: Any, monkeypatch: pytest.MonkeyPatch, rows: str, told: list[Any]) -> None:
+    monkeypatch.setattr(code.drift, "_run", lambda *argv: (0, rows, ""))
+    assert compared(code, *PACKAGES) == told
+
+
+def test_packages_that_cannot_be_looked_at_are_no_pass(code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code.drift, "_run", lambda *argv: (2, "", "database is gone"))
+    assert compared(code, PACKAGES[0]) == [
+        ("nginx", "unknown", "a look at it", "it cannot be looked at: dpkg-query: database is gone")
+    ]
+
+
+def _state(load: str = "loaded", active: str = "active", file: str = "enabled") -> dict[str, str]:
+    return {"LoadState": load, "ActiveState": active, "UnitFileState": file}
+
+
+@pytest.mark.parametrize(
+    ("wanted", "state", "told"),
+    [
+        ({"enabled": True, "started": True}, _state(), []),
+        ({"enabled": True, "started": True}, _state(file="disabled"), [("enabled", "enabled", "disabled")]),
+        ({"enabled": False, "started": True}, _state(), [("enabled", "disabled", "enabled")]),
+        ({"started": True}, _state(file="disabled"), []),
+        ({"started": True}, _state(active="failed"), [("state", "active", "failed")]),
+        ({"started": False}, _state(), [("state", "inactive", "active")]),
+        ({"enabled": True, "started": True}, _state("masked", file="masked"), [("masked", "not masked", "masked")]),
+        ({"masked": True}, _state(), [("masked", "masked", "not masked")]),
+        ({"masked": True}, _state("masked", "inactive", "masked"), []),
+        ({"started": True}, _state("not-found", "inactive", ""), [("missing", "a unit", "no such unit")]),
+        ({"started": False, "enabled": False}, _state("not-found", "inactive", ""), []),
+    ],
+)
+def test_a_unit(
+    code: Any, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, bool], state: dict[str, str], told: list[Any]
+) -> None:
+    monkeypatch.setattr(code.units, "states_of", lambda names: dict.fromkeys(names, state))
+    item = {"kind": "unit", "name": "x.service", "masked": False} | wanted
+    assert compared(code, item) == [("x.service", *row) for row in told]
+
+
+def test_two_tasks_on_one_unit_add_up(code: Any) -> None:
+    web = code.units.applied_units([{"name": "nginx.service", "enabled": True, "state": "started"}])
+    sandbox = code.units.applied_units([{"name": "nginx.service", "state": "started"}])
+    parts = [{"role": "web", "task": "w", "items": web}, {"role": "hardening", "task": "h", "items": sandbox}]
+    (item,) = code.drift.wanted_of(parts)
+    assert (item["enabled"], item["started"], item["role"]) == (True, True, "web")
+
+
+def test_a_kernel_setting(code: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(code.sysctl, "_kernel_path", lambda name: str(tmp_path / name))
+    item = {"kind": "sysctl", "name": "net.x", "value": "1"}
+    (tmp_path / "net.x").write_text("1\n")
+    assert compared(code, item) == []
+    (tmp_path / "net.x").write_text("0\n")
+    assert compared(code, item) == [("net.x", "value", "1", "0")]
+    (tmp_path / "net.x").unlink()
+    assert compared(code, item) == [("net.x", "value", "1", "no such setting")]
+
+
+def test_what_the_kernel_did_not_take_is_not_noted(code: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(code.sysctl, "_kernel_path", lambda name: str(tmp_path / name))
+    (tmp_path / "one").write_text("1\n")
+    (tmp_path / "two").write_text("1\n")
+    step = SimpleNamespace(params={"path": "/etc/sysctl.d/x.conf", "values": {"one": 1, "two": 2, "three": 3}})
+    assert [item["name"] for item in code.sysctl.applied(step)] == ["/etc/sysctl.d/x.conf", "one"]
+
+
+def test_users_and_groups_of_a_sysusers_file(code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = b"# ours\ng ssh-login - -\nm root ssh-login\nu relay - 'A relay'\n"
+    entry = {"dest": "/etc/sysusers.d/x.conf", "state": "file", "bytes": text}
+    items = code.files.applied_accounts(entry)
+    assert items == [
+        {"kind": "user", "name": "relay"},
+        {"kind": "group", "name": "ssh-login", "members": ["root"]},
+    ]
+    assert code.files.applied_accounts(entry | {"dest": "/etc/x.conf"}) == []
+    groups = {"ssh-login": ["root"]}
+
+    def getgrnam(name: str) -> Any:
+        return SimpleNamespace(gr_mem=groups[name], gr_gid=4711)
+
+    accounts: list[Any] = [SimpleNamespace(pw_name="relay", pw_gid=1)]
+    monkeypatch.setattr(code.drift.grp, "getgrnam", getgrnam)
+    monkeypatch.setattr(code.drift.pwd, "getpwnam", lambda name: {a.pw_name: a for a in accounts}[name])
+    monkeypatch.setattr(code.drift.pwd, "getpwall", lambda: accounts)
+    assert compared(code, *items) == []
+    groups["ssh-login"] = ["eve"]
+    accounts[0] = SimpleNamespace(pw_name="mallory", pw_gid=4711)
+    assert compared(code, *items) == [
+        ("ssh-login", "members lost", "root", "not in the group"),
+        ("ssh-login", "members added", "nobody else", "eve, mallory"),
+        ("relay", "missing", "a user", "no such user"),
+    ]
+    del groups["ssh-login"]
+    assert ("ssh-login", "missing", "a group", "no such group") in compared(code, *items)
+
+
+def _stored(folder: Path, user: str, key: str = "aa") -> None:
+    path = folder / f"meet%2etest/accounts/{user}.dat"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(f'return {{\n\t["stored_key"] = "{key}";\n\t["salt"] = "s";\n\t["iteration_count"] = 10000;\n}};\n')
+
+
+def test_accounts_of_prosody(code: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(code.accounts, "_DATA", str(tmp_path / "prosody"))
+    code.digest.make_key()
+    _stored(tmp_path / "prosody", "anna")
+    account = {"jid": "anna@meet.test", "password": SECRET}
+    step = SimpleNamespace(params={"accounts": [account], "absent_others_in": ["meet.test"], "watched": []})
+    items = code.accounts.applied(step)
+    assert SECRET not in json.dumps(items)
+    assert compared(code, *items) == []
+    _stored(tmp_path / "prosody", "eve")
+    _stored(tmp_path / "prosody", "anna", key="bb")
+    assert compared(code, *items) == [
+        ("anna@meet.test", "password", "as applied", "altered"),
+        ("meet.test", "present", "no other account", "eve@meet.test"),
+    ]
+    (tmp_path / "prosody/meet%2etest/accounts/anna.dat").unlink()
+    assert ("anna@meet.test", "missing", "an account", "no such account") in compared(code, *items)
+    roster = {"kind": "roster", "name": "a for b", "jid": "anna@meet.test", "by": "focus.meet.test"}
+    assert compared(code, roster) == [("a for b", "missing", "a subscription", "none")]
+
+
+TABLE = "table inet ratssaal {\n\tchain input {\n\t\tpolicy drop;\n\t\ttcp dport 22 accept\n\t\ttcp dport 443 accept\n\t}\n}\n"
+RULES = {"kind": "ruleset", "name": "inet ratssaal"}
+
+
+@pytest.mark.parametrize(
+    ("loaded", "told"),
+    [
+        (TABLE, []),
+        (TABLE.replace("443", "444"), [("rule lost", 443), ("rule added", 444)]),
+        (TABLE.replace("\t}\n}", "\t\ttcp dport 4711 accept\n\t}\n}"), [("rule added", 4711)]),
+        (TABLE.replace("\t\ttcp dport 443 accept\n", ""), [("rule lost", 443)]),
+        (TABLE.replace("22", "0").replace("443", "22").replace(" 0 ", " 443 "), [("order", 0)]),
+        ("", [("missing", 0)]),
+    ],
+    ids=["as-loaded", "altered", "added", "lost", "order", "missing"],
+)
+def test_the_firewall(code: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, loaded: str, told: list[Any]) -> None:
+    (tmp_path / "firewall.nft").write_text(TABLE)
+
+    def run(*argv: str) -> tuple[int, str, str]:
+        if argv[0] == "unshare":
+            return 0, (tmp_path / "firewall.nft").read_text(), ""
+        return (0, loaded, "") if loaded else (1, "", "No such file or directory")
+
+    monkeypatch.setattr(code.drift, "_run", run)
+    found = compared(code, RULES | {"file": str(tmp_path / "firewall.nft")})
+    assert [row[1] for row in found] == [what for what, _ in told]
+    for (_, _, wanted, seen), (_, port) in zip(found, told, strict=True):
+        assert not port or f"tcp dport {port} accept" in (wanted, seen)
+
+
+def test_without_nft_nothing_is_said_to_be_loaded_or_not(
+    code: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    (tmp_path / "firewall.nft").write_text(TABLE)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    ((_, what, _, found),) = compared(code, RULES | {"file": str(tmp_path / "firewall.nft")})
+    assert (what, found) == ("unknown", "it cannot be looked at: no program nft")
+    assert code.drift.other_tables([RULES]) == []
+
+
+def test_tables_of_others_are_named(code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(code.drift, "_run", lambda *argv: (0, "table inet ratssaal\ntable ip nat\n", ""))
+    assert code.drift.other_tables([RULES]) == ["ip nat"]
+
+
+VERIFIED = """\
+??5?????? c /etc/nginx/nginx.conf
+??5?????? c /etc/turnserver.conf
+missing   c /etc/default/haproxy
+??5??????   /usr/bin/curl
+missing     /usr/share/doc/x/copyright (Permission denied)
+something new
+"""
+
+
+def test_what_dpkg_itself_finds(code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*argv: str) -> tuple[int, str, str]:
+        return (
+            (1, VERIFIED, "")
+            if argv[0] == "dpkg"
+            else (0, "curl: /usr/bin/curl\nlibx:amd64: /usr/share/doc/x/copyright", "")
+        )
+
+    monkeypatch.setattr(code.drift, "_run", run)
+    rows = code.drift.verified([{"kind": "file", "name": "/etc/turnserver.conf", "dest": "/etc/turnserver.conf"}])
+    assert [(row["name"], row["found"], row["package"]) for row in rows] == [
+        ("/etc/nginx/nginx.conf", "altered", ""),
+        ("/etc/default/haproxy", "missing", ""),
+        ("/usr/bin/curl", "altered", "curl"),
+        ("/usr/share/doc/x/copyright", "missing", "libx"),
+        ("something new", "told so by dpkg", ""),
+    ]
+    monkeypatch.setattr(code.drift, "_run", lambda *argv: (2, "", "no database"))
+    with pytest.raises(OSError, match="no database"):
+        code.drift.verified([])
+
+
+# --- what the control node makes of it -------------------------------------------------------------------------------------
+
+SOCKETS = 'tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))\n'
+STRANGE = 'tcp LISTEN 0 128 0.0.0.0:4712 0.0.0.0:* users:(("nc",pid=1,fd=3))\n'
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    """The files of a valid site with one host."""
+    return new_case(tmp_path_factory.mktemp("site"))
+
+
+@pytest.fixture(scope="module")
+def site(case: Case) -> Site:
+    """The same site as it was read."""
+    return case.load()
+
+
+def told(*differences: dict[str, str], sockets: str | None = SOCKETS) -> dict[str, Any]:
+    """Return what a host tells."""
+    part = {"role": "web", "task": "T", "at": 1790000000, "finished": True}
+    return {
+        "manifest": True,
+        "parts": [part],
+        "differences": list(differences),
+        "other_tables": ["ip nat"],
+        "sockets": sockets,
+        "sockets_problem": "",
+    }
+
+
+def row(kind: str, what: str, **more: str) -> dict[str, str]:
+    """Return a difference as a host tells it."""
+    return {"kind": kind, "name": "n", "what": what, "wanted": "w", "found": "f", "role": "web", "task": "T"} | more
+
+
+def test_sockets_that_do_not_follow_from_the_topology(site: Site) -> None:
+    name = site.hosts[0].name
+    assert judge(name, told(), site).clean
+    (found,) = judge(name, told(sockets=SOCKETS + STRANGE), site).differences
+    assert (found.kind, found.name, found.found) == ("socket", "0.0.0.0:4712/tcp", "nc")
+    assert "firewall_extra_flows" in found.remedy
+    (unseen,) = judge(name, told(sockets=None), site).differences
+    assert unseen.what == "unknown"
+
+
+def test_remedies(site: Site) -> None:
+    rows = [
+        row("file", "mode"),
+        row("file", "content"),
+        row("group", "members added", name="ssh-login", found="eve, mallory"),
+        row("package file", "content", package="curl"),
+    ]
+    converge = f"ratssaal provision {site.path} --harden"
+    name = site.hosts[0].name
+    assert [found.remedy for found in judge(name, told(*rows), site).differences] == [
+        converge,
+        f"{converge} (with --check --diff --limit {name} it only shows the content)",
+        "on the host: gpasswd --delete eve ssh-login; gpasswd --delete mallory ssh-login",
+        "on the host: apt-get install --reinstall curl",
+    ]
+
+
+Call = Callable[..., Result]
+
+
+@pytest.fixture
+def call(case: Case, site: Site, monkeypatch: pytest.MonkeyPatch) -> Call:
+    """Run the command on the site, which is not read anew each time."""
+    monkeypatch.setattr(SiteArgument, "load", lambda *_: site)
+    argv = [str(case.path), "--vault-password-file", str(case.password_file)]
+    return lambda *arguments: CliRunner().invoke(command, [*argv, *arguments], standalone_mode=False)
+
+
+def answering(monkeypatch: pytest.MonkeyPatch, answer: Callable[[], Answer]) -> None:
+    """Let every host answer so."""
+
+    class Open:
+        def __enter__(self) -> Any:
+            return SimpleNamespace(run=lambda script, **_: answer())
+
+        def __exit__(self, *_: object) -> None: ...
+
+    monkeypatch.setattr(ssh, "connect", lambda host, known: Open())
+
+
+@pytest.mark.parametrize(
+    ("facts", "code_wanted", "shown"),
+    [
+        (told(), 0, "no drift since 2026-09-21 14:13 UTC\n  not ours: nftables ip nat"),
+        (told(row("file", "mode")), 6, "1 difference since"),
+        (told(row("file", "mode")), 6, "file n: mode: f (wanted: w) [web]"),
+        ({"manifest": False}, 6, "cannot be compared: nothing was noted there yet"),
+    ],
+)
+def test_what_people_are_told(
+    monkeypatch: pytest.MonkeyPatch, call: Call, facts: dict[str, Any], code_wanted: int, shown: str
+) -> None:
+    answering(monkeypatch, lambda: Answer(0, f"motd\n{operation._MARK}{json.dumps(facts)}\n", ""))
+    done = call()
+    assert shown in done.output
+    assert done.return_value == code_wanted
+    rows = json.loads(call("--json").stdout)
+    assert rows["clean"] is (code_wanted == 0)
+    assert rows["hosts"][0]["manifest"] is facts["manifest"]
+
+
+def test_a_host_that_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
+    def refuse() -> Answer:
+        raise ConnectionFailed("meet", Reason.UNREACHABLE, "does not answer", "ssh meet")
+
+    answering(monkeypatch, refuse)
+    done = call()
+    assert "cannot be looked at: " in done.output
+    assert done.return_value == 4
+    answering(monkeypatch, lambda: Answer(1, "", "sudo: a password is required\n"))
+    done = call("--json")
+    assert done.return_value == 4
+    assert "visudo" in json.loads(done.stdout)["hosts"][0]["hint"]
+
+
+def test_the_same_code_goes_to_the_host_and_its_mark_comes_back(code: Any) -> None:
+    assert operation._MARK == code.steps.MARK
+    assert b"ratssaal_host/drift.py" in operation.host_code()
+
+
+def test_an_unknown_host_is_named(call: Call) -> None:
+    done = call("--host", "nowhere")
+    assert "nowhere" in str(done.exception)
+
+
+def test_empty_host_drift_is_clean() -> None:
+    assert HostDrift("h").clean
+    assert not HostDrift("h", manifest=False).clean
+    assert not HostDrift("h", error="x").clean
