@@ -9,9 +9,9 @@ import testinfra.host
 
 from orchestrator.verification.asking import ask, text
 from orchestrator.verification.checks.test_log_levels import COTURN
-from orchestrator.verification.sockets import SS, sockets
 from orchestrator.verification.checks.test_services import stun
 from orchestrator.verification.sheet import Sheet
+from orchestrator.verification.sockets import SS, sockets
 from orchestrator.verification.subject import Subject
 
 # coturn:README.turnserver, --cli-port and --web-admin-port.
