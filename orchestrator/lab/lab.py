@@ -10,7 +10,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -272,9 +272,12 @@ def _lock(name: str) -> Path:
 
 
 def _recorded(name: str) -> Record | None:
+    known = {field.name for field in fields(Record)}
     try:
-        return Record(**json.loads((STATE / name / "lab.json").read_text()))
-    except (OSError, ValueError, TypeError):
+        written = json.loads((STATE / name / "lab.json").read_text())
+        # Another version of the lab may have written more; its labs must be seen all the same.
+        return Record(**{key: value for key, value in written.items() if key in known})
+    except (OSError, ValueError, TypeError, AttributeError):
         return None
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import multiprocessing.synchronize
 import os
@@ -93,6 +94,17 @@ def test_a_lab_that_is_not_there(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
         Lab().site("one")
     assert caught.value.problems[0].hint == "ratssaal lab up one"
     assert Lab().running() == []
+
+
+def test_a_lab_of_another_version_is_seen(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Otherwise its network's number would be given away once more, and forwarding switched off under it."""
+    monkeypatch.setattr(lab, "STATE", tmp_path)
+    (tmp_path / "one").mkdir()
+    record = {"number": 7, "debian": 13, "hosts": 2, "repository": True, "colour": "blue"}
+    (tmp_path / "one/lab.json").write_text(json.dumps(record))
+    assert lab._recorded("one") == lab.Record(7, 13, 2, True)
+    (tmp_path / "one/lab.json").write_text("[]")
+    assert lab._recorded("one") is None
 
 
 def test_every_lab_that_left_a_trace_is_removed(monkeypatch: pytest.MonkeyPatch) -> None:
