@@ -29,10 +29,8 @@ _EACH = (
 # container's /proc/sys is mounted read-only, or lets nobody but the machine's root write.
 QUESTION = (
     f"cd /proc/sys && set -- {' '.join(_SINGLE)} {' '.join(f'net/{name}' for name in _EACH)}; grep -sH '' \"$@\"; echo == next ==; "
-    'for name; do if [ -w "$name" ]; then echo "$name"; fi; done; echo ' == next == "; "
-    'read -r line </proc/cmdline; echo "$line"; echo '
-    == next
-    == "; read -r kind 2>/dev/null </run/systemd/container && echo $kind; "
+    'for name; do if [ -w "$name" ]; then echo "$name"; fi; done; echo == next ==; '
+    'read -r line </proc/cmdline; echo "$line"; echo == next ==; read -r kind 2>/dev/null </run/systemd/container && echo $kind; '
     "echo == next ==; grep -shE '^[^#]*GRUB_CMDLINE' /etc/default/grub /etc/default/grub.d/*.cfg; cat /etc/kernel/cmdline 2>/dev/null; "
     "echo == next ==; /usr/lib/systemd/systemd-sysctl --cat-config"
 )

@@ -29,7 +29,7 @@ _SUDO = (
     "command -v sudo >/dev/null || { echo none; exit 0; }; rules=$(cvtsudoers -e -f json /etc/sudoers 2>&1) || "
     '{ echo "failed $rules"; exit 0; }; '
     'echo "$rules" | sed -n \'s/.*"command": "\\(\\/[^" ]*\\).*/\\1/p\' | sort -u | '
-    "while read -r path; do stat -Lc '%a %U %G %n' \"$path\" 2>/dev/null; done; echo " == next == '; echo "$rules"'
+    'while read -r path; do stat -Lc \'%a %U %G %n\' "$path" 2>/dev/null; done; echo == next ==; echo "$rules"'
 )
 _SSHD = "mkdir -p /run/sshd; sshd -T"
 # As a login has it, with what all its files say.
