@@ -28,11 +28,11 @@ _EACH = (
 # Read by grep: what a shell reads in single bytes, the kernel ends after the first. `test -w` is no question of rights: a
 # container's /proc/sys is mounted read-only, or lets nobody but the machine's root write.
 QUESTION = (
-    f"cd /proc/sys && set -- {' '.join(_SINGLE)} {' '.join(f'net/{name}' for name in _EACH)}; grep -sH '' \"$@\"; echo ==; "
-    'for name; do if [ -w "$name" ]; then echo "$name"; fi; done; echo ==; '
-    'read -r line </proc/cmdline; echo "$line"; echo ==; read -r kind 2>/dev/null </run/systemd/container && echo $kind; '
-    "echo ==; grep -shE '^[^#]*GRUB_CMDLINE' /etc/default/grub /etc/default/grub.d/*.cfg; cat /etc/kernel/cmdline 2>/dev/null; "
-    "echo ==; /usr/lib/systemd/systemd-sysctl --cat-config"
+    f"cd /proc/sys && set -- {' '.join(_SINGLE)} {' '.join(f'net/{name}' for name in _EACH)}; grep -sH '' \"$@\"; echo == next ==; "
+    'for name; do if [ -w "$name" ]; then echo "$name"; fi; done; echo == next ==; '
+    'read -r line </proc/cmdline; echo "$line"; echo == next ==; read -r kind 2>/dev/null </run/systemd/container && echo $kind; '
+    "echo == next ==; grep -shE '^[^#]*GRUB_CMDLINE' /etc/default/grub /etc/default/grub.d/*.cfg; cat /etc/kernel/cmdline 2>/dev/null; "
+    "echo == next ==; /usr/lib/systemd/systemd-sysctl --cat-config"
 )
 
 
@@ -83,7 +83,7 @@ def look(host: testinfra.host.Host) -> Kernel:
 
 def read(result: CommandResult) -> Kernel:
     """Return what the answer to QUESTION says."""
-    settings, ours, line, container, later, files = text(result).split("==\n", 5)
+    settings, ours, line, container, later, files = text(result).split("== next ==\n", 5)
     return Kernel(
         values={name: value.strip() for name, _, value in (row.partition(":") for row in settings.splitlines())},
         ours=frozenset(ours.splitlines()),

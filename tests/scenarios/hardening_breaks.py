@@ -8,6 +8,8 @@ from tests.scenarios.breaks import Break
 _SYSCTL = "/etc/sysctl.d/80-ratssaal.conf"
 _TURN = "/etc/turnserver.conf"
 _PROSODY = "/etc/prosody/prosody.cfg.lua"
+# A reload does not reach this setting; who talked to Prosody talks to it anew.
+_RESTART_PROSODY = "systemctl restart prosody && sleep 2 && systemctl restart jicofo jitsi-videobridge2 && sleep 10"
 # A time service that asks nobody: chronyd runs without the right to set the clock, which a container lacks.
 _CLOCK = "systemd-run -q --unit=planted chronyd -x -n -f /dev/null && sleep 2"
 _SUDO = (
@@ -109,8 +111,8 @@ BREAKS = [
     ),
     Break(
         "CRY-07",
-        f"sed -i 's/c2s_require_encryption = true/c2s_require_encryption = false/' {_PROSODY} && systemctl reload prosody && sleep 1",
+        f"sed -i 's/c2s_require_encryption = true/c2s_require_encryption = false/' {_PROSODY} && {_RESTART_PROSODY}",
         "TLS not required",
-        f"sed -i 's/c2s_require_encryption = false/c2s_require_encryption = true/' {_PROSODY} && systemctl reload prosody && sleep 1",
+        f"sed -i 's/c2s_require_encryption = false/c2s_require_encryption = true/' {_PROSODY} && {_RESTART_PROSODY}",
     ),
 ]

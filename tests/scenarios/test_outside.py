@@ -125,7 +125,8 @@ BREAKS: list[Break] = [
     ),
     Break(
         "CRY-05",
-        f"sed -i 's/ssl_session_tickets off;/ssl_early_data on;/' {_NGINX} && systemctl reload nginx && sleep 1",
+        f"echo 'ssl_early_data on;' >> /etc/nginx/conf.d/ratssaal.conf && sed -i '/ssl_session_tickets off;/d' {_NGINX}"
+        " && systemctl reload nginx && sleep 1",
         "bytes of early data taken",
     ),
     Break(

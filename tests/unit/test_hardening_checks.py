@@ -49,15 +49,15 @@ def _kernel(
     return "\n".join(
         [
             *rows,
-            "==",
+            "== next ==",
             *(name for name in here if name not in shared),
-            "==",
+            "== next ==",
             line,
-            "==",
+            "== next ==",
             container,
-            "==",
+            "== next ==",
             boot,
-            "==",
+            "== next ==",
             kept,
         ]
     )
@@ -137,7 +137,7 @@ _TRACKING = "C0000201,192.0.2.1,3,1795600000.0,{offset},0.0,0.0,1.0,0.0,0.0,0.1,
 
 
 def _clock(answer: str, *, container: str = "none", **settings: Any) -> Sheet:
-    sources = "==\n^,*,ntp.example.org,2,6,377,1,0.1,0.1,0.1\n"
+    sources = "== next ==\n^,*,ntp.example.org,2,6,377,1,0.1,0.1,0.1\n"
     said = {"read -r kind": f"{container}\n{answer}{sources}"}
     return _sheet(test_clock.test_time_sources, said, subject=_subject(**settings))
 
@@ -173,7 +173,11 @@ def test_where_a_core_dump_goes() -> None:
     units = "\n".join(["Max core file size 0 0 bytes"] * 6)
 
     def look(storage: str = "", logins: str = "* hard core 0\n", **given: Any) -> Sheet:
-        said = {"cd /proc/sys": _kernel(**given), "for pid": units, "cat /etc/security": f"{logins}==\n{storage}"}
+        said = {
+            "cd /proc/sys": _kernel(**given),
+            "for pid": units,
+            "cat /etc/security": f"{logins}== next ==\n{storage}",
+        }
         return _sheet(test_dumps.test_core_dumps, said, subject=_subject())
 
     keeper = "|/usr/lib/systemd/systemd-coredump %P %u"
@@ -212,7 +216,9 @@ def _sudo(user: str, *, options: str = '{"authenticate": false}', programs: str 
     subject = _subject()
     object.__setattr__(subject, "user", user)
     return _sheet(
-        test_accounts.test_sudo_rules, {"command -v sudo": f"{programs}==\n{json.dumps(rules)}"}, subject=subject
+        test_accounts.test_sudo_rules,
+        {"command -v sudo": f"{programs}== next ==\n{json.dumps(rules)}"},
+        subject=subject,
     )
 
 

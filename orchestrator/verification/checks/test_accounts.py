@@ -29,7 +29,7 @@ _SUDO = (
     "command -v sudo >/dev/null || { echo none; exit 0; }; rules=$(cvtsudoers -e -f json /etc/sudoers 2>&1) || "
     '{ echo "failed $rules"; exit 0; }; '
     'echo "$rules" | sed -n \'s/.*"command": "\\(\\/[^" ]*\\).*/\\1/p\' | sort -u | '
-    'while read -r path; do stat -Lc \'%a %U %G %n\' "$path" 2>/dev/null; done; echo ==; echo "$rules"'
+    'while read -r path; do stat -Lc \'%a %U %G %n\' "$path" 2>/dev/null; done; echo == next ==; echo "$rules"'
 )
 _SSHD = "mkdir -p /run/sshd; sshd -T"
 # As a login has it, with what all its files say.
@@ -63,11 +63,11 @@ def test_accounts(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> 
     for name, password in rows["shadow"]:
         if password == "empty":
             sheet.expect(False, f"{name} needs no password (/etc/shadow)", "a hash, ! or *")
-    for name, shell in _services(people):
-        if name != subject.user:
-            sheet.expect(
-                shell in CLOSED_SHELLS, f"the service account {name} logs in with {shell or '/bin/sh'}", "nologin"
-            )
+    services = [(name, shell) for name, shell in _services(people) if name != subject.user]
+    for name, shell in services:
+        if shell not in CLOSED_SHELLS:
+            sheet.expect(False, f"the service account {name} logs in with {shell or '/bin/sh'}", "nologin")
+    sheet.expect(True, f"{len(services)} accounts of services looked at", "")
 
 
 def _services(people: list[list[str]]) -> Iterator[tuple[str, str]]:
@@ -81,7 +81,7 @@ def _services(people: list[list[str]]) -> Iterator[tuple[str, str]]:
 def test_sudo_rules(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """Without a password only who is declared; no program that others could replace; logged."""
     (shown,) = ask(host, _SUDO)
-    programs, _, rules = text(shown).partition("==\n")
+    programs, _, rules = text(shown).partition("== next ==\n")
     if programs.startswith("none"):
         raise NotApplicable("sudo is not installed")
     if programs.startswith("failed"):

@@ -13,7 +13,7 @@ SECONDS = 1.0
 # chrony's answers as comma-separated values (chrony:doc/chronyc.adoc); -N tells servers by the names in its files.
 _CHRONY = (
     "read -r kind 2>/dev/null </run/systemd/container; echo ${kind:-none}; "
-    "chronyc -c tracking 2>&1; echo ==; chronyc -c -N sources 2>&1; true"
+    "chronyc -c tracking 2>&1; echo == next ==; chronyc -c -N sources 2>&1; true"
 )
 _SYNCHRONISED = ("Normal", "Insert second", "Delete second")
 
@@ -23,7 +23,7 @@ def test_time_sources(host: testinfra.host.Host, subject: Subject, sheet: Sheet)
     """chrony's own word: synchronised, how far off, and with whom. A container has its machine's clock."""
     (shown,) = ask(host, _CHRONY)
     container, _, answers = text(shown).partition("\n")
-    tracking, _, sources = answers.partition("==\n")
+    tracking, _, sources = answers.partition("== next ==\n")
     rows = tracking.strip().split(",")
     if len(rows) < 14:
         if container != "none":

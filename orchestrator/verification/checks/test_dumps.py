@@ -19,7 +19,7 @@ DAYS = 3
 NOBODY = ("false", "true")
 # What logins get (pam_limits), and what systemd-coredump would keep.
 _LOGINS = (
-    "cat /etc/security/limits.conf /etc/security/limits.d/*.conf 2>/dev/null; echo ==; "
+    "cat /etc/security/limits.conf /etc/security/limits.d/*.conf 2>/dev/null; echo == next ==; "
     "systemd-analyze cat-config systemd/coredump.conf 2>/dev/null; true"
 )
 _FOUND = (
@@ -50,7 +50,7 @@ def test_core_dumps(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -
             continue
         soft, hard = line.split()[4:6]
         sheet.expect((soft, hard) == ("0", "0"), f"{unit}: core dumps up to {soft}, {hard} at most", "0, 0 at most")
-    rules, _, keeper = text(logins).partition("==\n")
+    rules, _, keeper = text(logins).partition("== next ==\n")
     limit = _login_limit(rules)
     sheet.expect(limit == "0", f"logins: core dumps up to {limit or 'no limit'}", "* hard core 0")
     name = "kernel/core_pattern"

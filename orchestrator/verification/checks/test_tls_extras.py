@@ -15,7 +15,7 @@ from orchestrator.verification.subject import Subject
 
 # A session ticket, which says whether early data is taken, comes after the handshake; R asks for a new handshake.
 _TRY = (
-    "(sleep 1; echo R; sleep 1) | timeout 8 openssl s_client -connect '{connect}' -servername {name} -tls1_2 2>&1; echo ==; "
+    "(sleep 1; echo R; sleep 1) | timeout 8 openssl s_client -connect '{connect}' -servername {name} -tls1_2 2>&1; echo == next ==; "
     "sleep 1 | timeout 8 openssl s_client -connect '{connect}' -servername {name} -tls1_3 2>&1; true"
 )
 
@@ -35,7 +35,7 @@ def test_extras_from_outside(
     for endpoint, scanned, tried in zip(found, results[::2], results[1::2], strict=True):
         own = Sheet()
         _judge_compression(text(scanned), own)
-        old, _, new = text(tried).partition("==\n")
+        old, _, new = text(tried).partition("== next ==\n")
         _judge_renegotiation(old, own)
         _judge_early_data(new, own)
         judged.append((endpoint, own))
