@@ -41,7 +41,7 @@ options:
             elements: str
             default: []
           absent:
-            description: Packages that must not be installed.
+            description: Packages that must not be installed; one that another package needs stays.
             type: list
             elements: str
             default: []

@@ -63,8 +63,8 @@ BREAKS = [
     Break("OS-10", _CLOCK, "chrony says: Not synchronised", "systemctl stop planted", repaired=Result.NOT_TESTED),
     Break(
         "OS-11",
-        "DEBIAN_FRONTEND=noninteractive apt-get install -qq -y inetutils-telnet >/dev/null 2>&1",
-        "inetutils-telnet is installed",
+        "DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends inetutils-telnetd >/dev/null 2>&1",
+        "inetutils-telnetd is installed",
     ),
     Break(
         "OS-12",

@@ -8,11 +8,8 @@ import testinfra.host
 from orchestrator.verification.asking import ask, text
 from orchestrator.verification.sheet import Sheet
 
-# Patterns of dpkg-query; a client that talks without encryption is as useless here as its server.
-PLAIN = (
-    *("telnet", "inetutils-telnet", "telnet-ssl", "telnetd*", "inetutils-telnetd"),
-    *("rsh-client", "rsh-server", "rsh-redone-*"),
-)
+# Patterns of dpkg-query. A telnet client is not among them: Debian's coturn depends on one, for its own local command line.
+PLAIN = ("telnetd*", "inetutils-telnetd", "rsh-client", "rsh-server", "rsh-redone-*")
 SUPERSERVERS = ("xinetd", "openbsd-inetd", "inetutils-inetd", "tftpd*", "nis", "ypbind*", "ypserv", "rpcbind")
 DESKTOP = ("cups", "cups-daemon", "cups-browsed", "avahi-daemon", "udisks2", "autofs", "xserver-xorg-core", "xwayland")
 

@@ -156,10 +156,16 @@ class Packages:
             self.change("hold %s" % " ".join(wanted), ["apt-mark", "hold", *wanted])
 
     def remove(self):
-        """Remove what must not be there."""
+        """Remove what must not be there, but never what another package needs: coturn would go with a telnet client."""
         wanted = [name for name in self.step.params["absent"] if name in self.installed]
-        if wanted:
-            self.change("remove %s" % " ".join(wanted), ["apt-get", "-y", "-q", "purge", *wanted])
+        free = [name for name in wanted if self.taken_along(name) <= set(wanted)]
+        if free:
+            self.change("remove %s" % " ".join(free), ["apt-get", "-y", "-q", "purge", *free])
+
+    def taken_along(self, name):
+        """Return what apt would remove for the sake of removing one package."""
+        told = self.run(["apt-get", "-s", "-q", "purge", name])
+        return set(re.findall(r"^(?:Purg|Remv) (\S+)", told, flags=re.MULTILINE))
 
 
 def _origins():
