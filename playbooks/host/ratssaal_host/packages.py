@@ -256,7 +256,9 @@ def applied(step):
         item = {"kind": "package", "name": name, "installed": True}
         items.append(item | ({"version": params["versions"][name]} if name in params["versions"] else {}))
     items += [{"kind": "package", "name": name, "held": True} for name in params["hold"]]
-    return items + [{"kind": "package", "name": name, "installed": False} for name in params["absent"]]
+    # One that another package needs stays.
+    gone = set(params["absent"]) - (Packages(step).installed.keys() if params["absent"] else set())
+    return items + [{"kind": "package", "name": name, "installed": False} for name in sorted(gone)]
 
 
 def bring(step):
