@@ -71,7 +71,7 @@ BREAKS = [
         "sed -i '/^LimitCORE/d' /etc/systemd/system/coturn.service.d/80-ratssaal-sandbox.conf && systemctl daemon-reload"
         " && systemctl restart coturn && rm /etc/security/limits.d/80-ratssaal.conf && sleep 2",
         "coturn: core dumps up to",
-        more=("logins: core dumps up to no limit",),
+        more=("logins: core dumps up to infinity",),
     ),
     Break(
         "OS-12",

@@ -18,15 +18,20 @@ def _kernel_path(name):
 def _here(values):
     """Return the settings of this kernel; a name with * stands for every interface that there is now.
 
-    An interface keeps what it had when it appeared, whatever `all` and `default` say (kernel: ip-sysctl.rst). An expanded
-    name has slashes, since an interface's name may hold dots (sysctl.d(5)).
+    An interface keeps what it had when it appeared, whatever `all` and `default` say (kernel: ip-sysctl.rst).
     """
     found = {}
     for name, value in values.items():
         paths = glob.glob(_kernel_path(name)) if "*" in name else []
-        found.update((path[len(_KERNEL) :], value) for path in paths)
+        found.update((_name(path), value) for path in paths)
     found.update((name, value) for name, value in values.items() if "*" not in name)
     return found
+
+
+def _name(path):
+    """Return a setting's usual name with dots; with slashes where an interface's name holds a dot (sysctl.d(5))."""
+    name = path[len(_KERNEL) :]
+    return name if "." in name else name.replace("/", ".")
 
 
 def now(name):
