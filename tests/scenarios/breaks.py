@@ -93,9 +93,7 @@ class Series:
             else:
                 ssh(self._site, row.command)
             found = self._look(controls)
-            changed = {
-                c for c in {*found, *self._failing} if self._texts(found, c) != self._failing.get(c, frozenset())
-            }
+            changed = self._changed(found, {row.control, *row.also})
             changed &= set(controls or changed)
             if row.repair == CONVERGE:
                 self._left.append(row)
@@ -105,6 +103,14 @@ class Series:
         finally:
             if row.repair != CONVERGE:
                 ssh(self._site, row.repair)
+
+    def _changed(self, found: dict[str, list[Finding]], expected: set[str]) -> set[str]:
+        """Return the controls that fail now and did not, or the other way round; of the expected ones also those that say more.
+
+        What others say of an earlier break may be worded anew by this one, as where a server closes old connections late.
+        """
+        turned = set(found) ^ set(self._failing)
+        return turned | {c for c in expected if self._texts(found, c) != self._failing.get(c, frozenset())}
 
     def repair(self, controls: tuple[str, ...] = ()) -> None:
         """Repair everything by one converge and see nothing fail any more."""
