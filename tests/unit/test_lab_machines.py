@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import UsageError
-from orchestrator.lab import archives, discovery, lab, machines, rootfs, site
+from orchestrator.lab import archives, discovery, drivers, lab, machines, rootfs, site, vm
 from orchestrator.lab.hosts import LabHost
 from orchestrator.lab.lab import Lab, check_able
 from orchestrator.lab.locks import Busy, locked
@@ -41,6 +41,52 @@ def test_without_systemd_the_host_gets_mounts_and_a_session_of_its_own() -> None
     argv = machines.boot_argv(HOST, systemd=False)
     assert argv[:4] == ["setsid", "--fork", "unshare", "--mount"]
     assert argv[-len(machines.nspawn_argv(HOST)) :] == machines.nspawn_argv(HOST)
+
+
+def test_a_virtual_machine_is_found_by_its_name_and_hangs_on_the_labs_bridge(tmp_path: Path) -> None:
+    machine = LabHost("h2", 2, Network("one", 254), tmp_path, "vm")
+    argv = vm.qemu_argv(machine, "tcg")
+    assert "guest=rs-one-h2" in argv, "by which it is found and ended"
+    assert f"tap,id=lab,ifname={vm.tap(machine)},script=no,downscript=no" in argv
+    assert len(vm.tap(machine)) <= 15
+    assert argv[argv.index("-accel") + 1] == "tcg"
+    assert drivers.of(machine).boot is vm.boot
+    assert drivers.of(HOST).boot is machines.boot
+
+
+@pytest.mark.parametrize("driver", ["container", "vm"])
+def test_a_snapshot_lies_on_the_one_before_and_a_revert_forgets_what_came_after(driver: str, tmp_path: Path) -> None:
+    host = LabHost("h1", 1, Network("one", 3), tmp_path, driver)
+    kind, disk = drivers.of(host), tmp_path / {"container": "upper", "vm": "disk.qcow2"}[driver]
+    for number in range(1, 11):
+        disk.mkdir() if driver == "container" else disk.touch()
+        kind.keep_disk(host)
+        assert len(kind.kept_layers(host)) == number
+        assert not disk.exists()
+    assert [path.name.split(".")[0] for path in kind.kept_layers(host)][:3] == ["kept10", "kept9", "kept8"]
+    disk.mkdir() if driver == "container" else disk.touch()
+    kind.revert_disk(host)
+    assert not disk.exists()
+    assert len(kind.kept_layers(host)) == 10
+
+
+def test_without_kvm_a_machine_is_emulated(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    assert vm.accelerator(Path("vmlinuz-of-this-test"), Path("initrd")) == "tcg"
+
+
+@pytest.mark.parametrize(("said", "wanted"), [("Kernel panic - not syncing", "kvm"), ("Probing EDD", "tcg")])
+def test_kvm_is_used_where_it_boots_a_kernel(
+    said: str, wanted: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Some machines offer KVM and hang in it: only a kernel that came as far as its panic counts."""
+
+    def run(argv: list[str], **_: object) -> None:
+        Path(argv[-1].removeprefix("file:")).write_text(said)
+
+    monkeypatch.setattr(os, "access", lambda *_: True)
+    monkeypatch.setattr("subprocess.run", run)
+    assert vm.accelerator(tmp_path / "vmlinuz", tmp_path / "initrd") == wanted
 
 
 def test_names_are_known_at_both_addresses() -> None:
