@@ -4,8 +4,14 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
+
+import yaml
+
+_ROOT = Path(__file__).resolve().parents[2]
+_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 def _derivations() -> Any:
@@ -13,9 +19,8 @@ def _derivations() -> Any:
 
     By path and not by import, so that a plain `ansible-playbook` that lives in another environment finds the same file.
     """
-    root = Path(__file__).resolve().parents[2]
     # A checkout holds orchestrator/ at the root; a wheel holds the playbooks in orchestrator/_content/.
-    candidates = (root / "orchestrator/inventory/derivations.py", root.parent / "inventory/derivations.py")
+    candidates = (_ROOT / "orchestrator/inventory/derivations.py", _ROOT.parent / "inventory/derivations.py")
     path = next(candidate for candidate in candidates if candidate.is_file())
     specification = importlib.util.spec_from_file_location("ratssaal_derivations", path)
     if specification is None or specification.loader is None:
@@ -36,12 +41,23 @@ def _control_path(value: str, inventory_directory: str) -> str:
     return str(_D.control_path(value, inventory_directory)) if value else ""
 
 
+def _arguments(roles: Iterable[str]) -> dict[str, Any]:
+    """Return the arguments of several roles together, as `ansible.builtin.validate_argument_spec` takes them."""
+    arguments: dict[str, Any] = {}
+    for role in roles:
+        specs = yaml.load((_ROOT / "roles" / role / "meta/argument_specs.yml").read_bytes(), Loader=_Loader)
+        for entry_point in specs["argument_specs"].values():
+            arguments |= entry_point["options"]
+    return arguments
+
+
 class FilterModule:
     """Names of the filters as the roles use them."""
 
     def filters(self) -> dict[str, Any]:
         """Return the filters by name."""
         return {
+            "ratssaal_arguments": _arguments,
             "ratssaal_topology": _D.topology_from_hostvars,
             "ratssaal_flows": _D.flows,
             "ratssaal_listeners": _D.listeners,

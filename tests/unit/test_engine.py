@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 from orchestrator.engine import journal, lock
 from orchestrator.engine.ansible import Converge, plays, run, socket_folder
@@ -17,6 +18,8 @@ from orchestrator.errors import TaskFailed
 from orchestrator.operations.converge import converge_plan
 from orchestrator.operations.status import judge
 from tests.unit.site_cases import Case, new_case
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 @pytest.fixture
@@ -37,9 +40,28 @@ def test_plan_of_both_verbs_is_that_of_each(case: Case) -> None:
 
 
 def test_every_role_is_in_a_step() -> None:
-    roles = {path.name for path in (Path(__file__).resolve().parents[2] / "roles").iterdir()}
+    roles = {path.name for path in (ROOT / "roles").iterdir()}
     used = {role for _, _, names in plays("site.yml") for role in names}
     assert roles - used == {"verification"}  # settings only
+
+
+def test_the_arguments_of_every_role_are_looked_at() -> None:
+    variables = yaml.safe_load((ROOT / "roles/jitsi/vars/main.yml").read_text())
+    used = {role for _, _, names in plays("site.yml") for role in names}
+    assert set(variables["__jitsi_roles"]) == used
+
+
+def test_plain_ansible_tells_the_mistakes_of_all_roles_before_it_connects(case: Case) -> None:
+    case.append("jitsi_auth: nobody\ncertificates_days: many\n")
+    argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(case.path / "hosts.yml")]
+    argv += ["--vault-password-file", str(case.password_file), str(ROOT / "playbooks/site.yml")]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(ROOT / "ansible.cfg")}
+    done = subprocess.run(argv, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "jitsi_auth" in done.stdout
+    assert "certificates_days" in done.stdout
+    assert "unreachable=0" in done.stdout
+    assert "TASK [jitsi : What this host is]" not in done.stdout
 
 
 def test_a_long_home_moves_the_control_sockets_to_a_private_place(
