@@ -124,6 +124,10 @@ def _package_locks(name: str, facts: Facts) -> Iterator[Remark]:
     for lock in held:
         by_process.setdefault(lock["pid"], []).append(lock["path"])
     for pid, paths in by_process.items():
+        if any(lock["ours"] for lock in held if lock["pid"] == pid):
+            message = f"apt is still at work for a run of ours that ended early (process {pid}); its end is waited for"
+            yield Remark(Problem(message, name), blocking=False)
+            continue
         command = next(lock["command"] for lock in held if lock["pid"] == pid) or "a process that cannot be seen"
         message = f"apt is locked by process {pid} ({command}): {', '.join(paths)}"
         hint = f"wait until it has ended, it may be installing: ps -fp {pid}"

@@ -52,7 +52,7 @@ def disk_free_mb(path: str) -> int:
 
 
 def locks(paths: Sequence[str] = APT_LOCKS) -> list[dict[str, Any]]:
-    """Return who holds a package lock, as [{path, pid, command}]; asking does not take the lock."""
+    """Return who holds a package lock, as [{path, pid, command, ours}]; asking does not take the lock."""
     found = []
     for path in paths:
         try:
@@ -66,8 +66,17 @@ def locks(paths: Sequence[str] = APT_LOCKS) -> list[dict[str, Any]]:
         finally:
             os.close(descriptor)
         if kind != fcntl.F_UNLCK:
-            found.append({"path": path, "pid": pid, "command": command_line(pid)})
+            found.append({"path": path, "pid": pid, "command": command_line(pid), "ours": started_by_us(pid)})
     return found
+
+
+def started_by_us(pid: int) -> bool:
+    """Say whether a run of ours started the process (playbooks/host/ratssaal_host/packages.py)."""
+    try:
+        with open(f"/proc/{pid}/environ", "rb") as handle:
+            return b"RATSSAAL_AT_WORK=1" in handle.read().split(b"\0")
+    except OSError:
+        return False
 
 
 def command_line(pid: int) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 import importlib.util
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from orchestrator import content
+from orchestrator.operations.preflight_facts import started_by_us
 from tests.unit.test_preflight_local import NAMES, Authority
 
 
@@ -85,3 +87,16 @@ def test_pkcs12_in_any_order_becomes_a_chain(tmp_path: Path) -> None:
     chain, key = given_certificate._read(arguments, tmp_path)
     assert chain == [a.leaf, a.middle, a.root]
     assert given_certificate._problems(chain, key, NAMES) == []
+
+
+def test_preflight_knows_an_apt_that_we_started(steps: Any) -> None:
+    packages = importlib.import_module("ratssaal_host.packages")
+    with (
+        subprocess.Popen(["sleep", "60"], env=packages._ENVIRONMENT) as ours,
+        subprocess.Popen(["sleep", "60"]) as other,
+    ):
+        try:
+            assert (started_by_us(ours.pid), started_by_us(other.pid)) == (True, False)
+        finally:
+            ours.kill()
+            other.kill()

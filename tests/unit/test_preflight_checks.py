@@ -138,10 +138,19 @@ def test_host_without_python_is_told_so_and_nothing_more() -> None:
 
 
 def test_apt_lock_names_its_holder_once() -> None:
-    held = [{"path": path, "pid": 812, "command": "/usr/bin/dpkg"} for path in preflight_facts.APT_LOCKS[:2]]
+    lock = {"pid": 812, "command": "/usr/bin/dpkg", "ours": False}
+    held = [{"path": path, **lock} for path in preflight_facts.APT_LOCKS[:2]]
     (remark,) = judge(locks=held)
+    assert remark.blocking
     assert "process 812 (/usr/bin/dpkg)" in remark.problem.message
     assert "ps -fp 812" in remark.problem.hint
+
+
+def test_apt_that_a_killed_run_left_at_work_does_not_stop_the_next() -> None:
+    lock = {"pid": 812, "command": "/usr/bin/dpkg", "ours": True}
+    (remark,) = judge(locks=[{"path": path, **lock} for path in preflight_facts.APT_LOCKS[:2]])
+    assert not remark.blocking
+    assert "process 812" in remark.problem.message
 
 
 @pytest.mark.parametrize(
@@ -244,18 +253,25 @@ def test_facts_script_runs_from_standard_input() -> None:
     assert json.loads(output)["python"] == f"{sys.version_info[0]}.{sys.version_info[1]}"
 
 
-def test_lock_holder_is_seen_without_taking_the_lock(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ours", [False, True])
+def test_lock_holder_is_seen_without_taking_the_lock(tmp_path: Path, ours: bool) -> None:
     path = tmp_path / "lock"
     path.touch()
     program = f"import fcntl,sys; f=open({str(path)!r},'w'); fcntl.lockf(f, fcntl.LOCK_EX); print('held', flush=True); sys.stdin.read()"
     with subprocess.Popen(
-        [sys.executable, "-c", program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+        [sys.executable, "-c", program],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        # As playbooks/host/ratssaal_host/packages.py starts apt; tests/unit/test_modules.py holds the two together.
+        env={**os.environ, "RATSSAAL_AT_WORK": "1"} if ours else None,
     ) as holder:
         assert holder.stdout is not None
         assert holder.stdout.readline() == "held\n"
         (found,) = preflight_facts.locks([str(path)])
         assert found["pid"] == holder.pid
         assert "fcntl" in found["command"]
+        assert found["ours"] is ours
         holder.communicate()
     assert preflight_facts.locks([str(path)]) == []
     with path.open("w") as handle:

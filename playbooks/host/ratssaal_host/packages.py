@@ -27,6 +27,8 @@ _LAB_MARK = "/etc/ratssaal/lab-host"
 _STAND_IN_ORIGIN = "Ratssaal stand-ins"
 _ENVIRONMENT = dict(
     os.environ,
+    # By it preflight recognises an apt that a killed run left at work (orchestrator/operations/preflight_facts.py).
+    RATSSAAL_AT_WORK="1",
     DEBIAN_FRONTEND="noninteractive",
     DEBCONF_NONINTERACTIVE_SEEN="true",
     LC_ALL="C.UTF-8",
