@@ -572,6 +572,28 @@ def test_packages_come_into_their_state_and_stay(repository: LabSite) -> None:
     assert _state(site, "tst-daemon") == ""
 
 
+def test_package_lists_are_read_once_and_again_where_they_do_not_do(repository: LabSite) -> None:
+    site, source = repository, "/etc/apt/sources.list.d/tst.list"
+    read = "stat -c %y /run/ratssaal/package-lists-read"
+
+    def install() -> str:
+        ssh(site, "apt-get -qq purge -y tst-unpack")
+        assert call(site, "packages", names=["tst-unpack"]).changed
+        assert _state(site, "tst-unpack") == "ii 1.0"
+        return ssh(site, read)
+
+    first = install()
+    assert install() == first
+    ssh(site, "rm -r /var/lib/apt/lists/*")
+    second = install()
+    assert second != first, "apt knew no package, and was not told to look again"
+    ssh(site, f"touch {source}")
+    assert install() != second, "another source, and the old lists were enough"
+    ssh(site, "touch -d '-11 minutes' /run/ratssaal/package-lists-read")
+    third = ssh(site, read)
+    assert install() != third, "old lists were enough"
+
+
 @pytest.mark.parametrize(("package", "left"), [("tst-daemon", "iF"), ("tst-unpack", "iH")])
 def test_what_a_killed_run_left_is_repaired(repository: LabSite, package: str, left: str) -> None:
     site = repository

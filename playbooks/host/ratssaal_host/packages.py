@@ -23,6 +23,18 @@ _POLICY = "/usr/sbin/policy-rc.d"
 _POLICY_MARK = "# made by Ratssaal for one apt run"
 # 101: "action forbidden by policy" (Debian: sysv-rc README.policy-rc.d)
 _POLICY_TEXT = "#!/bin/sh\n%s; a leftover of a killed run is removed by the next\nexit 101\n" % _POLICY_MARK
+# A converge installs packages in several steps; reading the lists takes longer than installing most of them.
+_LISTS_READ = "/run/ratssaal/package-lists-read"
+_YOUNG_SECONDS = 600
+# What apt-get says where its lists know less than the repositories.
+_OUTDATED = ("Unable to locate", "was not found", "no installation candidate", "Failed to fetch", "Hash Sum mismatch")
+_SOURCES = (
+    "/etc/apt/sources.list",
+    "/etc/apt/sources.list.d/*",
+    "/etc/apt/keyrings/*",
+    "/etc/apt/trusted.gpg.d/*",
+    "/etc/apt/apt.conf.d/*",
+)
 _LAB_MARK = "/etc/ratssaal/lab-host"
 _STAND_IN_ORIGIN = "Ratssaal stand-ins"
 _ENVIRONMENT = dict(
@@ -58,21 +70,21 @@ class Packages:
         self.torn = [name for name, wish in torn.items() if wish in "ih"]
         self.torn_away = [name for name in torn if name not in self.torn]
 
-    def run(self, argv, stdin=None):
-        """Run a command that must succeed and return its output."""
-        done = subprocess.run(
-            argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_ENVIRONMENT, check=False
-        )
-        output = done.stdout.decode(errors="replace")
-        if done.returncode != 0:
+    def run(self, argv, stdin=None, mend=None):
+        """Run a command that must succeed and return its output; if old package lists made it fail, `mend` is called first."""
+        code, output = _started(argv, stdin)
+        if code != 0 and mend is not None and any(words in output for words in _OUTDATED):
+            mend()
+            code, output = _started(argv, stdin)
+        if code != 0:
             self.step.fail(msg=_explain(argv, output), actions=self.done)
         return output
 
-    def change(self, what, argv, stdin=None):
+    def change(self, what, argv, mend=None):
         """Run a command that changes the host; in check mode only note it."""
         self.done.append(what)
         if not self.step.check_mode:
-            self.run(argv, stdin)
+            self.run(argv, mend=mend)
 
     def repair(self):
         """Finish what an interrupted dpkg left."""
@@ -114,19 +126,19 @@ class Packages:
     def install(self):
         """Install what is missing."""
         words = self.missing()
-        if words or self.outdated():
+        young = not self.outdated() and _lists_are_young()
+        if self.outdated() or (words and not young):
             self.refresh()
         if not words:
             return
-        for answer in self.step.params["debconf"]:
-            if answer["package"] not in self.installed:
-                self.preseed(answer)
+        self.preseed([answer for answer in self.step.params["debconf"] if answer["package"] not in self.installed])
         for entry in self.step.params["beforehand"]:
             if not self.step.check_mode and not os.path.exists(entry["dest"]):
                 os.makedirs(os.path.dirname(entry["dest"]), mode=0o755, exist_ok=True)
                 replace(entry["dest"], entry["content"].encode(), 0o600, 0, 0)
         argv = ["apt-get", "-y", "-q", "--no-install-recommends", "--allow-downgrades", "--allow-change-held-packages"]
-        self.change("install %s" % " ".join(words), [*argv, *_KEEP_CONFIGURATION, "install", *words])
+        argv += [*_KEEP_CONFIGURATION, "install", *words]
+        self.change("install %s" % " ".join(words), argv, mend=self.refresh if young else None)
         if not self.step.check_mode:
             self.read()
 
@@ -141,15 +153,14 @@ class Packages:
                 "nothing was installed. Hint: set vendor_repository_url and vendor_repository_key to Jitsi's own"
                 % _STAND_IN_ORIGIN
             )
+        os.makedirs(os.path.dirname(_LISTS_READ), mode=0o755, exist_ok=True)
+        with open(_LISTS_READ, "w") as handle:
+            handle.write(_sources())
 
-    def preseed(self, answer):
-        """Answer one debconf question."""
-        if self.step.check_mode:
-            return
-        value = answer["value"]
-        value = str(value).lower() if isinstance(value, bool) else str(value)
-        line = "%s %s %s %s\n" % (answer["package"], answer["question"], answer["type"], value)
-        self.run(["debconf-set-selections"], line.encode())
+    def preseed(self, answers):
+        """Answer debconf's questions."""
+        if answers and not self.step.check_mode:
+            self.run(["debconf-set-selections"], "".join(map(_selection, answers)).encode())
 
     def hold(self):
         """Hold what must not be upgraded by anybody else."""
@@ -168,6 +179,39 @@ class Packages:
         """Return what apt would remove for the sake of removing one package."""
         told = self.run(["apt-get", "-s", "-q", "purge", name])
         return set(re.findall(r"^(?:Purg|Remv) (\S+)", told, flags=re.MULTILINE))
+
+
+def _selection(answer):
+    value = answer["value"]
+    value = str(value).lower() if isinstance(value, bool) else str(value)
+    return "%s %s %s %s\n" % (answer["package"], answer["question"], answer["type"], value)
+
+
+def _started(argv, stdin):
+    """Return a command's exit code and what it printed."""
+    done = subprocess.run(
+        argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_ENVIRONMENT, check=False
+    )
+    return done.returncode, done.stdout.decode(errors="replace")
+
+
+def _lists_are_young():
+    """Say whether the package lists were just read, from the sources that there are now."""
+    try:
+        with open(_LISTS_READ) as handle:
+            age = time.time() - os.fstat(handle.fileno()).st_mtime
+            return 0 <= age < _YOUNG_SECONDS and handle.read() == _sources()
+    except FileNotFoundError:
+        return False
+
+
+def _sources():
+    """Return what tells whether anything that apt reads its sources, keys or settings from was written since."""
+    rows = []
+    for path in sorted(path for pattern in _SOURCES for path in glob.glob(pattern)):
+        seen = os.stat(path)
+        rows.append("%s %d %d" % (path, seen.st_mtime_ns, seen.st_size))
+    return "\n".join(rows)
 
 
 def _origins():
