@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -317,3 +318,23 @@ def test_another_host_is_not_asked() -> None:
     asked: Callable[..., None] = checks.test_only_members_open_rooms
     with pytest.raises(NotApplicable):
         asked(place, place, subject, Sheet())
+
+
+@pytest.mark.parametrize(
+    ("text", "nobody"),
+    [
+        ("ice4j { harvest { mapping {\n stun {\n  addresses = []\n } } } }", True),
+        ("videobridge {\n redact-remote-addresses = true\n}\n# stun.addresses are nobody's", True),
+        ('stun {\n addresses = ["stun.example.net:3478"]\n}', False),
+        ('stun {\n addresses = []\n}\nice4j.harvest.mapping.stun.addresses += "stun.example.net:3478"', False),
+        ('"addresses" : [ "stun.example.net:3478" ]', False),
+        ('include "other.conf"', False),
+        ('"\\u0061ddresses" = [ "stun.example.net" ]', False),
+    ],
+)
+def test_only_a_file_that_names_plainly_nobody_spares_its_tool(text: str, nobody: bool) -> None:
+    program = checks._BRIDGE_STUN
+    function = program[program.index("def says_nobody") : program.index("def names")]
+    names: dict[str, Any] = {"re": re}
+    exec(function, names)
+    assert names["says_nobody"](text) is nobody

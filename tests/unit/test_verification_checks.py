@@ -103,16 +103,17 @@ def test_support_data_is_consistent() -> None:
 
 
 def _release(
-    package: str, policy: str, *, named: str = "", architecture: str = "amd64", system: str = "debian"
+    package: str, listed: str, *, named: str = "", architecture: str = "amd64", system: str = "debian"
 ) -> Sheet:
     said = f"{named or package}\n{package}\n{architecture}\n{system}\n"
     # 2026-11-25
-    return _sheet(test_platform.test_release, {"cat": said, "apt-cache": policy, "date": "1795600000"})
+    return _sheet(test_platform.test_release, {"cat": said, "apt-get": listed, "date": "1795600000"})
 
 
-def _policy(codename: str, *, security: bool = True) -> str:
-    rows = [("", "Debian"), ("-updates", "Debian"), *([("-security", "Debian-Security")] if security else [])]
-    return "".join(f"     release v=1,o=Debian,a=x,n={codename}{end},l={label},c=main,b=amd64\n" for end, label in rows)
+def _policy(codename: str, *, security: str = "read") -> str:
+    key = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    rows = [("", "Debian", "read"), ("-updates", "Debian", "read"), ("-security", "Debian-Security", security)]
+    return "".join(f"http://x/{end}|{key}|Debian|{label}|{codename}{end}|{state}\n" for end, label, state in rows)
 
 
 def test_release_in_long_term_support_counts_where_it_is_kept() -> None:
@@ -127,9 +128,9 @@ def test_release_in_long_term_support_counts_where_it_is_kept() -> None:
 def test_release_without_support_or_sources_is_a_fault() -> None:
     assert "nothing is known of the support" in _faults(_release("11.1+deb11u11", _policy("bullseye")))
     assert "ID ubuntu" in _faults(_release("13ubuntu10", _policy("trixie"), named="trixie/sid", system="ubuntu"))
-    assert "no lists of trixie's security archive" in _faults(_release("13.8", _policy("trixie", security=False)))
+    assert "no lists of trixie's security archive" in _faults(_release("13.8", _policy("trixie", security="none")))
     assert "packages from bookworm, bookworm-updates" in _faults(
-        _release("13.8", _policy("trixie") + _policy("bookworm", security=False))
+        _release("13.8", _policy("trixie") + _policy("bookworm", security="none"))
     )
 
 
@@ -161,11 +162,14 @@ def test_kernel_that_is_not_the_hosts_is_not_tested() -> None:
 
 
 def _packages(changed: dict[str, str], locked: dict[str, str] | None = None, held: str = "") -> Sheet:
+    """Judge packages at these versions; all are held where `held` names none."""
     versions = dict.fromkeys(("jitsi-meet-prosody", "jitsi-meet-web", "jitsi-meet-web-config"), "1.0.9321-1")
     versions |= {"jicofo": "1.0-1189-1", "jitsi-videobridge2": "2.3-307-g4bb0aead1-1", "prosody": "13.0.1-1", **changed}
-    rows = "".join(f"{name} {version} installed\n" for name, version in versions.items() if version)
-    said: Said = {"dpkg-query": rows, "apt-mark": held or "\n".join(versions)}
-    return _sheet(test_platform.test_packages, said, subject=_subject(vendor_repository_versions=locked or {}))
+    wish = {name: "hold" if name in (held or versions) else "install" for name in versions}
+    rows = "".join(f"{name} {version} installed {wish[name]}\n" for name, version in versions.items() if version)
+    return _sheet(
+        test_platform.test_packages, {"dpkg-query": rows}, subject=_subject(vendor_repository_versions=locked or {})
+    )
 
 
 def test_packages_old_missing_free_or_off_their_lock_are_faults() -> None:

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 import testinfra.host
 
+from orchestrator.verification.aptsources import SOURCES, sources
 from orchestrator.verification.asking import ask, text
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.subject import Subject
@@ -25,6 +26,7 @@ _KERNEL = (
     "ls -v /boot/vmlinuz-* 2>/dev/null | tail -n 1 | sed 's/.*vmlinuz-//'; echo; "
     "dpkg-query -W -f '${Version}' linux-image-$(uname -r) 2>/dev/null; true"
 )
+_VERSIONS = "dpkg-query -W -f '${Package} ${Version} ${db:Status-Status} ${db:Status-Want}\\n' 'jitsi*' jicofo prosody 2>/dev/null; true"
 _REBOOT = "if [ -e /run/reboot-required ]; then echo required; cat /run/reboot-required.pkgs 2>/dev/null; fi; true"
 # Programs and libraries that a process runs although newer files lie in their place: "process|cgroup|file". The kernel marks
 # them (proc_pid_maps(5)). Files below /tmp, /var and the like are unpacked by the JVM and deleted on purpose.
@@ -39,7 +41,7 @@ _REPLACED = (
 @pytest.mark.control("OS-01")
 def test_release(host: testinfra.host.Host, sheet: Sheet) -> None:
     """What dpkg says that is installed, and which release apt takes its packages and security updates from."""
-    shown, policy, now = ask(host, _RELEASE, "apt-cache policy", "date +%s")
+    shown, listed, now = ask(host, _RELEASE, SOURCES, "date +%s")
     named, package, architecture, system = (line.strip('" ') for line in text(shown).splitlines())
     number = _major(package)
     told = f"base-files {package}, /etc/debian_version {named}, ID {system}"
@@ -53,10 +55,10 @@ def test_release(host: testinfra.host.Host, sheet: Sheet) -> None:
     fits = number in support.platforms["jitsi"]
     sheet.expect(fits, f"Debian {number} for Jitsi", f"Debian {' or '.join(map(str, support.platforms['jitsi']))}")
     _judge_support(support, number, architecture, datetime.fromtimestamp(int(text(now)), UTC).date(), sheet)
-    archives = re.findall(r"release .*?\bo=Debian\b.*?\bn=(\S+?),l=([^,\n]+)", text(policy))
-    others = sorted({name for name, _ in archives if name.split("-")[0] != release.codename})
+    archives = [source for source in sources(text(listed)) if source.origin == "Debian" and source.read]
+    others = sorted({source.codename for source in archives if source.codename.split("-")[0] != release.codename})
     sheet.expect(not others, f"apt takes packages from {', '.join(others) or release.codename}", release.codename)
-    secure = any(label == "Debian-Security" and name.startswith(release.codename) for name, label in archives)
+    secure = any(s.label == "Debian-Security" and s.codename.startswith(release.codename) for s in archives)
     seen = f"apt has {'' if secure else 'no '}lists of {release.codename}'s security archive"
     sheet.expect(secure, seen, f"the archive {release.codename}-security, and its lists")
 
@@ -126,14 +128,10 @@ def _packages(subject: Subject) -> list[str]:
 @pytest.mark.control("OS-04")
 def test_packages(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """Installed, held at the locked version, not older than what is supported, no known weakness."""
-    shown, holds = ask(
-        host,
-        "dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\\n' 'jitsi*' jicofo prosody 2>/dev/null; true",
-        "apt-mark showhold",
-    )
-    rows = (line.split() for line in text(shown).splitlines())
-    versions = {row[0]: row[1] for row in rows if len(row) == 3 and row[2] == "installed"}
-    held = set(text(holds).split())
+    (shown,) = ask(host, _VERSIONS)
+    rows = [line.split() for line in text(shown).splitlines()]
+    versions = {row[0]: row[1] for row in rows if len(row) == 4 and row[2] == "installed"}
+    held = {row[0] for row in rows if row[-1] == "hold"}
     support = load_support()
     locked = subject.settings.get("vendor_repository_versions") or {}
     for name in _packages(subject):

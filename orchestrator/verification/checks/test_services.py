@@ -7,6 +7,7 @@ from collections.abc import Callable
 import pytest
 import testinfra.host
 
+from orchestrator.verification.aptsources import SOURCES
 from orchestrator.verification.asking import ask, json_of, text
 from orchestrator.verification.checks.test_system import _units
 from orchestrator.verification.sheet import NotApplicable, Sheet
@@ -113,7 +114,7 @@ def test_standins(host: testinfra.host.Host, sheet: Sheet) -> None:
     """No control: says whether the report rests on packages of ours in place of upstream's."""
     results = ask(
         host,
-        "apt-cache policy",
+        SOURCES,
         "dpkg-query -W -f '${Package} ${Maintainer} ${Description}\\n' 'ji*' 2>/dev/null; true",
     )
     if not any("stand-in" in text(result).lower() for result in results):

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 import pytest
 import testinfra.host
 
+from orchestrator.verification.aptsources import SOURCES, sources
 from orchestrator.verification.asking import ask, text
 from orchestrator.verification.catalogue import select
 from orchestrator.verification.sheet import Sheet
@@ -93,20 +94,16 @@ def _judge_pending(host: testinfra.host.Host, policy: str, now: int, sheet: Shee
 @pytest.mark.control("OS-05")
 def test_package_sources(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """Every source apt really uses, by apt's own account."""
-    targets, config, policy, trusting = ask(
+    listed, config, trusting = ask(
         host,
-        "apt-get indextargets --format '$(REPO_URI)|$(SIGNED_BY)'",
+        SOURCES,
         "apt-config dump",
-        "apt-cache policy",
         "cd /etc/apt; grep -aHiE '^[^#]*(trusted|allow-insecure|allow-weak)\\s*[=:]\\s*(yes|true|1)' sources.list "
         "sources.list.d/* 2>/dev/null; true",
     )
     vendor = str(subject.settings.get("vendor_repository_url") or "").rstrip("/")
-    origins = _origins(text(policy))
-    sources = {tuple(line.split("|")[:2]) for line in text(targets).splitlines()}
-    for uri, signed_by in sorted(sources):
+    for uri, signed_by, origin, *_ in sorted(sources(text(listed))):
         ours = bool(vendor) and uri.rstrip("/").startswith(vendor)
-        origin = origins.get(urlsplit(uri).netloc or uri, "")
         declared = ours or origin.startswith("Debian")
         sheet.expect(declared, f"source {_public(uri)} ({origin or 'origin unknown'})", "Debian's or the declared one")
         bound = bool(signed_by) or (not ours and origin.startswith("Debian"))
@@ -119,15 +116,6 @@ def test_package_sources(host: testinfra.host.Host, subject: Subject, sheet: She
         re.M,
     )
     sheet.expect(not loose, f"switched off: {', '.join(loose) or 'nothing'}", "no check is switched off")
-
-
-def _origins(policy: str) -> dict[str, str]:
-    """Return a repository's host -> origin, from the release files that apt has verified."""
-    found: dict[str, str] = {}
-    for release, origin in re.findall(r"release (.*)\n\s+origin (\S+)", policy):
-        name = re.search(r"(?:^|,)o=([^,]+)", release)
-        found[origin] = name.group(1) if name else ""
-    return found
 
 
 def _public(uri: str) -> str:
