@@ -6,24 +6,16 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from orchestrator.lab.lab import LabSite
-from tests.scenarios.conftest import BIN, ROOT, play, ssh, throwaway
+from tests.scenarios.conftest import BIN, ROOT, play, ssh
 
 SECONDS = 12
 # The tests' own network is left out, so that the control node locks itself out.
 LOCKED_OUT = ("-e", '{"firewall_management_sources": ["192.0.2.0/24"], "firewall_confirm_seconds": %d}' % SECONDS)
-
-
-@pytest.fixture(scope="module")
-def site() -> Iterator[LabSite]:
-    """A host with base system and firewall."""
-    with throwaway("guard13", playbook="provision.yml") as made:
-        yield made
 
 
 def _ruleset(site: LabSite) -> str:

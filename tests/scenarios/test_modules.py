@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -67,25 +68,40 @@ class Done:
 
 def call(site: LabSite, action: str, *flags: str, **arguments: Any) -> Done:
     """Call an action on the lab's host through Ansible, or managed_host with a step of that kind; flags are Ansible's."""
-    if action in KINDS:
-        step = arguments if action in ("files", "units") else {action: arguments}
-        action, arguments = "managed_host", {"steps": [step]}
-    argv = [str(BIN / "ansible"), "all", "-i", str(site.path / "hosts.yml"), "-m", action, "-a", json.dumps(arguments)]
-    argv += ["--vault-password-file", str(site.vault_password_file), *flags]
+    action, arguments = _task(action, arguments)
+    output = _ansible(site, "ansible", "all", "-m", action, "-a", json.dumps(arguments), *flags)
+    found = re.search(r"^h1 \| [A-Z!]+ (?:\| rc=\d+ )?=> (\{.*\n\})", output, flags=re.MULTILINE | re.DOTALL)
+    return Done(json.loads(found.group(1)) if found else {}, output)
+
+
+def _task(action: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    if action not in KINDS:
+        return action, arguments
+    return "managed_host", {"steps": [arguments if action in ("files", "units") else {action: arguments}]}
+
+
+def _ansible(site: LabSite, program: str, *arguments: str) -> str:
+    argv = [str(BIN / program), "-i", str(site.path / "hosts.yml")]
+    argv += ["--vault-password-file", str(site.vault_password_file), *arguments]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1", "ANSIBLE_CALLBACK_RESULT_FORMAT": "json"}
     done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=200, check=False)
-    found = re.search(r"^h1 \| [A-Z!]+ (?:\| rc=\d+ )?=> (\{.*\n\})", done.stdout, flags=re.MULTILINE | re.DOTALL)
-    return Done(json.loads(found.group(1)) if found else {}, done.stdout + done.stderr)
+    return done.stdout + done.stderr
 
 
 def settled(site: LabSite, action: str, **arguments: Any) -> Done:
     """Call an action so that check mode tells of a change, the call makes it, and the next one has nothing to do."""
-    told = call(site, action, "--check", **arguments)
+    action, arguments = _task(action, arguments)
+    tasks = [{"name": f"call {number}", action: arguments, "check_mode": number in (0, 3)} for number in range(4)]
+    with tempfile.NamedTemporaryFile("w", suffix=".yml") as playbook:
+        json.dump([{"hosts": "all", "gather_facts": False, "tasks": tasks}], playbook)
+        playbook.flush()
+        output = _ansible(site, "ansible-playbook", "-v", playbook.name)
+    rows = re.findall(r"^(?:ok|changed): \[h1\] => (\{.*\})$", output, flags=re.MULTILINE)
+    told, made, again, after = (Done(json.loads(row), output) for row in (*rows, *["{}"] * 4)[:4])
     assert told.changed, "check mode saw nothing to do"
-    made = call(site, action, **arguments)
     assert made.changed
-    assert not call(site, action, **arguments).changed, "the second call changed something"
-    assert not call(site, action, "--check", **arguments).changed
+    assert not again.changed, "the second call changed something"
+    assert not after.changed, "check mode after it saw something to do"
     return made
 
 
