@@ -6,7 +6,7 @@ PYTHON ?= python3
 # The lab needs root. On an operator's machine make asks for it by sudo, and only where it is needed.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=XDG_STATE_HOME)
 
-.PHONY: help setup rehearse test lint unit scenarios test-vm docs bench wheel-test clean
+.PHONY: help setup rehearse test lint unit scenarios machine test-vm docs bench wheel-test clean
 .DEFAULT_GOAL := help
 
 help: ## show these lines
@@ -24,7 +24,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt debian-packages.txt
 rehearse: setup ## provision, harden and verify one throwaway Jitsi host
 	@$(AS_ROOT) $(BIN)/ratssaal rehearse
 
-test: lint unit scenarios ## everything that must pass
+test: lint unit scenarios machine ## everything that must pass
 
 lint: setup ## style, types, Ansible and shell checks
 	$(BIN)/ruff check
@@ -40,7 +40,10 @@ unit: setup ## tests that need neither root nor a host
 scenarios: setup ## tests on throwaway lab hosts (root)
 	$(AS_ROOT) $(BIN)/python -m pytest -q -ra -n 2 --dist loadfile --no-loadscope-reorder --durations=15 tests/scenarios
 
-test-vm: setup ## tests on virtual machines (root; long where KVM does not work)
+machine: setup ## one virtual machine: boot, converge, reboot, verify (root)
+	$(AS_ROOT) $(BIN)/python -m pytest -q -ra --durations=0 tests/vm/test_machine.py
+
+test-vm: setup ## all tests on virtual machines (root; an hour where KVM does not work)
 	$(AS_ROOT) $(BIN)/python -m pytest -q -ra --durations=0 tests/vm
 
 docs: setup ## write the generated pages anew

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
@@ -30,7 +30,8 @@ class Break:
     """What is done to the host, what the finding must say, and how it is repaired: by a converge, or by a command.
 
     `also` are controls that speak of the same thing from another side, `more` is what else the finding must say,
-    `repaired` what becomes of the control on a whole host.
+    `repaired` what becomes of the control on a whole host. `change` is done in place of a command. Two that use the same
+    (a file of which a copy is kept) are not done together, and one that is `alone` not with any other.
     """
 
     control: str
@@ -40,6 +41,48 @@ class Break:
     also: tuple[str, ...] = ()
     more: tuple[str, ...] = ()
     repaired: Result = Result.PASS
+    change: Callable[[LabSite], None] | None = None
+    uses: str = ""
+    alone: bool = False
+
+    @property
+    def controls(self) -> frozenset[str]:
+        """Whose findings it changes."""
+        return frozenset((self.control, *self.also))
+
+    @property
+    def touches(self) -> frozenset[str]:
+        """What no other break may touch at the same time."""
+        return self.controls | ({self.uses} if self.uses else frozenset[str]())
+
+    def do(self, site: LabSite) -> None:
+        """Change the host."""
+        if self.change is not None:
+            self.change(site)
+        else:
+            ssh(site, self.command)
+
+
+TOGETHER = 6
+
+
+def in_batches(rows: Iterable[Break]) -> list[tuple[Break, ...]]:
+    """Return breaks that can be done and looked at together; those that touch the same stay in their order."""
+    batches: list[list[Break]] = []
+    for row in rows:
+        last = max((n for n, batch in enumerate(batches) if any(row.touches & o.touches for o in batch)), default=-1)
+        free = (b for b in batches[last + 1 :] if len(b) < TOGETHER and not row.alone and not b[0].alone)
+        batch = next(free, None)
+        if batch is None:
+            batches.append([row])
+        else:
+            batch.append(row)
+    return [tuple(batch) for batch in batches]
+
+
+def name_of(batch: tuple[Break, ...]) -> str:
+    """Return a batch's name among the tests."""
+    return "+".join(row.control for row in batch)
 
 
 def failed(report: Report) -> dict[str, list[Finding]]:
@@ -83,28 +126,27 @@ class Series:
         self._failing: dict[str, frozenset[tuple[str, str]]] = {}
         self._left: list[Break] = []
 
-    def turn(
-        self, row: Break, *, change: Callable[[LabSite], None] | None = None, controls: tuple[str, ...] = ()
-    ) -> None:
-        """Break the host and see exactly this control turn; `controls` bounds what is looked at (none: everything)."""
+    def turn(self, *rows: Break, controls: tuple[str, ...] = ()) -> None:
+        """Break the host and see exactly the rows' controls turn; `controls` bounds what is looked at (none: everything)."""
+        expected = frozenset[str]().union(*(row.controls for row in rows))
+        undone = [row for row in rows if row.repair != CONVERGE]
         try:
-            if change is not None:
-                change(self._site)
-            else:
-                ssh(self._site, row.command)
+            for row in rows:
+                row.do(self._site)
             found = self._look(controls)
-            changed = self._changed(found, {row.control, *row.also})
+            changed = self._changed(found, expected)
             changed &= set(controls or changed)
-            if row.repair == CONVERGE:
-                self._left.append(row)
-                self._failing |= {control: self._texts(found, control) for control in changed}
-            assert changed == {row.control, *row.also}, (changed, found)
-            _judge(row, found[row.control])
+            self._left += [row for row in rows if row.repair == CONVERGE]
+            stays = changed - frozenset[str]().union(*(row.controls for row in undone))
+            self._failing |= {control: self._texts(found, control) for control in stays}
+            assert changed == expected, (changed ^ expected, found)
+            for row in rows:
+                _judge(row, found[row.control])
         finally:
-            if row.repair != CONVERGE:
+            for row in reversed(undone):
                 ssh(self._site, row.repair)
 
-    def _changed(self, found: dict[str, list[Finding]], expected: set[str]) -> set[str]:
+    def _changed(self, found: dict[str, list[Finding]], expected: frozenset[str]) -> set[str]:
         """Return the controls that fail now and did not, or the other way round; of the expected ones also those that say more.
 
         What others say of an earlier break may be worded anew by this one, as where a server closes old connections late.

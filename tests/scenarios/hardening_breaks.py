@@ -101,6 +101,7 @@ BREAKS = [
         "user-quota 0",
         f"mv /root/turnserver.conf {_TURN} && systemctl restart coturn && sleep 2",
         more=("names Coturn",),
+        uses=_TURN,
     ),
     Break(
         "TRN-05",
@@ -108,6 +109,7 @@ BREAKS = [
         " && systemctl restart coturn && sleep 2",
         "it writes /var/lib/turn/turn.log",
         f"mv /root/turnserver.conf {_TURN} && systemctl restart coturn && sleep 2; rm -f /var/lib/turn/turn.log",
+        uses=_TURN,
     ),
     Break(
         "CRY-07",

@@ -114,6 +114,7 @@ BREAKS = [
             "jicofo: everything at FINE",
             "jitsi-videobridge2: redact-remote-addresses false",
         ),
+        uses="/etc/turnserver.conf",
     ),
     Break(
         "NET-04", _CONTAINER, "4713/tcp is published on * by podman's planted", "podman rm -f -t 1 planted", ("NET-01",)

@@ -9,7 +9,7 @@ import pytest
 from orchestrator.evidence.results import Result
 from orchestrator.lab.lab import LabSite
 from orchestrator.verification.runner import verify
-from tests.scenarios.breaks import Break, Series
+from tests.scenarios.breaks import Break, Series, in_batches, name_of
 from tests.scenarios.conftest import load, ssh
 
 _NGINX = "/etc/nginx/sites-available/*.conf"
@@ -90,6 +90,7 @@ BREAKS: list[Break] = [
         f"{_KEEP_TURN} && sed -i 's/^use-auth-secret/no-auth/; /^static-auth-secret/d' {_TURN} && {_RESTART_TURN}",
         "a relay without credentials is granted",
         _GIVE_TURN_BACK,
+        uses=_TURN,
     ),
     Break(
         "TRN-01",
@@ -98,8 +99,14 @@ BREAKS: list[Break] = [
         "a relay with the credentials of a guest is refused with 401",
         _GIVE_TURN_BACK,
         also=("TRN-02",),
+        uses=_TURN,
     ),
-    Break("TRN-02", f"sed -i '/^denied-peer-ip/d' {_TURN} && {_RESTART_TURN}", "sending to 10.0.0.1 is granted"),
+    Break(
+        "TRN-02",
+        f"sed -i '/^denied-peer-ip/d' {_TURN} && {_RESTART_TURN}",
+        "sending to 10.0.0.1 is granted",
+        uses=_TURN,
+    ),
     Break(
         "CRY-04",
         "sed -i 's#^    return 301 https.*#    location = /config.js { return 200 x; } location / { return 301 https://$host/; }#'"
@@ -142,6 +149,7 @@ BREAKS: list[Break] = [
         "/.env (IPv4) answers 200 with a file",
         "rm -r /etc/nginx /usr/share/jitsi-meet/.env && mv /root/nginx /etc/ && systemctl reload nginx && sleep 1",
         more=("tells server: nginx/", "/libs/ (IPv6) lists its files"),
+        alone=True,
     ),
     Break(
         "WEB-05",
@@ -167,9 +175,9 @@ def series(site: LabSite) -> Series:
     return Series(site)
 
 
-@pytest.mark.parametrize("row", BREAKS, ids=lambda row: row.control)
-def test_control_turns(series: Series, row: Break) -> None:
-    series.turn(row, controls=tuple(dict.fromkeys((row.control, *row.also, *NEAR))))
+@pytest.mark.parametrize("batch", in_batches(BREAKS), ids=name_of)
+def test_controls_turn(series: Series, batch: tuple[Break, ...]) -> None:
+    series.turn(*batch, controls=tuple(sorted({*NEAR, *(control for row in batch for control in row.controls)})))
 
 
 def test_one_converge_repairs_it_all(series: Series) -> None:

@@ -1,0 +1,59 @@
+"""Virtual machines for tests: Debian's ordinary kernel, as on an operator's server. Where KVM does not work they take minutes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Generator, Iterator
+
+import pytest
+
+from orchestrator.lab.lab import LabSite
+from tests.scenarios.conftest import ssh, throwaway
+
+BOOT_SECONDS = 300
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test that was skipped was not passed: these tests are run in order to know."""
+    report = yield
+    if report.skipped and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+    return report
+
+
+@pytest.fixture(scope="session")
+def machine13() -> Iterator[LabSite]:
+    """A converged Debian 13 machine."""
+    with throwaway("vm13", driver="vm", playbook="site.yml") as made:
+        yield made
+
+
+@pytest.fixture(scope="session")
+def machine12() -> Iterator[LabSite]:
+    """A converged Debian 12 machine."""
+    with throwaway("vm12", debian=12, driver="vm", playbook="site.yml") as made:
+        yield made
+
+
+def reboot(machine: LabSite) -> None:
+    """Reboot for real and wait until everything has started again."""
+    before = boot_id(machine)
+    ssh(machine, "systemctl reboot", check=False)
+    deadline = time.monotonic() + BOOT_SECONDS
+    while boot_id(machine) in ("", before):
+        assert time.monotonic() < deadline, "the machine did not come back"
+        time.sleep(2)
+    ssh(machine, "systemctl is-system-running --wait", check=False)
+    wait_for_bridge(machine)
+
+
+def boot_id(machine: LabSite) -> str:
+    """Return which boot this is; "" while nobody can log in."""
+    return ssh(machine, "cat /proc/sys/kernel/random/boot_id", check=False)
+
+
+def wait_for_bridge(machine: LabSite) -> None:
+    """Wait until Jicofo calls itself healthy, which it does not without a bridge."""
+    health = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8888/about/health"
+    assert ssh(machine, f"for i in $(seq 120); do test $({health}) = 200 && break; sleep 1; done; {health}") == "200"
