@@ -10,7 +10,8 @@ import pytest
 from orchestrator.evidence.results import Result
 from orchestrator.lab.lab import LabSite
 from orchestrator.verification.runner import verify
-from tests.scenarios.breaks import failed
+from tests.scenarios import machine_breaks
+from tests.scenarios.breaks import Break, Series, failed
 from tests.scenarios.conftest import load, play, ssh, throwaway
 
 
@@ -52,3 +53,13 @@ def test_everything_stands_after_a_real_reboot(machine: LabSite) -> None:
 
 def test_a_second_run_changes_nothing(machine: LabSite) -> None:
     assert play(machine).changed == 0
+
+
+@pytest.mark.parametrize("row", machine_breaks.BREAKS, ids=lambda row: row.control)
+def test_control_turns(machine: LabSite, row: Break) -> None:
+    """AppArmor and swap, which no container has of its own; whole before, and whole after."""
+    (whole,) = verify(load(machine), controls=(row.control,)).findings
+    assert whole.result is row.repaired, whole
+    Series(machine, quick=True).turn(row, controls=(row.control,))
+    (again,) = verify(load(machine), controls=(row.control,)).findings
+    assert again.result is row.repaired, again
