@@ -100,17 +100,25 @@ def test_without_a_declaration_no_key_is_judged_and_no_person_is_named() -> None
 
 
 def test_an_account_that_nobody_uses_is_found_where_the_journal_tells() -> None:
-    def look(account: Any, **given: Any) -> Sheet:
-        return _sheet(test_admins.test_accounts_are_used, _said(account, **given), subject=_subject())
+    ours = _account("town", used=NOW)
 
+    def look(account: Any, *others: Any, user: str = "", **given: Any) -> Sheet:
+        subject = _subject()
+        object.__setattr__(subject, "user", user)
+        said = _said(account, *(others or [ours]), **given)
+        return _sheet(test_admins.test_accounts_are_used, said, subject=subject)
+
+    never = _account(used=0, changed=NOW - 200 * DAY)
     assert look(_account(used=NOW - 80 * DAY)).faults == []
     assert look(_account(used=0, changed=NOW - 3 * DAY)).faults == []
     assert _faults(look(_account(used=NOW - 100 * DAY), days=400)) == "root was not used for 100 days"
-    assert _faults(look(_account(used=0, changed=NOW - 200 * DAY))) == "root was not used for 90 or more days"
-    short = look(_account(used=0, changed=NOW - 200 * DAY), days=30)
+    assert _faults(look(never)) == "root was not used for 90 or more days"
+    short = look(never, days=30)
     assert short.faults == []
     assert short.untested == ["root: the journal reaches back 30 days only"]
-    assert look(_account(used=0, changed=NOW - 200 * DAY), days=NOW / DAY).untested
+    assert look(never, days=NOW / DAY).untested
+    assert "not even ours" in look(never, _account("town", used=0, changed=NOW)).untested[0]
+    assert look(never, user="root").seen[0] == "root is in use"
 
 
 CHAIN = {"family": "inet", "table": "t", "name": "input", "hook": "input", "type": "filter", "policy": "drop"}
@@ -177,6 +185,31 @@ def test_ssh_is_open_to_the_declared_networks_only() -> None:
 def test_every_rule_that_opens_ssh_further_is_found(rule: list[dict[str, Any]], source: str) -> None:
     sheet = _management([_from(OFFICE), _port()], rule, *HARMLESS)
     assert _faults(sheet) == f"22/tcp (SSH) is let in from {source}"
+
+
+def test_rules_are_followed_into_other_chains_and_maps() -> None:
+    def look(*expression: Any, inner: Any = ()) -> str:
+        place = {"family": "inet", "table": "t0"}
+        rows: list[Any] = [{"chain": {**CHAIN, "table": "t0"}}, {"chain": {**place, "name": "further"}}]
+        rows += [{"rule": {**place, "chain": "input", "expr": list(expression)}}]
+        rows += [{"rule": {**place, "chain": "further", "expr": list(inner)}}]
+        listening = 'tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))\n'
+        said = {"ss": listening, "if command -v nft": json.dumps({"nftables": rows})}
+        subject = _subject(firewall_management_sources=["192.0.2.0/24"])
+        return _faults(_sheet(test_management.test_ssh_is_let_in_from_the_management_only, said, subject=subject))
+
+    jump, accept = {"jump": {"target": "further"}}, {"accept": None}
+    assert look(jump, inner=[_port(), accept]).endswith("from anywhere")
+    assert look(_from("203.0.113.7"), jump, inner=[accept]).endswith("from 203.0.113.7")
+    assert look(jump, inner=[_from(OFFICE), _port(), accept]) == ""
+    assert look(_port(80), jump, inner=[accept]) == ""
+    assert look({"jump": {"target": "input"}}, inner=[]) == ""
+
+    def mapped(*pairs: Any) -> Any:
+        return {"vmap": {"key": _field_of("tcp", "dport"), "data": {"set": list(pairs)}}}
+
+    assert look(mapped([22, accept], [80, jump])).endswith("from anywhere")
+    assert look(mapped([80, accept])) == ""
 
 
 def test_one_chain_that_keeps_ssh_in_is_enough_and_none_is_a_fault() -> None:

@@ -39,20 +39,36 @@ def _within(source: str, sources: list[str]) -> bool:
     return any(network.version == each.version and network.subnet_of(each) for each in wide)  # type: ignore[arg-type]
 
 
-def _admitting(ruleset: list[dict[str, Any]], chain: Mapping[str, Any], port: int) -> Iterator[str]:
+def _admitting(
+    ruleset: list[dict[str, Any]], chain: Mapping[str, Any], port: int, passed: tuple[str, ...] = ()
+) -> Iterator[str]:
     """Yield each source from which a rule of the chain lets new connections to a TCP port in; * for anywhere."""
-    for row in ruleset:
-        rule = row.get("rule")
-        place = (chain["family"], chain["table"], chain["name"])
-        if not rule or (rule["family"], rule["table"], rule["chain"]) != place:
-            continue
-        if not any("accept" in part for part in rule["expr"]):
-            continue
+    place = (chain["family"], chain["table"], chain["name"])
+    for rule in (row["rule"] for row in ruleset if "rule" in row):
         matches = [part["match"] for part in rule["expr"] if "match" in part]
-        if any(_other(match, port) for match in matches):
+        if (rule["family"], rule["table"], rule["chain"]) != place or any(_other(match, port) for match in matches):
             continue
-        sources = [source for m in matches if _field(m) == "saddr" for source in _members(m["right"])]
-        yield from (source for source in sources or ["*"] if not source.startswith("fe80:"))
+        sources = [source for m in matches if _field(m) == "saddr" for source in _members(m["right"])] or ["*"]
+        for verdict in _verdicts(rule["expr"], port):
+            if "accept" in verdict:
+                yield from (source for source in sources if not source.startswith("fe80:"))
+            target = str((verdict.get("jump") or verdict.get("goto") or {}).get("target", ""))
+            if target and target not in passed:
+                inner = _admitting(ruleset, {**chain, "name": target}, port, (*passed, target))
+                yield from (source for found in inner for source in (sources if found == "*" else [found]))
+
+
+def _verdicts(expression: list[dict[str, Any]], port: int) -> Iterator[Mapping[str, Any]]:
+    """Yield what becomes of a packet to the port: the rule's own verdict, and those of its map that may be meant."""
+    for part in expression:
+        if "vmap" not in part:
+            yield part
+            continue
+        named = _field({"left": part["vmap"]["key"]}) == "dport"
+        pairs = part["vmap"]["data"]
+        for key, verdict in pairs.get("set", ()) if isinstance(pairs, dict) else ():
+            if not named or any(_holds(each, port) for each in _members(key)):
+                yield verdict
 
 
 def _other(match: Mapping[str, Any], port: int) -> bool:
