@@ -218,7 +218,7 @@ def test_one_chain_that_keeps_ssh_in_is_enough_and_none_is_a_fault() -> None:
 
 
 def test_ssh_open_to_all_is_undecided_until_somebody_answers_for_it() -> None:
-    everywhere = {"firewall_management_sources": ["0.0.0.0/0", "::/0"]}
+    everywhere: Any = {"firewall_management_sources": ["0.0.0.0/0", "::/0"]}
     assert _management([_port()], **everywhere).untested
     declared = _management([_port()], **everywhere, verification_declarations={"NET-06": HELD})
     assert (declared.untested, declared.faults) == ([], [])
