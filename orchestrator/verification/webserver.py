@@ -120,16 +120,16 @@ def limits(shown: str, domain: str, path: str) -> list[Limit]:
     """Return the limits of requests that hold for a path below the domain's TLS server; [] where nothing bounds it.
 
     An own limit of a location replaces those around it; a dry run limits nobody (nginx:
-    src/http/modules/ngx_http_limit_req_module.c).
+    src/http/modules/ngx_http_limit_req_module.c). Included files stand beside the one that includes them, so zones are
+    looked for everywhere; a limit in a file that a location includes is not seen.
     """
     root = read_nginx(shown)
-    for http in root.all("http"):
-        for server in http.all("server"):
-            if _serves(server, domain):
-                found = _location(server, path)
-                levels = [level for level in (found, server, http) if level is not None]
-                return _effective(levels, http)
-    return []
+    server = next((server for server in root.all("server") if _serves(server, domain)), None)
+    if server is None:
+        return []
+    levels = [level for level in (_location(server, path), server, *root.all("http")) if level is not None]
+    dry = [line.words[1] for level in (*levels, root) for line in level.block if line.name == "limit_req_dry_run"]
+    return [] if dry[:1] == ["on"] else _effective(levels, root)
 
 
 def _serves(server: Directive, domain: str) -> bool:
@@ -154,22 +154,16 @@ def _location(server: Directive, path: str) -> Directive | None:
     return longest[2] if longest else None
 
 
-def _effective(levels: list[Directive], http: Directive) -> list[Limit]:
-    dry = [line.words[1] for level in levels for line in level.block if line.name == "limit_req_dry_run"]
-    if dry and dry[0] == "on":
-        return []
+def _effective(levels: list[Directive], root: Directive) -> list[Limit]:
+    """Return the limits of the innermost level that has any."""
     rates = {}
-    for line in http.block:
-        if line.name == "limit_req_zone":
-            named = dict(word.partition("=")[::2] for word in line.words[2:])
-            number, unit = re.findall(r"(\d+)r/([sm])", named.get("rate", ""))[0]
-            rates[named["zone"].partition(":")[0]] = int(number) / (60 if unit == "m" else 1)
+    for line in root.all("limit_req_zone"):
+        named = dict(word.partition("=")[::2] for word in line.words[2:])
+        number, unit = re.findall(r"(\d+)r/([sm])", named["rate"])[0]
+        rates[named["zone"].partition(":")[0]] = int(number) / (60 if unit == "m" else 1)
     for level in levels:
-        own = [
-            dict(word.partition("=")[::2] for word in line.words[1:])
-            for line in level.block
-            if line.name == "limit_req"
-        ]
+        own = [line.words[1:] for line in level.block if line.name == "limit_req"]
         if own:
-            return [Limit(row["zone"], rates.get(row["zone"], 0.0), int(row.get("burst", 0))) for row in own]
+            rows = [dict(word.partition("=")[::2] for word in words) for words in own]
+            return [Limit(row["zone"], rates.get(row["zone"], 0.0), int(row.get("burst", 0))) for row in rows]
     return []
