@@ -133,12 +133,11 @@ BREAKS = [
     ),
     Break(
         "ACC-06",
-        f"sed -i 's/^MaxStartups.*/MaxStartups 1000/; /^PerSourceMaxStartups/d; s/^PerSourcePenalties.*/PerSourcePenalties no/' {_SSHD}"
-        " && cp -a /etc/pam.d/sshd /root/pam-sshd"
+        f"cp -a {_SSHD} /root/sshd && cp -a /etc/pam.d/sshd /root/pam-sshd && sed -i 's/^MaxStartups.*/MaxStartups 1000/;"
+        f" /^PerSourceMaxStartups/d; s/^PerSourcePenalties.*/PerSourcePenalties no/' {_SSHD}"
         " && sed -i '1i auth required pam_faillock.so preauth even_deny_root' /etc/pam.d/sshd && systemctl reload ssh",
         "sshd: connections without a log-in 1000",
-        f"mv /root/pam-sshd /etc/pam.d/sshd; sed -i 's/^MaxStartups.*/MaxStartups 10:30:60\nPerSourceMaxStartups 10/;"
-        f" s/^PerSourcePenalties.*/PerSourcePenalties yes/' {_SSHD} && systemctl reload ssh",
+        f"mv /root/pam-sshd /etc/pam.d/sshd; mv /root/sshd {_SSHD} && systemctl reload ssh",
         more=("of one address none", "sshd: penalties no", "pam_faillock locks root after attempts of strangers"),
     ),
     Break(

@@ -401,6 +401,8 @@ def test_sessions_at_prosody_must_be_encrypted() -> None:
     assert whole.seen == ["1 sessions of services at Prosody: TLSv1.3"]
     plain = SESSIONS.replace("TLSv1.3  | 127.0.0.1", "insecure | 192.0.2.11")
     assert _faults(look(plain)) == "a session from 192.0.2.11 at Prosody is insecure"
+    bound = SESSIONS.replace("c2s          | TLSv1.3 ", "c2s_unbound  | insecure")
+    assert _faults(look(bound)) == "a session from 127.0.0.1 at Prosody is insecure"
     assert look("OK: 0 c2s sessions shown\n").untested
     assert look("Unable to connect\n").untested
 
