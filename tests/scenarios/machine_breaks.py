@@ -6,11 +6,13 @@ from orchestrator.evidence.results import Result
 from tests.scenarios.breaks import Break
 
 BREAKS = [
+    # Debian ships both; the second one is enforced as it comes.
     Break(
         "OS-07",
-        "cd /etc/apparmor.d && file=$(grep -lE '^profile [a-z_-]+ ' * 2>/dev/null | head -n 1) && apparmor_parser -R $file",
-        "is not loaded",
-        "systemctl reload apparmor",
+        "cd /etc/apparmor.d && apparmor_parser -R lsb_release && apparmor_parser -C -r nvidia_modprobe",
+        "the shipped profile lsb_release is not loaded",
+        "cd /etc/apparmor.d && apparmor_parser -r lsb_release nvidia_modprobe",
+        more=("nvidia_modprobe is in complain mode",),
     ),
     Break(
         "CRY-11",

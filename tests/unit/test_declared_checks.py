@@ -342,15 +342,10 @@ def test_whoever_gives_accounts_to_strangers_is_found() -> None:
 
 
 def _profiles(
-    loaded: str, *, shipped: str = "", container: str = "none", on: str = "Y", unit: str = "enabled"
+    loaded: str, *, shipped: str = "", talking: str = "", container: str = "none", on: str = "Y", unit: str = "enabled"
 ) -> Sheet:
-    parts = [
-        f"{container}\n{on}\n",
-        loaded,
-        shipped,
-        f"{unit}\n",
-        "nginx|unconfined\nchronyd|/usr/sbin/chronyd (enforce)\n",
-    ]
+    services = "nginx|unconfined\nchronyd|/usr/sbin/chronyd (enforce)\n"
+    parts = [f"{container}\n{on}\n", loaded, shipped, talking, f"{unit}\n", services]
     return _sheet(test_apparmor.test_apparmor, {"read": "== next ==\n".join(parts)})
 
 
@@ -361,6 +356,7 @@ def test_profiles_must_be_loaded_and_enforced() -> None:
     assert "services on the network without a profile: nginx" in whole.seen
     assert _faults(_profiles(good, shipped="man\nlsb_release\n")) == "the shipped profile man is not loaded"
     assert _faults(_profiles(f"{good}man (complain)\n")) == "man is in complain mode"
+    assert _profiles(f"{good}Xorg (complain)\nXorg//inner (complain)\n", talking="Xorg\n").faults == []
     assert "AppArmor is off" in _faults(_profiles("", on="N"))
     assert "0 profiles" in _faults(_profiles(""))
     assert "apparmor.service is not there" in _faults(_profiles(good, unit=""))
