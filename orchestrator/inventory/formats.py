@@ -9,6 +9,7 @@ import ipaddress
 import re
 import zoneinfo
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -228,6 +229,50 @@ def _reasons(value: Any) -> Iterator[Fault]:
             yield (str(control),), f"{control} is left alone without a reason", f"{control}: 'why, and who decided it'"
 
 
+def _declarations(value: Any) -> Iterator[Fault]:
+    for control, row in value.items() if isinstance(value, Mapping) else ():
+        if not isinstance(row, Mapping):
+            continue
+        for key in ("who", "why", "until"):
+            if not str(row.get(key) or "").strip():
+                yield (str(control),), f"the declaration of {control} says no {key}", _DECLARATION
+        yield from (((str(control), "until"), *rest) for rest in _day(row.get("until")))
+
+
+def _admins(value: Any) -> Iterator[Fault]:
+    owners: dict[str, str] = {}
+    for number, row in enumerate(value if isinstance(value, Sequence) else ()):
+        if not isinstance(row, Mapping):
+            continue
+        for key in ("account", "who", "keys"):
+            if not row.get(key) or not str(row[key]).strip():
+                yield (number,), f"the entry says no {key}", _ADMIN
+        yield from (((number, "until"), *rest) for rest in _day(row.get("until")))
+        for at, key in enumerate(row.get("keys") or ()):
+            if not _KEY.fullmatch(str(key)):
+                hint = "SHA256: and 43 characters, as `ssh-keygen -lf KEY.pub` shows it"
+                yield (number, "keys", at), f"{key!r} is no fingerprint of an SSH key", hint
+            elif owners.setdefault(str(key), str(row.get("who"))) != str(row.get("who")):
+                yield (number, "keys", at), "the key is declared for two people", "a key belongs to one person"
+
+
+def _day(value: Any) -> Iterator[tuple[str, str]]:
+    text = str(value or "").strip()
+    try:
+        if text:
+            date.fromisoformat(text)
+    except ValueError:
+        yield f"{text!r} is no day", "such as 2027-03-31"
+
+
+def _people(value: Any) -> Iterator[Fault]:
+    if isinstance(value, int) and not 10 <= value <= 1000:
+        yield (), f"{value} is not allowed", "10 to 1000"
+
+
+_DECLARATION = "{who: IT department, why: 'what was decided', until: 2027-03-31}"
+_ADMIN = "{account: ameier, who: A. Meier, keys: ['SHA256:...']}"
+_KEY = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 _PATHS = {"vendor_repository_key", "web_pages", "web_logo_file"}
 _RULES: dict[str, Rule] = {
     "jitsi_domain": _text_rule(fqdn_fault),
@@ -245,6 +290,9 @@ _RULES: dict[str, Rule] = {
     "vendor_repository_url": _text_rule(_repository_url),
     "vendor_repository_fingerprint": _text_rule(_fingerprint),
     "verification_vantage": _text_rule(_vantage),
+    "verification_admins": _admins,
+    "verification_declarations": _declarations,
+    "web_people_per_address": _people,
     "ansible_host": _text_rule(host_address_fault),
     "ansible_port": _port,
 }

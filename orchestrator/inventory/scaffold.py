@@ -256,7 +256,8 @@ vendor_repository_versions: {}
 
 _DECLARATIONS = """\
 ---
-# What no machine can find out, declared by a person: control id -> text, by whom, on which day.
+# What no machine can find out, declared by a person: control id -> text, by whom, on which day. Not read yet: what the
+# checks ask for stands in group_vars/all/site.yml (verification_declarations, verification_admins).
 declarations: {}
 """
 

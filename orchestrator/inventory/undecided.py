@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
-from orchestrator.inventory.derivations import turn_domain
+from orchestrator.inventory.derivations import ANYWHERE, turn_domain
 
 _PAGES = {"imprint": "an imprint", "privacy": "a privacy notice", "accessibility": "an accessibility statement"}
+_DECLARED = {"ACC-07": "how people log in", "OS-14": "whether a malware scanner is needed"}
 
 
 def undecided(settings: Mapping[str, Any], secrets: Mapping[str, Any]) -> tuple[str, ...]:
@@ -38,4 +39,18 @@ def undecided(settings: Mapping[str, Any], secrets: Mapping[str, Any]) -> tuple[
             found.append("Nobody can open a room yet: `ratssaal users add NAME` makes the first account.")
     if not settings.get("jitsi_turn_domain") and settings.get("jitsi_domain"):
         found.append(f"TURN is offered as {turn_domain(settings)}: that name needs a DNS entry (jitsi_turn_domain).")
+    found += _undeclared(settings)
     return tuple(found)
+
+
+def _undeclared(settings: Mapping[str, Any]) -> Iterator[str]:
+    """Yield what only a person can state; until then reports say that it was not tested."""
+    declared = settings.get("verification_declarations") or {}
+    sources = settings.get("firewall_management_sources") or ANYWHERE
+    if any(str(source).endswith("/0") for source in sources) and "NET-06" not in declared:
+        yield "SSH answers every address; name those of the administration (firewall_management_sources)."
+    if not settings.get("verification_admins"):
+        yield "Nobody is named whose keys may log in by SSH (verification_admins)."
+    missing = [f"{control}, {matter}" for control, matter in _DECLARED.items() if control not in declared]
+    if missing:
+        yield f"Nobody has declared {'; '.join(missing)} (verification_declarations)."

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import subprocess
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ from orchestrator.lab.rootfs import SUDO_USER
 
 ACCOUNT = "rehearsal"
 """The account that may open rooms in a lab, and with which the checks log in."""
+
+_THROWAWAY = {"who": "the lab", "why": "its disk is thrown away and holds nothing of anybody's", "until": "2099-12-31"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,10 @@ def write_site(folder: Path, hosts: Sequence[LabHost], built: Any | None) -> Lab
                 "verification_vantage": f"netns://{first.network.outside}",
                 "verification_probe_account": ACCOUNT,
                 "verification_sudo_users": [SUDO_USER],
+                "verification_admins": _admins(site.key_file),
+                "verification_declarations": {"CRY-11": _THROWAWAY},
+                # Everybody in the lab's own network, the vantage point among them.
+                "firewall_management_sources": [f"{first.network.gateway.rpartition('.')[0]}.0/24", _network6(first)],
                 **_vendor(first.network, built),
             },
             accounts={ACCOUNT: secrets.token_urlsafe(16)},
@@ -86,6 +93,16 @@ def write_site(folder: Path, hosts: Sequence[LabHost], built: Any | None) -> Lab
     site.known_hosts.write_text("".join(host.known_hosts.read_text() for host in hosts))
     _give_to_caller(folder)
     return site
+
+
+def _network6(host: LabHost) -> str:
+    return f"{host.network.gateway6.removesuffix('1')}/64"
+
+
+def _admins(key_file: Path) -> list[dict[str, Any]]:
+    """Return whose key opens a lab's hosts: the lab's own, both as root and as the sudo user."""
+    shown = subprocess.run(["ssh-keygen", "-lf", str(key_file)], capture_output=True, text=True, check=True).stdout
+    return [{"account": name, "who": "the lab", "keys": [shown.split()[1]]} for name in ("root", SUDO_USER)]
 
 
 def build_repository(folder: Path) -> Any:

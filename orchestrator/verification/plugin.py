@@ -26,7 +26,7 @@ from orchestrator.inventory.site import Host
 from orchestrator.inventory.vantagepoint import VantagePoint
 from orchestrator.verification import subject as subjects
 from orchestrator.verification.batch import BatchBackend, prefetch
-from orchestrator.verification.sheet import NotApplicable, NotTested, Sheet
+from orchestrator.verification.sheet import Declared, NotApplicable, NotTested, Sheet
 from orchestrator.verification.shipping import Line, Vantage
 from orchestrator.verification.subject import Subject
 
@@ -111,7 +111,7 @@ class _Fixtures(abc.ABC):
         try:
             yield
             sheet.finish()
-        except (NotTested, NotApplicable) as reason:
+        except (NotTested, NotApplicable, Declared) as reason:
             self.note(pyfuncitem, sheet, reason)
             pytest.skip(f"{type(reason).__name__}: {reason}")
         except BaseException as error:
@@ -307,6 +307,8 @@ class Batches(_Fixtures):
                 result, reason = "not_tested", str(outcome)
             case NotApplicable():
                 result, reason = "not_applicable", str(outcome)
+            case Declared():
+                result, reason = "declared", str(outcome)
             case AssertionError() if sheet.faults:
                 result = "fail"
                 seen, wanted = ("; ".join(part) for part in zip(*sheet.faults, strict=True))

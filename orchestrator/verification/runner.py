@@ -228,7 +228,7 @@ def _findings(
     return result
 
 
-_SEVERITY = (Result.ERROR, Result.FAIL, Result.NOT_TESTED, Result.PASS, Result.NOT_APPLICABLE)
+_SEVERITY = (Result.ERROR, Result.FAIL, Result.NOT_TESTED, Result.DECLARED, Result.PASS, Result.NOT_APPLICABLE)
 
 
 def joined(several: list[Finding]) -> Finding:

@@ -13,6 +13,10 @@ class NotApplicable(Exception):
     """The host has nothing of the kind; the reason says what is missing."""
 
 
+class Declared(Exception):
+    """What cannot be measured was stated by the operator; says by whom, why and until when. Never counts as passed."""
+
+
 class NothingLookedAt(Exception):
     """A check ended without expecting anything: its result would mean nothing."""
 
@@ -24,6 +28,7 @@ class Sheet:
     seen: list[str] = field(default_factory=list)
     faults: list[tuple[str, str]] = field(default_factory=list)
     untested: list[str] = field(default_factory=list)
+    declared: list[str] = field(default_factory=list)
 
     def expect(self, fits: bool, seen: str, wanted: str) -> None:
         """Note one thing: what was seen, and what was wanted in its place if it does not fit."""
@@ -36,11 +41,17 @@ class Sheet:
         """Note a part that could not be looked at; without a fault elsewhere the control is not tested."""
         self.untested.append(reason)
 
+    def declare(self, statement: str) -> None:
+        """Note a part that the operator answers for; without a fault or a gap elsewhere the control is declared."""
+        self.declared.append(statement)
+
     def finish(self) -> None:
-        """Raise what the notes amount to: AssertionError for faults, NotTested, NothingLookedAt; nothing for a pass."""
+        """Raise what the notes amount to: AssertionError for faults, NotTested, Declared, NothingLookedAt; nothing for a pass."""
         if self.faults:
             raise AssertionError("; ".join(f"{seen} (wanted: {wanted})" for seen, wanted in self.faults))
         if self.untested:
             raise NotTested("; ".join(self.untested))
+        if self.declared:
+            raise Declared("; ".join(self.declared))
         if not self.seen:
             raise NothingLookedAt("the check expected nothing")

@@ -105,3 +105,65 @@ def _aliased(base: str, location: Directive, alias: str) -> Place:
         # `location ~ ^/(libs|css)/(.*)$ { alias /usr/share/x/$1/$2; }`: the address continues as the path does
         return Place(base, "/", alias.partition("$")[0])
     return Place(base, words[-1] if words else "/", alias)
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """How many requests of one client a location takes: so many a second, and so many at once."""
+
+    zone: str
+    rate: float
+    burst: int
+
+
+def limits(shown: str, domain: str, path: str) -> list[Limit]:
+    """Return the limits of requests that hold for a path below the domain's TLS server; [] where nothing bounds it.
+
+    An own limit of a location replaces those around it; a dry run limits nobody (nginx:
+    src/http/modules/ngx_http_limit_req_module.c). Included files stand beside the one that includes them, so zones are
+    looked for everywhere; a limit in a file that a location includes is not seen.
+    """
+    root = read_nginx(shown)
+    server = next((server for server in root.all("server") if _serves(server, domain)), None)
+    if server is None:
+        return []
+    levels = [level for level in (_location(server, path), server, *root.all("http")) if level is not None]
+    dry = [line.words[1] for level in (*levels, root) for line in level.block if line.name == "limit_req_dry_run"]
+    return [] if dry[:1] == ["on"] else _effective(levels, root)
+
+
+def _serves(server: Directive, domain: str) -> bool:
+    names = [word for line in server.block if line.name == "server_name" for word in line.words[1:]]
+    return domain in names and any("ssl" in line.words for line in server.block if line.name == "listen")
+
+
+def _location(server: Directive, path: str) -> Directive | None:
+    """Return the location that nginx takes: an exact one, the first pattern that fits, the longest beginning."""
+    rows = [(line.words[1:], line) for line in server.block if line.name == "location"]
+    for words, line in rows:
+        if words[0] == "=" and words[-1] == path:
+            return line
+    begins = [(words[-1], words[0], line) for words, line in rows if words[0] not in ("=", "~", "~*")]
+    fitting = [row for row in begins if path.startswith(row[0])]
+    longest = max(fitting, key=lambda row: len(row[0])) if fitting else None
+    if longest is None or longest[1] != "^~":
+        for words, line in rows:
+            flags = re.IGNORECASE if words[0] == "~*" else 0
+            if words[0] in ("~", "~*") and re.search(words[-1], path, flags):
+                return line
+    return longest[2] if longest else None
+
+
+def _effective(levels: list[Directive], root: Directive) -> list[Limit]:
+    """Return the limits of the innermost level that has any."""
+    rates = {}
+    for line in root.all("limit_req_zone"):
+        named = dict(word.partition("=")[::2] for word in line.words[2:])
+        number, unit = re.findall(r"(\d+)r/([sm])", named["rate"])[0]
+        rates[named["zone"].partition(":")[0]] = int(number) / (60 if unit == "m" else 1)
+    for level in levels:
+        own = [line.words[1:] for line in level.block if line.name == "limit_req"]
+        if own:
+            rows = [dict(word.partition("=")[::2] for word in words) for words in own]
+            return [Limit(row["zone"], rates.get(row["zone"], 0.0), int(row.get("burst", 0))) for row in rows]
+    return []

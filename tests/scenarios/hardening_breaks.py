@@ -20,6 +20,21 @@ _ACCOUNTS = (
     "useradd -o -u 0 -g 0 -M planted; sed -i 's/^turnserver:[^:]*:/turnserver::/' /etc/shadow;"
     " usermod -s /bin/bash prosody"
 )
+_SITE = "/etc/nginx/sites-available/*.conf"
+_HOST = "/etc/prosody/conf.avail/meet.*.cfg.lua"
+_KEYS = "/root/.ssh/authorized_keys"
+_SSHD = "/etc/ssh/sshd_config.d/00-ratssaal.conf"
+_JVB = "/etc/jitsi/videobridge/jvb.conf"
+_RESTART_JVB = "systemctl restart jitsi-videobridge2 && sleep 8"
+# A guest who logs in to Prosody's own port without TLS, as somebody on the host or a bridge's could.
+_PLAIN = (
+    "domain=$(basename /etc/prosody/conf.avail/meet.*.cfg.lua .cfg.lua) && systemd-run -q --unit=planted python3 -c "
+    '\'import socket, sys, time; s = socket.create_connection(("127.0.0.1", 5222)); '
+    's.sendall(f"<stream:stream to=\\"guest.{sys.argv[1]}\\" version=\\"1.0\\" xmlns=\\"jabber:client\\" '
+    'xmlns:stream=\\"http://etherx.jabber.org/streams\\">".encode()); time.sleep(1); '
+    's.sendall(b"<auth xmlns=\\"urn:ietf:params:xml:ns:xmpp-sasl\\" mechanism=\\"ANONYMOUS\\"/>"); time.sleep(900)\' $domain'
+    " && sleep 3"
+)
 
 BREAKS = [
     Break(
@@ -31,6 +46,20 @@ BREAKS = [
             "net.ipv6.conf.host0.accept_redirects is 1",
             "net.ipv4.conf.all.send_redirects is 1 in the files of sysctl.d",
         ),
+    ),
+    Break(
+        "NET-06",
+        "nft add rule inet ratssaal input ip saddr 203.0.113.0/24 accept && nft add rule inet ratssaal input tcp dport 22 accept",
+        "22/tcp (SSH) is let in from anywhere",
+        also=("NET-03",),
+        more=("22/tcp (SSH) is let in from 203.0.113.0/24",),
+    ),
+    Break(
+        "NET-11",
+        f"sed -i '/limit_req zone=rooms/d; /limit_req zone=nowhere/d; /limit_req zone=bosh/d' {_SITE}"
+        " && systemctl reload nginx && sleep 1",
+        "signalling by BOSH: without limit",
+        more=("rooms: without limit", "addresses that lead nowhere: none refused of 4800"),
     ),
     # In a container the kernel's part stays untested, so without a fault these never pass there.
     Break(
@@ -93,6 +122,36 @@ BREAKS = [
         "rm /etc/sudoers.d/planted /usr/local/bin/planted",
         more=("/usr/local/bin/planted, which sudo runs, is 777 root:root",),
     ),
+    Break(
+        "ACC-03",
+        f"cp -a {_KEYS} /root/kept && ssh-keygen -q -t ed25519 -N '' -f /root/planted && cat /root/planted.pub >> {_KEYS}"
+        " && useradd -m -s /bin/bash planted && echo planted:planted | chpasswd",
+        "a key that nobody declared opens root: SHA256:",
+        f"userdel -rf planted; mv /root/kept {_KEYS}; rm -f /root/planted*",
+        more=("planted may log in and is nobody's",),
+    ),
+    Break(
+        "ACC-06",
+        f"cp -a {_SSHD} /root/sshd && cp -a /etc/pam.d/sshd /root/pam-sshd && sed -i 's/^MaxStartups.*/MaxStartups 1000/;"
+        f" /^PerSourceMaxStartups/d; s/^PerSourcePenalties.*/PerSourcePenalties no/' {_SSHD}"
+        " && sed -i '1i auth required pam_faillock.so preauth even_deny_root' /etc/pam.d/sshd && systemctl reload ssh",
+        "sshd: connections without a log-in 1000",
+        f"mv /root/pam-sshd /etc/pam.d/sshd; mv /root/sshd {_SSHD} && systemctl reload ssh",
+        more=("of one address none", "sshd: penalties no", "pam_faillock locks root after attempts of strangers"),
+    ),
+    Break(
+        "ACC-06",
+        f"sed -i 's/\"ratssaal_logins\";//' {_HOST} && {_RESTART_PROSODY}",
+        "Prosody looked at 11 wrong passwords in a row, and at more",
+    ),
+    Break(
+        "ACC-07",
+        f'cp -a {_PROSODY} /root && sed -i \'s/^modules_enabled = {{/& "register_ibr";/; s/^modules_disabled.*//;'
+        f" s/^allow_registration = false/allow_registration = true/' {_PROSODY} && {_RESTART_PROSODY}",
+        "lets strangers make an account",
+        f"mv /root/prosody.cfg.lua {_PROSODY} && {_RESTART_PROSODY}",
+        repaired=Result.NOT_TESTED,
+    ),
     Break("ACC-08", "rm /etc/profile.d/ratssaal-idle.sh", "an idle shell ends never"),
     Break(
         "TRN-03",
@@ -110,6 +169,23 @@ BREAKS = [
         "it writes /var/lib/turn/turn.log",
         f"mv /root/turnserver.conf {_TURN} && systemctl restart coturn && sleep 2; rm -f /var/lib/turn/turn.log",
         uses=_TURN,
+    ),
+    Break(
+        "OS-14",
+        "DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends clamav-daemon >/dev/null 2>&1;"
+        " systemctl stop clamav-daemon clamav-freshclam",
+        "clamav-daemon is inactive",
+        "DEBIAN_FRONTEND=noninteractive apt-get purge -qq -y clamav-daemon clamav-freshclam clamav-base >/dev/null 2>&1;"
+        " apt-get autoremove -qq -y --purge >/dev/null 2>&1; rm -rf /var/lib/clamav",
+        repaired=Result.NOT_TESTED,
+    ),
+    Break(
+        "CRY-08",
+        f"{_PLAIN} && cp -a {_JVB} /root && sed -i 's/USERNAME = \"jvb\"/& \\n DISABLE_CERTIFICATE_VERIFICATION = true/' {_JVB}"
+        f" && {_RESTART_JVB}",
+        "a session from 127.0.0.1 at Prosody is insecure",
+        f"systemctl stop planted; mv /root/jvb.conf {_JVB} && {_RESTART_JVB}",
+        more=("the bridge talks to Prosody with disable-certificate-verification true",),
     ),
     Break(
         "CRY-07",

@@ -14,7 +14,14 @@ from orchestrator.lab.lab import LabSite
 from orchestrator.lab.machines import enter
 from orchestrator.verification.catalogue import load_catalogue
 from orchestrator.verification.runner import CHECKS, verify
-from tests.scenarios import conference_breaks, hardening_breaks, inside_breaks, test_browser, test_outside
+from tests.scenarios import (
+    conference_breaks,
+    hardening_breaks,
+    inside_breaks,
+    machine_breaks,
+    test_browser,
+    test_outside,
+)
 from tests.scenarios.breaks import Break, Series, in_batches, name_of, serve_a_certificate
 from tests.scenarios.conftest import BIN, load, play, ratssaal, ssh
 
@@ -92,6 +99,7 @@ NOT_YET = {"BCK-01", "CHG-02"}
 
 def test_every_control_has_a_negative_test() -> None:
     rows = {row.control for row in (*BREAKS, *test_outside.BREAKS, *conference_breaks.BREAKS.values())}
+    rows |= {row.control for row in machine_breaks.BREAKS}
     rows |= {plant.control for plant in test_browser.PLANTS.values()}
     assert rows | {"CHG-01", *NOT_YET} == {control.id for control in load_catalogue()}
 

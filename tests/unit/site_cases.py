@@ -73,6 +73,36 @@ argument_specs:
           OS-06: {type: str}
           OS-08: {type: str}
 """,
+    "verification": """
+argument_specs:
+  main:
+    options:
+      verification_admins:
+        type: list
+        elements: dict
+        default: []
+        options:
+          account: {type: str, required: true}
+          who: {type: str, required: true}
+          keys: {type: list, elements: str, required: true}
+          until: {type: str}
+      verification_declarations:
+        type: dict
+        default: {}
+        options:
+          OS-14:
+            type: dict
+            options:
+              who: {type: str, required: true}
+              why: {type: str, required: true}
+              until: {type: str, required: true}
+""",
+    "web": """
+argument_specs:
+  main:
+    options:
+      web_people_per_address: {type: int, default: 500}
+""",
     "base": """
 argument_specs:
   main:

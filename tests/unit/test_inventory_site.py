@@ -279,9 +279,41 @@ def test_host_variables_and_files_are_judged(case: Case) -> None:
     assert "is no IPv6 address" in problem.message
 
 
+KEY = f"SHA256:{'a' * 43}"
+
+
+def test_declarations_hold_for_days_that_are_written_in_either_way(case: Case) -> None:
+    row = "{{who: IT, why: 'ticket 17', until: {}}}"
+    case.append(f"verification_declarations:\n  OS-14: {row.format('2999-12-31')}\n")
+    case.append(f"verification_admins:\n  - {{account: root, who: IT, keys: ['{KEY}'], until: '2999-12-31'}}\n")
+    site = case.load()
+    assert str(site.settings["verification_declarations"]["OS-14"]["until"]) == "2999-12-31"
+    undecided = " ".join(site.undecided)
+    assert "verification_admins" not in undecided
+    assert "ACC-07, how people log in (verification_declarations)" in undecided
+    assert "firewall_management_sources" in undecided
+
+
 @pytest.mark.parametrize(
     ("lines", "at", "part"),
     [
+        ("verification_declarations:\n  OS-14: {who: IT, until: 2999-12-31}", "OS-14", "OS-14 says no why"),
+        ("verification_declarations:\n  OS-14: {who: ' ', why: x, until: 2999-12-31}", "OS-14", "OS-14 says no who"),
+        ("verification_declarations:\n  OS-14: {who: IT, why: x}", "OS-14", "OS-14 says no until"),
+        ("verification_declarations:\n  OS-14: {who: IT, why: x, until: soon}", "soon", "'soon' is no day"),
+        ("verification_declarations:\n  OS-14: because", "OS-14", "expected a mapping"),
+        ("verification_declarations:\n  OS-99: {}", "OS-99", "unknown key OS-99"),
+        (f"verification_admins:\n  - {{account: root, keys: ['{KEY}']}}", "account", "the entry says no who"),
+        (f"verification_admins:\n  - {{who: A, keys: ['{KEY}']}}", "who", "the entry says no account"),
+        ("verification_admins:\n  - {account: root, who: A}", "account", "the entry says no keys"),
+        ("verification_admins:\n  - {account: root, who: A, keys: [AAAA]}", "AAAA", "no fingerprint of an SSH key"),
+        (
+            f"verification_admins:\n  - {{account: a, who: A, keys: ['{KEY}']}}\n  - {{account: b, who: B, keys: ['{KEY}']}}",
+            "account: b",
+            "declared for two people",
+        ),
+        ("web_people_per_address: 5", "address: 5", "10 to 1000"),
+        ("web_people_per_address: 5000", "address: 5000", "10 to 1000"),
         ("jitsi_allowed_origins: [http://a.example]", "jitsi_allowed", "is no https origin"),
         ("jitsi_allowed_origins: [https://a.example/x]", "jitsi_allowed", "write it as https://a.example"),
         ("firewall_management_sources: [192.0.2.1/24]", "firewall_m", "write it as 192.0.2.0/24"),

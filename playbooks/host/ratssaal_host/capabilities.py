@@ -56,6 +56,15 @@ def _tmp_is_foreign(path="/tmp", unit="/etc/systemd/system/tmp.mount"):
         return True
 
 
+def _apparmor(module="/sys/module/apparmor/parameters/enabled"):
+    """Say whether this kernel has AppArmor switched on, and its profiles are this host's own."""
+    try:
+        with open(module) as handle:
+            return handle.read().strip() == "Y" and not os.path.exists("/run/systemd/container")
+    except OSError:
+        return False
+
+
 def applied(step):
     """Return what the manifest keeps: measuring applies nothing."""
     return []
@@ -78,6 +87,7 @@ def bring(step):
                 # OpenSSL 3.5 brought the hybrid group X25519MLKEM768 (openssl:CHANGES.md); older ones refuse its name.
                 "tls_hybrid": ssl.OPENSSL_VERSION_INFO >= (3, 5),
                 "tmp_is_foreign": _tmp_is_foreign(),
+                "apparmor": _apparmor(),
                 "apt_hosts": _apt_hosts(),
             }
         }

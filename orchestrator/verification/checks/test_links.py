@@ -1,0 +1,107 @@
+"""Whether the site's own services talk to each other encrypted, and know to whom."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+
+import pytest
+import testinfra.host
+
+from orchestrator.verification.asking import ask, text
+from orchestrator.verification.declarations import answered_for
+from orchestrator.verification.sheet import NotApplicable, Sheet
+from orchestrator.verification.subject import Subject
+
+# Prosody's own list of sessions, without names: how each came, whether it has logged in, and how it is encrypted.
+_SESSIONS = "prosodyctl shell 'c2s:show(nil, \"method type secure ip\")' </dev/null 2>&1; true"
+# Ports on which nothing but TLS or SSH is spoken; 5222 is looked at in Prosody itself.
+ENCRYPTED = (443, 5222, 5349)
+_CONNECTIONS = "ss -Htn state established"
+_CLIENTS = {"jicofo": "Jicofo", "jitsi-videobridge2": "the bridge"}
+_CAREFUL = {"disable-certificate-verification": "false", "use-tls": "true", "security-mode": "required"}
+
+
+def _settings(unit: str) -> str:
+    """Return the command for what a Java service was started with of its connection to Prosody."""
+    names = "disable[-_]certificate[-_]verification|use-tls|security[-_]mode"
+    return (
+        f"for each in $(cat /sys/fs/cgroup$(systemctl show -P ControlGroup {unit})/cgroup.procs); do "
+        "[ \"$(cat /proc/$each/comm)\" = java ] && args=$(tr '\\0' '\\n' </proc/$each/cmdline); done 2>/dev/null; "
+        '[ -n "$args" ] || { echo stopped; exit 0; }; echo running; '
+        f"file=$(echo \"$args\" | sed -n 's/^-Dconfig.file=//p' | tail -n 1); grep -siE '^[^#/]*({names})' \"$file\"; "
+        f"echo \"$args\" | grep -iE '^-D.*({names})='; true"
+    )
+
+
+@pytest.mark.control("CRY-08")
+def test_sessions_at_prosody(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """Every session that did not come through the web server is encrypted: Jicofo's and each bridge's."""
+    if not subject.signalling:
+        raise NotApplicable("Prosody does not run here")
+    (shown,) = ask(host, _SESSIONS)
+    told = text(shown)
+    if "sessions shown" not in told:
+        sheet.could_not_look(f"Prosody does not tell its sessions: {' '.join(told.split())[:120]}")
+        return
+    rows = [
+        [part.strip() for part in line.lstrip("| ").split("|")] for line in told.splitlines() if line.count("|") >= 3
+    ]
+    # Who has not logged in yet has said nothing that is worth hiding, and may still begin TLS.
+    direct = [row for row in rows if row[0] == "TCP" and row[1] != "c2s_unauthed"]
+    plain = [row for row in direct if not row[2].startswith("TLS")]
+    for _, _, security, address, *_ in plain:
+        sheet.expect(False, f"a session from {address} at Prosody is {security}", "encrypted by TLS")
+    if direct:
+        kinds = ", ".join(sorted({row[2] for row in direct if row not in plain})) or "none"
+        sheet.expect(True, f"{len(direct)} sessions of services at Prosody: {kinds}", "")
+    else:
+        sheet.could_not_look("no service talks to Prosody now")
+
+
+@pytest.mark.control("CRY-08")
+def test_services_know_whom_they_talk_to(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """Encryption towards anybody is none: neither Jicofo nor the bridge takes just any certificate."""
+    units = [*(["jicofo"] if subject.signalling else []), *(["jitsi-videobridge2"] if subject.bridge else [])]
+    if not units:
+        raise NotApplicable("neither Jicofo nor a bridge runs here")
+    for unit, result in zip(units, ask(host, *(_settings(unit) for unit in units)), strict=True):
+        state, _, lines = text(result).partition("\n")
+        if state != "running":
+            sheet.could_not_look(f"{unit} does not run")
+            continue
+        loose = []
+        for name, value in re.findall(r'([\w.-]+)"?\s*[=:]\s*"?(\w+)', lines):
+            key = name.rpartition(".")[2].lower().replace("_", "-")
+            if key in _CAREFUL and value.lower() != _CAREFUL[key]:
+                loose.append(f"{key} {value.lower()}")
+        seen = f"{_CLIENTS[unit]} talks to Prosody with {', '.join(loose) or 'verification of its certificate'}"
+        sheet.expect(not loose, seen, "encrypted, the certificate verified")
+
+
+@pytest.mark.control("CRY-08")
+def test_connections_between_own_hosts(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """What is open to another host of the site right now, on a port that may be plain."""
+    others = {
+        str(ipaddress.ip_address(entry[key])): name
+        for name, entry in subject.topology["hosts"].items()
+        for key in ("address", "address6")
+        if entry[key] and name != subject.name
+    }
+    (shown,) = ask(host, _CONNECTIONS)
+    known = {*ENCRYPTED, *(int(entry["ssh_port"]) for entry in subject.topology["hosts"].values())}
+    plain: dict[str, int] = {}
+    for line in text(shown).splitlines():
+        (own, peer) = (_end(part) for part in line.split()[2:4])
+        if peer[0] in others and not {own[1], peer[1]} & known:
+            where = f"{others[peer[0]]} on port {min(own[1], peer[1])}/tcp"
+            plain[where] = plain.get(where, 0) + 1
+    for where, count in sorted(plain.items()):
+        matter = f"{count} connections to {where}, not known to be encrypted"
+        answered_for(subject, "CRY-08", sheet, matter, wanted="TLS")
+    sheet.expect(True, f"{len(others)} addresses of other hosts looked for", "")
+
+
+def _end(shown: str) -> tuple[str, int]:
+    address, _, port = shown.rpartition(":")
+    return address.strip("[]").partition("%")[0].removeprefix("::ffff:"), int(port)

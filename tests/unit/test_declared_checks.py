@@ -1,0 +1,472 @@
+"""What the checks make of declarations, keys, rules, limits, profiles, links and disks that a lab host cannot show."""
+
+from __future__ import annotations
+
+import json
+from datetime import date
+from typing import Any
+
+import pytest
+
+from orchestrator.evidence.results import Finding, Result
+from orchestrator.verification.checks import (
+    test_admins,
+    test_apparmor,
+    test_disks,
+    test_limits,
+    test_links,
+    test_logins,
+    test_malware,
+    test_management,
+)
+from orchestrator.verification.declarations import answered_for, over
+from orchestrator.verification.runner import joined
+from orchestrator.verification.sheet import Declared, NotApplicable, NotTested, Sheet
+from orchestrator.verification.subject import Subject
+from orchestrator.verification.webserver import limits
+from tests.unit.test_verification_checks import TOPOLOGY, _faults, _sheet, _subject
+
+HELD = {"who": "the IT department", "why": "ticket 17", "until": "2999-12-31"}
+OVER = {**HELD, "until": "2020-01-31"}
+
+
+def test_a_declaration_is_no_pass_and_ends_with_its_day() -> None:
+    def note(row: Any, **given: Any) -> Sheet:
+        sheet = Sheet()
+        sheet.expect(True, "something seen", "")
+        subject = _subject(verification_declarations={"OS-14": row} if row else {})
+        answered_for(subject, "OS-14", sheet, "no scanner", **given)
+        return sheet
+
+    with pytest.raises(Declared, match="the IT department answers for it until 2999-12-31: ticket 17"):
+        note(HELD).finish()
+    with pytest.raises(NotTested, match=r"nobody has declared it \(verification_declarations: OS-14\)"):
+        note(None).finish()
+    with pytest.raises(AssertionError, match="ran out on 2020-01-31"):
+        note(OVER).finish()
+    with pytest.raises(AssertionError, match="a scanner, or declared"):
+        note(None, wanted="a scanner").finish()
+    assert not over("2026-11-26", date(2026, 11, 26))
+    assert over("2026-11-25", date(2026, 11, 26))
+
+
+def test_what_is_declared_outweighs_what_passed_and_nothing_worse() -> None:
+    def together(*results: Result) -> Result:
+        return joined([Finding("ACC-07", "h1", each, "s", "w", "r") for each in results]).result
+
+    assert together(Result.PASS, Result.DECLARED) is Result.DECLARED
+    assert together(Result.DECLARED, Result.NOT_TESTED) is Result.NOT_TESTED
+    assert together(Result.FAIL, Result.DECLARED) is Result.FAIL
+
+
+KEY, OTHER = "SHA256:" + "a" * 43, "SHA256:" + "b" * 43
+NOW = 1_795_600_000.0
+DAY = 86400
+
+
+def _account(name: str = "root", *keys: str, used: float = NOW, changed: float = 0) -> dict[str, Any]:
+    return {"account": name, "keys": list(keys or (KEY,)), "used": used, "changed": changed}
+
+
+def _said(*accounts: Any, further: tuple[str, ...] = (), days: float = 90) -> dict[str, str]:
+    said = {"accounts": accounts, "further": further, "now": NOW, "since": NOW - days * DAY}
+    return {"python3 -": json.dumps(said)}
+
+
+def _keys(*accounts: Any, admins: Any = None, **given: Any) -> Sheet:
+    declared = admins if admins is not None else [{"account": "root", "who": "A", "keys": [KEY]}]
+    subject = _subject(verification_admins=declared)
+    return _sheet(test_admins.test_every_key_is_somebodys, _said(*accounts, **given), subject=subject)
+
+
+def test_keys_are_judged_by_what_is_declared() -> None:
+    assert _keys(_account()).faults == []
+    assert _faults(_keys(_account("root", KEY, OTHER))) == f"a key that nobody declared opens root: {OTHER}"
+    assert _faults(_keys(_account("jane"))) == "jane may log in and is nobody's"
+    two = [{"account": "root", "who": "A", "keys": [KEY]}, {"account": "root", "who": "B", "keys": [OTHER]}]
+    assert _faults(_keys(_account("root", KEY, OTHER), admins=two)) == "root is opened by keys of 2 people"
+    assert _keys(_account("root", KEY), admins=two).faults == []
+    ended = [{"account": "root", "who": "A", "keys": [KEY], "until": "2020-01-31"}]
+    assert _faults(_keys(_account(), admins=ended)) == f"{KEY} still opens root"
+    assert "sshd also takes keys that /usr/bin/keys names" in _keys(_account(), further=("/usr/bin/keys",)).untested[0]
+
+
+def test_without_a_declaration_no_key_is_judged_and_no_person_is_named() -> None:
+    sheet = _keys(_account(), admins=[])
+    assert sheet.faults == []
+    assert sheet.untested == ["1 keys open root; nobody is named whose they are (verification_admins)"]
+    named = _keys(_account("root", KEY, OTHER), admins=[{"account": "root", "who": "A. Meier", "keys": [KEY]}])
+    assert "Meier" not in str(named)
+
+
+def test_an_account_that_nobody_uses_is_found_where_the_journal_tells() -> None:
+    ours = _account("town", used=NOW)
+
+    def look(account: Any, *others: Any, user: str = "", **given: Any) -> Sheet:
+        subject = _subject()
+        object.__setattr__(subject, "user", user)
+        said = _said(account, *(others or [ours]), **given)
+        return _sheet(test_admins.test_accounts_are_used, said, subject=subject)
+
+    never = _account(used=0, changed=NOW - 200 * DAY)
+    assert look(_account(used=NOW - 80 * DAY)).faults == []
+    assert look(_account(used=0, changed=NOW - 3 * DAY)).faults == []
+    assert _faults(look(_account(used=NOW - 100 * DAY), days=400)) == "root was not used for 100 days"
+    assert _faults(look(never)) == "root was not used for 90 or more days"
+    short = look(never, days=30)
+    assert short.faults == []
+    assert short.untested == ["root: the journal reaches back 30 days only"]
+    assert look(never, days=NOW / DAY).untested
+    assert "not even ours" in look(never, _account("town", used=0, changed=NOW)).untested[0]
+    assert look(never, user="root").seen[0] == "root is in use"
+
+
+CHAIN = {"family": "inet", "table": "t", "name": "input", "hook": "input", "type": "filter", "policy": "drop"}
+
+
+def _match(left: Any, right: Any) -> dict[str, Any]:
+    return {"match": {"op": "==", "left": left, "right": right}}
+
+
+def _field_of(protocol: str, field: str) -> dict[str, Any]:
+    return {"payload": {"protocol": protocol, "field": field}}
+
+
+def _port(right: Any = 22, protocol: str = "tcp") -> dict[str, Any]:
+    return _match(_field_of(protocol, "dport"), right)
+
+
+def _from(source: Any, protocol: str = "ip") -> dict[str, Any]:
+    return _match(_field_of(protocol, "saddr"), source)
+
+
+OFFICE = {"prefix": {"addr": "192.0.2.0", "len": 24}}
+HARMLESS = (
+    [_match({"meta": {"key": "iifname"}}, "lo")],
+    [_match({"ct": {"key": "state"}}, ["established", "related"])],
+    [_match(_field_of("icmp", "type"), "echo-request")],
+    [_port(443)],
+    [_port(22, "udp")],
+    [_from("fe80::/10", "ip6"), _match({"meta": {"key": "l4proto"}}, "tcp")],
+)
+
+
+def _management(*rules: list[dict[str, Any]], chains: int = 1, **settings: Any) -> Sheet:
+    tables = [{**CHAIN, "table": f"t{number}"} for number in range(chains)]
+    place = {"family": "inet", "table": "t0", "chain": "input"}
+    rows = [{"rule": {**place, "expr": [*rule, {"accept": None}]}} for rule in rules]
+    listening = 'tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))\n'
+    said = {"ss": listening, "if command -v nft": json.dumps({"nftables": [*({"chain": t} for t in tables), *rows]})}
+    subject = _subject(**{"firewall_management_sources": ["192.0.2.0/24", "2001:db8::/32"], **settings})
+    return _sheet(test_management.test_ssh_is_let_in_from_the_management_only, said, subject=subject)
+
+
+def test_ssh_is_open_to_the_declared_networks_only() -> None:
+    assert _management([_from(OFFICE), _port()], *HARMLESS).faults == []
+    assert _management([_from("192.0.2.7"), _port()]).faults == []
+
+
+@pytest.mark.parametrize(
+    ("rule", "source"),
+    [
+        ([_port()], "anywhere"),
+        ([_port({"range": [20, 25]})], "anywhere"),
+        ([_port({"set": [22, 80]})], "anywhere"),
+        ([_port(22, "th")], "anywhere"),
+        ([], "anywhere"),
+        ([_match({"meta": {"key": "l4proto"}}, "tcp")], "anywhere"),
+        ([_match({"meta": {"key": "iifname"}}, "eth0")], "anywhere"),
+        ([_match({"ct": {"key": "state"}}, ["established", "new"])], "anywhere"),
+        ([_from("203.0.113.7"), _port()], "203.0.113.7"),
+        ([_from({"prefix": {"addr": "192.0.0.0", "len": 16}}), _port()], "192.0.0.0/16"),
+        ([_from("@office"), _port()], "@office"),
+    ],
+)
+def test_every_rule_that_opens_ssh_further_is_found(rule: list[dict[str, Any]], source: str) -> None:
+    sheet = _management([_from(OFFICE), _port()], rule, *HARMLESS)
+    assert _faults(sheet) == f"22/tcp (SSH) is let in from {source}"
+
+
+def test_rules_are_followed_into_other_chains_and_maps() -> None:
+    def look(*expression: Any, inner: Any = ()) -> str:
+        place = {"family": "inet", "table": "t0"}
+        rows: list[Any] = [{"chain": {**CHAIN, "table": "t0"}}, {"chain": {**place, "name": "further"}}]
+        rows += [{"rule": {**place, "chain": "input", "expr": list(expression)}}]
+        rows += [{"rule": {**place, "chain": "further", "expr": list(inner)}}]
+        listening = 'tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))\n'
+        said = {"ss": listening, "if command -v nft": json.dumps({"nftables": rows})}
+        subject = _subject(firewall_management_sources=["192.0.2.0/24"])
+        return _faults(_sheet(test_management.test_ssh_is_let_in_from_the_management_only, said, subject=subject))
+
+    jump, accept = {"jump": {"target": "further"}}, {"accept": None}
+    assert look(jump, inner=[_port(), accept]).endswith("from anywhere")
+    assert look(_from("203.0.113.7"), jump, inner=[accept]).endswith("from 203.0.113.7")
+    assert look(jump, inner=[_from(OFFICE), _port(), accept]) == ""
+    assert look(_port(80), jump, inner=[accept]) == ""
+    assert look({"jump": {"target": "input"}}, inner=[]) == ""
+
+    def mapped(*pairs: Any) -> Any:
+        return {"vmap": {"key": _field_of("tcp", "dport"), "data": {"set": list(pairs)}}}
+
+    assert look(mapped([22, accept], [80, jump])).endswith("from anywhere")
+    assert look(mapped([80, accept])) == ""
+
+
+def test_one_chain_that_keeps_ssh_in_is_enough_and_none_is_a_fault() -> None:
+    assert _management([_port()], chains=2).faults == []
+    assert _faults(_management([_port()], chains=0)) == "0 input chains drop by default"
+
+
+def test_ssh_open_to_all_is_undecided_until_somebody_answers_for_it() -> None:
+    everywhere: Any = {"firewall_management_sources": ["0.0.0.0/0", "::/0"]}
+    assert _management([_port()], **everywhere).untested
+    declared = _management([_port()], **everywhere, verification_declarations={"NET-06": HELD})
+    assert (declared.untested, declared.faults) == ([], [])
+    assert "ticket 17" in declared.declared[0]
+
+
+SERVER = """
+http {
+    limit_req_zone $client zone=rooms:10m rate=100r/s;
+    limit_req_zone $client zone=slow:10m rate=30r/m;
+    server { listen 80; server_name meet.example.org; return 301 https://x; }
+    server {
+        listen 443 ssl; server_name meet.example.org; %s
+        location = /http-bind { limit_req zone=rooms burst=2000 nodelay; }
+        location ~ ^/([^/?&:'"]+)$ { limit_req zone=rooms burst=1000 nodelay; try_files $uri @root; }
+        location / { limit_req zone=slow burst=100; }
+        location ^~ /static/ { alias /srv/; }
+        location @root { rewrite ^ / break; }
+    }
+}
+"""
+
+
+@pytest.mark.parametrize(
+    ("path", "further", "rate", "burst"),
+    [
+        ("/http-bind", "", 100, 2000),
+        ("/rat", "", 100, 1000),
+        ("/a/b", "", 0.5, 100),
+        ("/static/x", "", None, None),
+        ("/static/x", "limit_req zone=slow;", 0.5, 0),
+        ("/rat", "limit_req_dry_run on;", None, None),
+    ],
+)
+def test_limit_that_holds_for_a_path(path: str, further: str, rate: float | None, burst: int | None) -> None:
+    found = limits(SERVER % further, "meet.example.org", path)
+    assert [(limit.rate, limit.burst) for limit in found] == ([] if rate is None else [(rate, burst)])
+
+
+def test_limits_that_are_none_or_keep_a_council_out_are_faults() -> None:
+    def look(zone: str) -> Sheet:
+        shown = (
+            f"http {{ {zone} server {{ listen 443 ssl; server_name meet.example.org; limit_req zone=all burst=%d; }} }}"
+        )
+        said = {"nginx": shown % burst}
+        return _sheet(test_limits.test_limits_of_requests, said, subject=_subject())
+
+    burst = 500
+    assert look("limit_req_zone $x zone=all:1m rate=100r/s;").faults == []
+    assert "rooms: 9000 a second" in _faults(look("limit_req_zone $x zone=all:1m rate=9000r/s;"))
+    assert "rooms: 0 a second" in _faults(look("limit_req_zone $x zone=other:1m rate=100r/s;"))
+    burst = 5
+    assert "rooms: 5 at once" in _faults(look("limit_req_zone $x zone=all:1m rate=100r/s;"))
+
+
+def test_a_flood_must_be_refused() -> None:
+    def look(told: str | tuple[int, str]) -> Sheet:
+        return _sheet(test_limits.test_a_flood_is_refused, {"python3": told}, subject=_subject())
+
+    assert look('{"rooms": [2500, 300]}').faults == []
+    assert _faults(look('{"rooms": [4800, 0]}')) == "rooms: none refused of 4800 requests in a row"
+    assert look('{"rooms": [0, 0]}').untested
+    assert look((1, "refused")).untested
+
+
+SSHD = "maxauthtries 4\nlogingracetime 30\nmaxstartups 10:30:60\npersourcemaxstartups 10\n"
+
+
+def _guessing(sshd: str = SSHD, pam: str = "== next ==\n", user: str = "root") -> Sheet:
+    subject = _subject()
+    object.__setattr__(subject, "user", user)
+    said = {"mkdir": sshd, "cd /etc/pam.d": pam}
+    return _sheet(test_logins.test_guessing_by_ssh, said, subject=subject)
+
+
+def test_attempts_by_ssh_are_bounded() -> None:
+    assert _guessing().faults == []
+    assert _guessing(f"{SSHD}persourcepenalties crash:90 authfail:5 noauth:1 max:600\n").faults == []
+    assert "penalties no" in _faults(_guessing(f"{SSHD}persourcepenalties no\n"))
+    assert "penalties crash:90 authfail:0" in _faults(_guessing(f"{SSHD}persourcepenalties crash:90 authfail:0\n"))
+    assert "of one address none" in _faults(
+        _guessing(SSHD.replace("persourcemaxstartups 10", "persourcemaxstartups none"))
+    )
+    assert "no s to log in" in _faults(_guessing(SSHD.replace("logingracetime 30", "logingracetime 0")))
+    assert "10:30:1000" in _faults(_guessing(SSHD.replace(":60", ":1000")))
+    assert "20 attempts" in _faults(_guessing(SSHD.replace("maxauthtries 4", "maxauthtries 20")))
+
+
+def test_nobodys_attempts_may_lock_out_root_or_who_automates() -> None:
+    line = "common-auth:auth required pam_faillock.so preauth{}\n== next ==\n{}"
+    assert "locks root" in _faults(_guessing(pam=line.format(" even_deny_root", "")))
+    assert "locks root" in _faults(_guessing(pam=line.format("", "even_deny_root\n")))
+    assert _guessing(pam=line.format("", "")).faults == []
+    assert "can lock town" in _faults(_guessing(pam=line.format("", ""), user="town"))
+
+
+def test_wrong_passwords_are_refused_in_time() -> None:
+    def look(refusals: list[str], **settings: Any) -> Sheet:
+        said = {"python3": json.dumps(refusals)}
+        return _sheet(test_logins.test_guessing_members_passwords, said, subject=_subject(**settings))
+
+    wrong = "not-authorized"
+    assert look([wrong] * 5 + ["temporary-auth-failure"]).faults == []
+    assert "11 wrong passwords in a row, and at more" in _faults(look([wrong] * 11))
+    assert look(["no answer"]).untested
+    with pytest.raises(NotApplicable, match="identity provider"):
+        look([], jitsi_auth="jwt")
+
+
+def test_whoever_gives_accounts_to_strangers_is_found() -> None:
+    row = {"session": True, "offered": False, "form": False, "ways": ["PLAIN"]}
+
+    def look(**changed: Any) -> Sheet:
+        said = {"python3": json.dumps({"meet.example.org": row | changed})}
+        return _sheet(test_logins.test_nobody_makes_an_account, said, subject=_subject())
+
+    assert look().faults == []
+    for sign in ("offered", "form"):
+        assert "lets strangers make an account" in _faults(look(**{sign: True}))
+    assert look(session=False).untested
+
+
+def _profiles(
+    loaded: str, *, shipped: str = "", talking: str = "", container: str = "none", on: str = "Y", unit: str = "enabled"
+) -> Sheet:
+    services = "nginx|unconfined\nchronyd|/usr/sbin/chronyd (enforce)\n"
+    parts = [f"{container}\n{on}\n", loaded, shipped, talking, f"{unit}\n", services]
+    return _sheet(test_apparmor.test_apparmor, {"read": "== next ==\n".join(parts)})
+
+
+def test_profiles_must_be_loaded_and_enforced() -> None:
+    good = "/usr/sbin/chronyd (enforce)\nlsb_release (enforce)\nchrome (unconfined)\n"
+    whole = _profiles(good, shipped="/usr/sbin/chronyd\nchrome\n")
+    assert whole.faults == []
+    assert "services on the network without a profile: nginx" in whole.seen
+    assert _faults(_profiles(good, shipped="man\nlsb_release\n")) == "the shipped profile man is not loaded"
+    assert _faults(_profiles(f"{good}man (complain)\n")) == "man is in complain mode"
+    assert _profiles(f"{good}Xorg (complain)\nXorg//inner (complain)\n", talking="Xorg\n").faults == []
+    assert "AppArmor is off" in _faults(_profiles("", on="N"))
+    assert "0 profiles" in _faults(_profiles(""))
+    assert "apparmor.service is not there" in _faults(_profiles(good, unit=""))
+    with pytest.raises(NotApplicable, match="lxc"):
+        _profiles("", container="lxc")
+    assert "complain" in _faults(_profiles("man (complain)\n", container="lxc"))
+
+
+def _scanner(there: str, state: str = "", newest: str = "", **settings: Any) -> Sheet:
+    said = {"dpkg-query": "== next ==\n".join([f"{there}\n", f"{state}\n", f"{newest}\n", f"{NOW:.0f}\n"])}
+    return _sheet(test_malware.test_malware_protection, said, subject=_subject(**settings))
+
+
+def test_a_scanner_works_or_somebody_answers_for_having_none() -> None:
+    assert _scanner("installed", "active", str(NOW - DAY)).faults == []
+    assert "inactive" in _faults(_scanner("installed", "inactive", str(NOW - DAY)))
+    assert "9 days old" in _faults(_scanner("installed", "active", str(NOW - 9 * DAY)))
+    assert "not there" in _faults(_scanner("installed", "active"))
+    assert "OS-14" in _scanner("").untested[0]
+    assert _scanner("", verification_declarations={"OS-14": HELD}).declared
+
+
+SESSIONS = """
+Method     | Type         | Security | IP address
+TCP        | c2s          | TLSv1.3  | 127.0.0.1
+WebSocket  | c2s          | secure   | 2001:db8::7
+TCP        | c2s_unauthed | insecure | 127.0.0.1
+OK: 3 c2s sessions shown
+"""
+
+
+def test_sessions_at_prosody_must_be_encrypted() -> None:
+    def look(shown: str) -> Sheet:
+        return _sheet(test_links.test_sessions_at_prosody, {"prosodyctl": shown}, subject=_subject())
+
+    whole = look(SESSIONS)
+    assert (whole.faults, whole.untested) == ([], [])
+    assert whole.seen == ["1 sessions of services at Prosody: TLSv1.3"]
+    plain = SESSIONS.replace("TLSv1.3  | 127.0.0.1", "insecure | 192.0.2.11")
+    assert _faults(look(plain)) == "a session from 192.0.2.11 at Prosody is insecure"
+    bound = SESSIONS.replace("c2s          | TLSv1.3 ", "c2s_unbound  | insecure")
+    assert _faults(look(bound)) == "a session from 127.0.0.1 at Prosody is insecure"
+    assert look("OK: 0 c2s sessions shown\n").untested
+    assert look("Unable to connect\n").untested
+
+
+@pytest.mark.parametrize(
+    ("lines", "fault"),
+    [
+        ("", ""),
+        ("    DISABLE_CERTIFICATE_VERIFICATION = true\n", "disable-certificate-verification true"),
+        ("-Djicofo.xmpp.client.disable-certificate-verification=true\n", "disable-certificate-verification true"),
+        ('"use-tls" : false\n', "use-tls false"),
+        ("disable-certificate-verification = false\nuse-tls = true\n", ""),
+        ("SECURITY_MODE=disabled\n", "security-mode disabled"),
+    ],
+)
+def test_services_that_take_any_certificate_are_found(lines: str, fault: str) -> None:
+    sheet = _sheet(
+        test_links.test_services_know_whom_they_talk_to, {"for each": f"running\n{lines}"}, subject=_subject()
+    )
+    assert (fault in _faults(sheet)) if fault else sheet.faults == []
+
+
+def _connected(*lines: str, **settings: Any) -> Sheet:
+    second = {"address": "192.0.2.11", "address6": "2001:db8::11", "groups": ["jitsi_bridges"], "ssh_port": 22}
+    hosts: Any = TOPOLOGY["hosts"]
+    topology = {"hosts": {**hosts, "h2": second}, "settings": settings}
+    subject = Subject("h1", "192.0.2.10", "", ("jitsi_signalling",), topology)
+    return _sheet(test_links.test_connections_between_own_hosts, {"ss": "\n".join(lines)}, subject=subject)
+
+
+def test_plain_connections_between_own_hosts_are_found() -> None:
+    assert _connected("0 0 192.0.2.10:5222 192.0.2.11:40000", "0 0 192.0.2.10:22 192.0.2.11:40001").faults == []
+    assert _connected("0 0 192.0.2.10:9100 198.51.100.7:40000").faults == []
+    plain = "0 0 [::ffff:192.0.2.10]:9100 [2001:db8::11]:40000"
+    assert "1 connections to h2 on port 9100/tcp" in _faults(_connected(plain))
+    assert _connected(plain, verification_declarations={"CRY-08": HELD}).declared
+
+
+VG = "/dev/mapper/vg-root /dev/dm-1 /dev/dm-0 lvm\n/dev/mapper/luks /dev/dm-0 /dev/vda2 crypt\n"
+DISK = "/dev/vda2 /dev/vda2 /dev/vda part\n/dev/vda /dev/vda  disk\n"
+
+
+def _disks(mounts: str, *, swaps: str = "", files: str = "", devices: str = VG + DISK, **settings: Any) -> Sheet:
+    parts = [f"{settings.pop('container', 'none')}\n", f"Filename Type\n{swaps}", mounts, devices, files]
+    said = {"read": "== next ==\n".join(parts)}
+    return _sheet(test_disks.test_disks_are_encrypted, said, subject=_subject(**settings))
+
+
+def test_volumes_are_followed_down_to_what_encrypts_them() -> None:
+    assert _disks("/dev/mapper/vg-root ext4 /\ntmpfs tmpfs /var/tmp\n").faults == []
+    assert "not encrypted (/dev/vda2)" in _faults(_disks("/dev/vda2 ext4 /\n"))
+    assert "not known" in _faults(_disks("rpool/ROOT zfs /\n"))
+    assert _disks("/dev/mapper/vg-root[/@var] btrfs /var\n").faults == []
+    assert _disks("/dev/vda2 ext4 /\n", verification_declarations={"CRY-11": HELD}).faults == []
+    assert "ran out" in _faults(_disks("/dev/vda2 ext4 /\n", verification_declarations={"CRY-11": OVER}))
+    half = "/dev/md0 /dev/md0 /dev/dm-0 raid1\n/dev/md0 /dev/md0 /dev/vda2 raid1\n"
+    assert "not encrypted" in _faults(_disks("/dev/md0 ext4 /srv\n", devices=half + VG + DISK))
+
+
+def test_swap_has_no_exception() -> None:
+    root, held = "/dev/mapper/vg-root ext4 /\n", {"CRY-11": HELD}
+    plain = _disks(root, swaps="/dev/vda2 partition\n", verification_declarations=held)
+    assert _faults(plain) == "swap /dev/vda2 is not encrypted"
+    assert _disks(root, swaps="/dev/dm-1 partition\n/dev/zram0 partition\n").faults == []
+    assert _disks(root, swaps="/swap file\n", files="/dev/mapper/vg-root\n").faults == []
+    assert _faults(_disks(root, swaps="/swap file\n", files="/dev/vda2\n")) == "swap /swap is not encrypted"
+
+
+def test_disks_of_a_container_are_not_its_own() -> None:
+    assert _disks("", container="lxc").untested
+    assert _disks("", container="lxc", verification_declarations={"CRY-11": HELD}).declared
