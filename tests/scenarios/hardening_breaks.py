@@ -143,6 +143,7 @@ BREAKS = [
         "ACC-06",
         f"sed -i 's/\"ratssaal_logins\";//' {_HOST} && {_RESTART_PROSODY}",
         "Prosody looked at 11 wrong passwords in a row, and at more",
+        uses="Prosody",
     ),
     Break(
         "ACC-07",
@@ -151,6 +152,7 @@ BREAKS = [
         "lets strangers make an account",
         f"mv /root/prosody.cfg.lua {_PROSODY} && {_RESTART_PROSODY}",
         repaired=Result.NOT_TESTED,
+        uses="Prosody",
     ),
     Break("ACC-08", "rm /etc/profile.d/ratssaal-idle.sh", "an idle shell ends never"),
     Break(
@@ -186,11 +188,13 @@ BREAKS = [
         "a session from 127.0.0.1 at Prosody is insecure",
         f"systemctl stop planted; mv /root/jvb.conf {_JVB} && {_RESTART_JVB}",
         more=("the bridge talks to Prosody with disable-certificate-verification true",),
+        uses="Prosody",
     ),
     Break(
         "CRY-07",
         f"sed -i 's/c2s_require_encryption = true/c2s_require_encryption = false/' {_PROSODY} && {_RESTART_PROSODY}",
         "TLS not required",
         f"sed -i 's/c2s_require_encryption = false/c2s_require_encryption = true/' {_PROSODY} && {_RESTART_PROSODY}",
+        uses="Prosody",
     ),
 ]
