@@ -54,6 +54,18 @@ class SshPart(_Part):
     ciphers: tuple[str, ...]
     macs: tuple[str, ...]
     host_keys: tuple[str, ...]
+    public_keys: tuple[str, ...]
+
+
+_CERTIFICATE = "-cert-v01@openssh.com"
+
+
+def signs_by(name: str) -> str:
+    """Return the algorithm by which an SSH key or certificate signs; OpenSSH names certificates apart."""
+    if not name.endswith(_CERTIFICATE):
+        return name
+    plain = name.removesuffix(_CERTIFICATE)
+    return f"{plain}@openssh.com" if plain.startswith("sk-") else plain
 
 
 class _Tls(_Part):

@@ -6,8 +6,10 @@ import re
 
 import jinja2
 import pytest
+import yaml
 
 from orchestrator import content
+from orchestrator.verification.crypto import CryptoProfile, load_profiles, signs_by
 
 TEMPLATES = content.root() / "roles/hardening/templates"
 # As playbooks/action_plugins/managed_host.py renders them.
@@ -25,3 +27,32 @@ def test_every_line_is_one_setting(name: str) -> None:
     assert "SystemCallErrorNumber=EPERM" in lines
     for line in lines:
         assert re.fullmatch(r"(#.*|\[\w+\]|[A-Z]\w+=[^=]*|ExecStart=.*|)", line), line
+
+
+@pytest.mark.parametrize("profile", load_profiles().values(), ids=load_profiles())
+def test_sshd_offers_nothing_beyond_the_profiles(profile: CryptoProfile) -> None:
+    offered = yaml.safe_load((content.root() / "roles/hardening/vars/main.yml").read_text())["__hardening_ssh"]
+    assert set(offered) == {"kex", "ciphers", "macs", "host_keys", "public_keys"}
+    for kind, names in offered.items():
+        listed = getattr(profile.ssh, kind)
+        assert [name for name in names if not profile.ssh.allows(signs_by(name), listed)] == [], kind
+
+
+def test_sshd_config_names_what_it_offers() -> None:
+    offered = yaml.safe_load((content.root() / "roles/hardening/vars/main.yml").read_text())["__hardening_ssh"]
+    text = ENVIRONMENT.get_template("sshd.conf.j2").render(__hardening_ssh=offered, hardening_ssh_allow_groups=[])
+    for keyword, kind in (("MACs", "macs"), ("PubkeyAcceptedAlgorithms", "public_keys"), ("KexAlgorithms", "kex")):
+        assert f"\n{keyword} {','.join(offered[kind])}\n" in text
+
+
+@pytest.mark.parametrize(
+    ("name", "algorithm"),
+    [
+        ("ssh-ed25519", "ssh-ed25519"),
+        ("ssh-ed25519-cert-v01@openssh.com", "ssh-ed25519"),
+        ("sk-ssh-ed25519-cert-v01@openssh.com", "sk-ssh-ed25519@openssh.com"),
+        ("ssh-rsa-cert-v01@openssh.com", "ssh-rsa"),
+    ],
+)
+def test_a_certificate_counts_as_its_key(name: str, algorithm: str) -> None:
+    assert signs_by(name) == algorithm
