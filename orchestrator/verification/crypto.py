@@ -73,6 +73,7 @@ class _Tls(_Part):
     tls_versions: tuple[str, ...]
     tls_suites: tuple[str, ...]
     tls_groups: tuple[str, ...]
+    certificate_days: int
     ssh: SshPart
 
 

@@ -1,0 +1,267 @@
+"""Audits by independent auditors: what they really printed is read, and what is broken is an error, never a pass."""
+
+from __future__ import annotations
+
+import json
+import time
+from datetime import date
+from pathlib import Path
+
+import pytest
+import yaml
+from ssh_audit.policy import Policy
+
+from orchestrator.errors import InvalidSite, Problem, Unreachable
+from orchestrator.inventory.vantagepoint import VantagePoint
+from orchestrator.verification.audit import accepted, ports, run, sshaudit, tls
+from orchestrator.verification.audit.places import OutOfTime, Outside, Target, run_here
+from orchestrator.verification.audit.policies import mozilla_tls_config, ssh_audit_policy
+from orchestrator.verification.audit.results import (
+    AUDITORS,
+    AuditFinding,
+    AuditReport,
+    NotApplicable,
+    NotHere,
+    Reading,
+    Severity,
+)
+from orchestrator.verification.crypto import load_profiles
+from orchestrator.verification.waivers import Waiver, read_waivers
+from tests.unit.site_cases import new_case
+from tests.unit.test_outside_judging import subject
+
+RECORDED = Path(__file__).with_name("recorded") / "audit"
+PROFILES = load_profiles()
+
+
+def recorded(name: str) -> str:
+    return (RECORDED / name).read_text()
+
+
+def ids(reading: Reading) -> set[str]:
+    return {name for name, _, _ in reading.findings}
+
+
+# The profile in the auditors' formats
+
+
+@pytest.mark.parametrize("name", PROFILES)
+def test_the_policy_is_one_that_ssh_audit_reads(name: str) -> None:
+    text = ssh_audit_policy(PROFILES[name])
+    policy = Policy(policy_data=text)
+    assert policy.get_name_and_version() == f"Ratssaal, crypto profile {name} (version 1)"
+    assert "curve25519-sha256" in text
+    assert "kex-strict-s-v00@openssh.com" in text
+    # What is open and not allowed stays out.
+    assert "diffie-hellman-group-exchange-sha256" not in text
+
+
+def test_keys_and_exchanges_that_are_open_stand_where_they_belong() -> None:
+    lines = dict(row.split(" = ") for row in ssh_audit_policy(PROFILES["bsi-2026"]).splitlines() if " = " in row)
+    assert "ssh-ed25519" in lines["host keys"].split(", ")
+    assert "curve25519-sha256" not in lines["host keys"]
+    assert "sntrup761x25519-sha512@openssh.com" in lines["key exchanges"].split(", ")
+    assert "ssh-ed25519" not in lines["key exchanges"]
+
+
+def test_the_tls_profile_has_mozillas_form() -> None:
+    bsi, mozilla = (json.loads(mozilla_tls_config(PROFILES[name])) for name in ("bsi-2026", "mozilla-intermediate"))
+    assert set(bsi) == set(mozilla)
+    assert "TLS_CHACHA20_POLY1305_SHA256" in mozilla["ciphersuites"]
+    assert "TLS_CHACHA20_POLY1305_SHA256" not in bsi["ciphersuites"]
+    assert "TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256" in bsi["ciphers"]["iana"]
+    assert bsi["tls_versions"] == ["TLSv1.2", "TLSv1.3"]
+    assert {"X25519", "secp256r1"} <= set(bsi["tls_curves"])
+    assert (bsi["rsa_key_size"], mozilla["rsa_key_size"]) == (3000, 2048)
+
+
+# sslyze
+
+
+def test_sslyze_says_what_is_beyond_the_profile_and_where() -> None:
+    reading = tls.read(recorded("sslyze-weak.txt"), recorded("sslyze-weak.json"), 2)
+    assert reading.problem == ""
+    assert reading.version == "6.3.1"
+    weak, good = "meet.example.org:14444", "meet.example.org:14443"
+    assert {f"{weak}:ciphers", f"{weak}:ciphersuites", f"{weak}:tls_curves"} <= ids(reading)
+    assert ids(reading) - {row for row in ids(reading) if row.startswith(weak)} == {
+        f"{good}:certificate_path_validation"
+    }
+    assert {severity for _, severity, _ in reading.findings} == {Severity.HIGH}
+    assert reading.figures == {"compliant": "0 of 2"}
+
+
+@pytest.mark.parametrize(
+    ("screen", "raw", "wanted"),
+    [
+        ("", "", 2),
+        ("could not resolve", "{}", 2),
+        ("", recorded("sslyze-weak.json"), 2),
+        (recorded("sslyze-weak.txt"), recorded("sslyze-weak.json")[:500], 2),
+        # A server of which nothing is said is no compliant one.
+        (recorded("sslyze-weak.txt"), recorded("sslyze-weak.json"), 3),
+        (
+            recorded("sslyze-weak.txt").replace("FAILED - Not compliant", "ERROR - Scan did not run successfully"),
+            "{}",
+            2,
+        ),
+    ],
+)
+def test_sslyze_that_broke_off_is_no_pass(screen: str, raw: str, wanted: int) -> None:
+    assert tls.read(screen, raw, wanted).problem
+
+
+# What may stay
+
+
+def _finding(auditor: str = "lynis", name: str = "A-1", severity: Severity = Severity.LOW) -> AuditFinding:
+    return AuditFinding(auditor, "h1", name, severity, "text")
+
+
+def test_every_accepted_row_names_an_auditor_and_says_why_in_a_sentence() -> None:
+    rows = accepted.load_accepted()
+    assert {row.auditor for row in rows} <= set(AUDITORS)
+    seen = [(row.auditor, name) for row in rows for name in row.ids]
+    assert len(seen) == len(set(seen))
+    for row in rows:
+        assert set(row.profiles) <= set(PROFILES)
+        assert len(row.why.split()) >= 8, row
+
+
+def test_a_profiles_choice_is_accepted_under_that_profile_only() -> None:
+    choice = AuditFinding("ssh-audit", "h1", "kex:ecdh-sha2-nistp256", Severity.HIGH, "suspected")
+    (kept,) = accepted.accept([choice], "bsi-2026")
+    assert "TR-02102-4" in kept.accepted
+    assert not kept.counts
+    (other,) = accepted.accept([choice], "another")
+    assert other.counts
+    (sha1,) = accepted.accept([AuditFinding("ssh-audit", "h1", "mac:hmac-sha1", Severity.HIGH, "weak")], "bsi-2026")
+    assert sha1.counts
+
+
+def test_a_sites_waiver_counts_until_its_day_and_says_when_it_expired() -> None:
+    waiver = Waiver("lynis:A-1", "*", "A. Meier", "ticket 17", date(2027, 3, 31))
+    (kept,) = accepted.waive((_finding(),), (waiver,), date(2027, 3, 31))
+    assert kept.accepted == "waived by A. Meier, until 2027-03-31: ticket 17"
+    same, expired = accepted.waive((_finding(),), (waiver,), date(2027, 4, 1))
+    assert same.counts
+    assert expired.counts
+    assert "EXPIRED" in expired.text
+    for other in (_finding("nmap"), _finding(name="A-2")):
+        assert accepted.waive((other,), (waiver,), date(2027, 1, 1)) == (other,)
+
+
+def test_waivers_name_an_auditors_finding_and_nothing_that_is_none(tmp_path: Path) -> None:
+    (tmp_path / "compliance").mkdir()
+
+    def wrote(control: str) -> Path:
+        row = {"control": control, "host": "*", "who": "A", "why": "B", "until": date(2027, 1, 1)}
+        (tmp_path / "compliance/waivers.yml").write_text(yaml.safe_dump({"waivers": [row]}))
+        return tmp_path
+
+    assert read_waivers(wrote("lynis:SSH-7408:Port"), ("h1",))[0].control == "lynis:SSH-7408:Port"
+    for wrong in ("lynis:", "lynis", "nessus:1", ":x"):
+        with pytest.raises(InvalidSite, match="there is no control"):
+            read_waivers(wrote(wrong), ("h1",))
+
+
+# The machinery
+
+
+class _Auditor:
+    """An auditor that does what a test wants; the runner knows it by its name alone."""
+
+    VANTAGE = "inside"
+
+    def __init__(self, name: str, *, says: Reading | Exception) -> None:
+        self.NAME = name
+        self._says = says
+
+    def audit(self, target: Target) -> tuple[Reading, tuple[str, ...]]:
+        if isinstance(self._says, Exception):
+            raise self._says
+        return self._says, (target.keep("raw.txt", "raw"),)
+
+
+def _audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *auditors: _Auditor) -> AuditReport:
+    monkeypatch.setattr(run, "_MODULES", auditors)
+    return run.audit(new_case(tmp_path).load(), folder=tmp_path / "kept")
+
+
+def test_one_that_breaks_off_does_not_keep_the_others_from_ending(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    report = _audit(
+        tmp_path,
+        monkeypatch,
+        _Auditor("lynis", says=OutOfTime("it did not end within 1 s")),
+        _Auditor("sslyze", says=NotHere("sslyze is not there", "pipx install sslyze")),
+        _Auditor("nmap", says=ZeroDivisionError("surprise")),
+        _Auditor("openscap", says=NotApplicable("no content")),
+        _Auditor("systemd", says=Unreachable([Problem("gone", "h1", "ping it")])),
+        _Auditor("ssh-audit", says=Reading(version="1")),
+    )
+    results = {audited.auditor: audited for audited in report.audits}
+    assert list(results) == list(AUDITORS)
+    assert {name: str(audited.result) for name, audited in results.items()} == {
+        "lynis": "error",
+        "sslyze": "not_tested",
+        "nmap": "error",
+        "openscap": "not_applicable",
+        "systemd": "error",
+        "ssh-audit": "pass",
+    }
+    assert results["sslyze"].hint == "pipx install sslyze"
+    assert results["nmap"].reason == "ZeroDivisionError: surprise"
+    assert report.exit_code == 6
+    (raw,) = results["ssh-audit"].raw
+    assert (tmp_path / "kept" / raw).read_text() == "raw"
+    assert (tmp_path / "kept" / raw).stat().st_mode & 0o777 == 0o600
+
+
+@pytest.mark.parametrize(
+    ("reading", "result", "code"),
+    [
+        (Reading(), "pass", 0),
+        (Reading((("X-1", Severity.INFO, "by the way"),)), "pass", 0),
+        (Reading((("X-1", Severity.LOW, "a little"),)), "fail", 6),
+        (Reading((("kex:ecdh-sha2-nistp256", Severity.HIGH, "suspected"),)), "waived", 0),
+        (Reading(problem="no output"), "error", 6),
+    ],
+)
+def test_what_a_reading_amounts_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reading: Reading, result: str, code: int
+) -> None:
+    report = _audit(tmp_path, monkeypatch, _Auditor("ssh-audit", says=reading))
+    assert [str(audited.result) for audited in report.audits] == [result]
+    assert report.exit_code == code
+
+
+def test_what_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    began = time.monotonic()
+    with pytest.raises(OutOfTime, match="within 1 s"):
+        run_here(["sh", "-s"], f"(sleep 4; touch {tmp_path}/late) & sleep 30", seconds=1)
+    assert time.monotonic() - began < 3
+    time.sleep(4)
+    assert not (tmp_path / "late").exists()
+
+
+def test_an_auditor_that_is_not_there_is_not_tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = new_case(tmp_path).load()
+    monkeypatch.setattr("orchestrator.verification.audit.places.AUDITORS", tmp_path)
+    monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
+    monkeypatch.setenv("PATH", _only_sh(tmp_path))
+    outside = Outside(VantagePoint("local"), "", site.known_hosts)
+    target = Target(site, site.hosts[0], subject(), outside, tmp_path)
+    for module in (ports, tls, sshaudit):
+        with pytest.raises(NotHere) as caught:
+            module.audit(target)
+        assert "install" in caught.value.hint
+
+
+def _only_sh(folder: Path) -> str:
+    """Return a PATH on which there is a shell and what this module needs itself, and no auditor."""
+    (folder / "bin").mkdir()
+    for name in ("sh", "setpriv", "id"):
+        (folder / "bin" / name).symlink_to(Path("/usr/bin") / name)
+    return str(folder / "bin")
