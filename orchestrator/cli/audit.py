@@ -110,23 +110,25 @@ def _look(site: Site, hosts: tuple[str, ...], auditors: tuple[str, ...], folder:
 
 def _line(audited: Audited) -> str:
     word = click.style(_word(audited), fg=_COLOURS.get(audited.result, "blue"))
-    told = audited.reason or ", ".join(f"{name} {value}" for name, value in audited.figures.items())
-    return f"  {audited.host:<12} {audited.auditor:<10} {word} {told} ({audited.seconds:.0f} s)"
+    return f"  {audited.host:<12} {audited.auditor:<10} {word} {audited.reason or _figures(audited)} ({audited.seconds:.0f} s)"
 
 
 def _word(audited: Audited) -> str:
     return _WORDS.get(audited.result, audited.result.replace("_", " "))
 
 
+def _figures(audited: Audited) -> str:
+    return ", ".join(f"{name} {value}" for name, value in audited.figures.items())
+
+
 def _show(report: AuditReport) -> None:
-    """Print what is to be done, host by host, and one line an auditor; accepted findings are counted, their reasons kept."""
+    """Print one line an auditor, and below it what is to be done; the reasons of what is accepted stand in the report."""
     for audited in report.audits:
         open_ones = [finding for finding in audited.findings if finding.counts]
         accepted = sum(1 for finding in audited.findings if finding.accepted)
-        counted = f"{len(open_ones)} to be done, {accepted} accepted" if audited.findings else "nothing found"
-        told = audited.reason or counted
+        told = audited.reason or f"{_figures(audited)}; {len(open_ones)} to be done, {accepted} accepted"
         version = f" {audited.version}" if audited.version else ""
-        click.echo(f"{audited.host}: {audited.auditor}{version} from {audited.vantage}: {_word(audited)}: {told}")
+        click.echo(f"{audited.host}: {audited.auditor}{version} ({audited.vantage}): {_word(audited)}: {told}")
         for finding in open_ones:
             click.echo(f"  {_found(finding)}")
         if audited.hint:
