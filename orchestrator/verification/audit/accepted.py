@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import date
 from functools import cache
 from pathlib import Path
+from typing import Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field
@@ -18,7 +19,12 @@ _FILE = Path(__file__).with_name("accepted.yml")
 
 
 class Accepted(BaseModel):
-    """Findings of one auditor that may stay. `profiles` are the crypto profiles whose choice they are, () where it is none's."""
+    """Findings of one auditor that may stay.
+
+    `profiles` are the crypto profiles whose choice they are, () where it is none's; `only` is the one circumstance under which
+    the reason holds, "" where it always does; `says` must stand in the finding's text, so that a value of ours is accepted and
+    no other one.
+    """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,11 +32,13 @@ class Accepted(BaseModel):
     ids: tuple[str, ...] = Field(min_length=1)
     why: str = Field(min_length=20)
     profiles: tuple[str, ...] = ()
+    only: Literal["", "container", "lab"] = ""
+    says: str = ""
 
-    def covers(self, finding: AuditFinding, profile: str) -> bool:
-        """Say whether it speaks of this finding on a site of this crypto profile."""
-        fits = finding.auditor == self.auditor and finding.id in self.ids
-        return fits and (not self.profiles or profile in self.profiles)
+    def covers(self, finding: AuditFinding, profile: str, around: frozenset[str]) -> bool:
+        """Say whether it speaks of this finding on a site of this crypto profile under these circumstances."""
+        fits = finding.auditor == self.auditor and finding.id in self.ids and self.says in finding.text
+        return fits and (not self.profiles or profile in self.profiles) and (not self.only or self.only in around)
 
 
 @cache
@@ -39,13 +47,15 @@ def load_accepted() -> tuple[Accepted, ...]:
     return tuple(Accepted.model_validate(row) for row in yaml.safe_load(_FILE.read_text(encoding="utf-8")))
 
 
-def accept(findings: Iterable[AuditFinding], profile: str) -> tuple[AuditFinding, ...]:
+def accept(
+    findings: Iterable[AuditFinding], profile: str, around: frozenset[str] = frozenset()
+) -> tuple[AuditFinding, ...]:
     """Return the findings with their reasons where one is written down."""
-    return tuple(_accept(finding, profile) for finding in findings)
+    return tuple(_accept(finding, profile, around) for finding in findings)
 
 
-def _accept(finding: AuditFinding, profile: str) -> AuditFinding:
-    row = next((row for row in load_accepted() if row.covers(finding, profile)), None)
+def _accept(finding: AuditFinding, profile: str, around: frozenset[str]) -> AuditFinding:
+    row = next((row for row in load_accepted() if row.covers(finding, profile, around)), None)
     return replace(finding, accepted=" ".join(row.why.split())) if row else finding
 
 

@@ -28,12 +28,15 @@ _PLACES = {
     "etc/lynis/default.prf": "default.prf",
     "etc/lynis/plugins": "plugins",
 }
+# systemd-detect-virt's words for machines without a kernel of their own.
+_CONTAINERS = ("docker", "lxc", "lxc-libvirt", "openvz", "podman", "rkt", "systemd-nspawn")
 _HINT = "on the control node: apt-get install lynis"
 # Everything that it writes lies in one directory that goes with it, also when it has to be ended.
 _PROGRAM = """
 import base64, io, json, os, pathlib, shutil, signal, subprocess, sys, tarfile, tempfile
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-folder = tempfile.mkdtemp(prefix="ratssaal-audit-")
+# Not below /tmp: Lynis looks at old files there, and its own would be among them.
+folder = tempfile.mkdtemp(prefix="ratssaal-audit-", dir="/run")
 try:
     os.umask(0o077)
     tarfile.open(fileobj=io.BytesIO(base64.b64decode("{packed}"))).extractall(folder)
@@ -121,7 +124,8 @@ def read(report: str) -> Reading:
         "warnings": sum(1 for _, severity, _ in findings if severity is Severity.HIGH),
         "suggestions": sum(1 for _, severity, _ in findings if severity is Severity.LOW),
     }
-    return Reading(findings, figures, single.get("lynis_version", ""))
+    around = frozenset({"container"} if single.get("vmtype") in _CONTAINERS else ())
+    return Reading(findings, figures, single.get("lynis_version", ""), around=around)
 
 
 def _findings(rows: list[tuple[str, str]]) -> Iterator[tuple[str, Severity, str]]:

@@ -18,7 +18,7 @@ _HINT = "there: apt-get install nmap"
 _SCRIPT = """
 command -v nmap >/dev/null || exit {missing}
 if [ "$(id -u)" = 0 ]; then how=-sS; else how=-sT; fi
-nmap $how -n -Pn -oX - {family} --min-rate 1000 --max-retries 2 --host-timeout {seconds}s -p- {address}
+nmap $how -n -Pn -oX - {family} --min-rate 5000 --max-retries 2 --host-timeout {seconds}s -p- {address}
 """
 
 

@@ -55,13 +55,15 @@ class AuditFinding:
 class Reading:
     """What a raw output says: findings as (id, severity, text), figures by name.
 
-    `problem` says why the output cannot be judged: it is no such output, or an unfinished one.
+    `problem` says why the output cannot be judged: it is no such output, or an unfinished one. `around` are circumstances
+    under which some things are as they are: `container` where the host has no kernel of its own.
     """
 
     findings: tuple[tuple[str, Severity, str], ...] = ()
     figures: Mapping[str, str | float] = field(default_factory=dict)
     version: str = ""
     problem: str = ""
+    around: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)

@@ -77,7 +77,8 @@ def audit(
 
     def one(module: Auditor, target: Target) -> Audited:
         on_begin(module.NAME, target.host.name)
-        audited = judged(_run(module, target), waivers, chosen(site.settings).name, day)
+        audited, around = _run(module, target)
+        audited = judged(audited, waivers, site, day, around=around)
         on_end(audited)
         return audited
 
@@ -114,10 +115,10 @@ def _targets(site: Site, names: tuple[str, ...], folder: Path) -> list[Target]:
     return [Target(site, known[name], about[name], outside, folder) for name in dict.fromkeys(names or known)]
 
 
-def _run(module: Auditor, target: Target) -> Audited:
+def _run(module: Auditor, target: Target) -> tuple[Audited, frozenset[str]]:
     """Run one auditor on one host; whatever becomes of it is a result, never a pass by silence."""
     plain = Audited(module.NAME, target.host.name, Result.ERROR, vantage=module.VANTAGE or str(target.outside.point))
-    began = time.monotonic()
+    began, around = time.monotonic(), frozenset[str]()
     try:
         reading, raw = module.audit(target)
     except NotApplicable as why:
@@ -132,8 +133,8 @@ def _run(module: Auditor, target: Target) -> Audited:
         # An auditor that surprises us must not take the others' results along.
         plain = replace(plain, reason=f"{type(error).__name__}: {error}")
     else:
-        plain = _read(plain, reading, raw)
-    return replace(plain, seconds=round(time.monotonic() - began, 1))
+        plain, around = _read(plain, reading, raw), reading.around
+    return replace(plain, seconds=round(time.monotonic() - began, 1)), around
 
 
 def _read(plain: Audited, reading: Reading, raw: tuple[str, ...]) -> Audited:
@@ -147,11 +148,14 @@ def _read(plain: Audited, reading: Reading, raw: tuple[str, ...]) -> Audited:
     )
 
 
-def judged(audited: Audited, waivers: tuple[Waiver, ...], profile: str, today: date) -> Audited:
+def judged(
+    audited: Audited, waivers: tuple[Waiver, ...], site: Site, today: date, *, around: frozenset[str] = frozenset()
+) -> Audited:
     """Return an auditor's outcome with what is accepted marked, by our roles' list and by the site's waivers. Pure."""
     if audited.result is not Result.PASS:
         return audited
-    findings = waive(accept(audited.findings, profile), waivers, today)
+    circumstances = around | {"lab"} if site.lab else around
+    findings = waive(accept(audited.findings, chosen(site.settings).name, circumstances), waivers, today)
     return replace(audited, findings=findings, result=result_of(findings))
 
 
