@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import tarfile
 import time
 from datetime import date
 from pathlib import Path
@@ -13,7 +14,7 @@ from ssh_audit.policy import Policy
 
 from orchestrator.errors import InvalidSite, Problem, Unreachable
 from orchestrator.inventory.vantagepoint import VantagePoint
-from orchestrator.verification.audit import accepted, ports, run, sshaudit, tls
+from orchestrator.verification.audit import accepted, exposure, lynis, ports, run, sshaudit, tls
 from orchestrator.verification.audit.places import OutOfTime, Outside, Target, run_here
 from orchestrator.verification.audit.policies import mozilla_tls_config, ssh_audit_policy
 from orchestrator.verification.audit.results import (
@@ -109,6 +110,140 @@ def test_sslyze_says_what_is_beyond_the_profile_and_where() -> None:
 )
 def test_sslyze_that_broke_off_is_no_pass(screen: str, raw: str, wanted: int) -> None:
     assert tls.read(screen, raw, wanted).problem
+
+
+# Lynis
+
+
+def test_lynis_gives_index_warnings_and_suggestions_each_key_for_itself() -> None:
+    reading = lynis.read(recorded("lynis-bare.report"))
+    assert reading.problem == ""
+    assert (reading.version, reading.around) == ("3.0.8", frozenset({"container"}))
+    assert (reading.figures["hardening index"], reading.figures["warnings"]) == (58, 1)
+    graves = {name: severity for name, severity, _ in reading.findings}
+    assert graves["PKGS-7388"] is Severity.HIGH
+    assert graves["SSH-7408:X11Forwarding"] is Severity.LOW
+    texts = {name: text for name, _, text in reading.findings}
+    assert texts["KRNL-6000:net.ipv4.conf.all.send_redirects"] == "net.ipv4.conf.all.send_redirects is 1 (wanted: 0)"
+    assert "KRNL-6000" not in graves
+
+
+def test_what_lynis_finds_on_our_hosts_is_accepted_and_on_bare_ones_is_not() -> None:
+    def left(name: str, *around: str) -> set[str]:
+        rows = [AuditFinding("lynis", "h1", *row) for row in lynis.read(recorded(name)).findings]
+        return {found.id for found in accepted.accept(rows, "bsi-2026", frozenset(around)) if found.counts}
+
+    assert left("lynis-ours.report", "container", "lab") == set()
+    # A real host has a kernel and an archive for security updates of its own.
+    assert {"PKGS-7388", "KRNL-6000:kernel.kptr_restrict"} <= left("lynis-ours.report")
+    bare = left("lynis-bare.report", "container", "lab")
+    assert {"SSH-7408:MaxAuthTries", "SSH-7408:X11Forwarding", "NETW-3200", "PKGS-7420"} <= bare
+
+
+@pytest.mark.parametrize(
+    "report",
+    [
+        "",
+        "no report at all",
+        recorded("lynis-ours.report").replace("finish=true", ""),
+        recorded("lynis-ours.report").replace("hardening_index=", "hardening_index=x"),
+    ],
+)
+def test_a_lynis_that_did_not_finish_is_no_pass(report: str) -> None:
+    assert lynis.read(report) == Reading(problem="Lynis did not finish its report")
+
+
+def test_lynis_goes_to_the_host_as_roots_own_files() -> None:
+    info = lynis._roots(tarfile.TarInfo("include/consts"))
+    assert (info.uid, info.gid, info.mode) == (0, 0, 0o600)
+
+
+# ssh-audit
+
+
+def test_ssh_audit_passes_ours_by_the_policy_and_says_what_its_standards_hold_weak() -> None:
+    reading = sshaudit.read(recorded("ssh-audit-ours.policy.json"), recorded("ssh-audit-ours.standard.json"))
+    assert reading.problem == ""
+    assert reading.figures["policy"] == "passed"
+    assert not {name for name in ids(reading) if name.startswith("policy")}
+    assert "kex:ecdh-sha2-nistp256" in ids(reading)
+    rows = [AuditFinding("ssh-audit", "h1", *row) for row in reading.findings]
+    assert [found.id for found in accepted.accept(rows, "bsi-2026") if found.counts] == []
+
+
+def test_ssh_audit_fails_a_bare_sshd_and_names_what_is_beyond() -> None:
+    reading = sshaudit.read(recorded("ssh-audit-bare.policy.json"), recorded("ssh-audit-bare.standard.json"))
+    assert reading.figures["policy"] == "failed"
+    assert {"policy:Ciphers", "policy:MACs", "policy:Key exchanges", "mac:hmac-sha1"} <= ids(reading)
+    texts = {name: text for name, _, text in reading.findings}
+    assert texts["policy:Ciphers"].startswith("Ciphers: chacha20-poly1305@openssh.com (allowed: aes256-gcm@openssh.com")
+
+
+_CUT = recorded("ssh-audit-ours.standard.json")[:900]
+_REFUSED = "[exception] cannot connect to 192.0.2.10 port 22: [Errno 111] Connection refused"
+
+
+@pytest.mark.parametrize(
+    ("policy", "standard", "said"),
+    [
+        ("", "", "no result"),
+        (_REFUSED, _REFUSED, "Connection refused"),
+        (recorded("ssh-audit-ours.policy.json"), _CUT, "no result"),
+        ("{}", recorded("ssh-audit-ours.standard.json"), "no result"),
+        ("[]", "[]", "no result"),
+    ],
+)
+def test_ssh_audit_that_broke_off_is_no_pass(policy: str, standard: str, said: str) -> None:
+    assert said in sshaudit.read(policy, standard).problem
+
+
+# systemd-analyze security
+
+
+_UNITS = tuple(f"{unit}.service" for unit in ("nginx", "prosody", "jicofo", "jitsi-videobridge2", "coturn", "haproxy"))
+
+
+def test_systemd_holds_our_services_for_good_and_others_not() -> None:
+    reading = exposure.read(recorded("systemd-ours.json"), _UNITS, version="257")
+    assert (reading.problem, reading.findings) == ("", ())
+    assert reading.figures["prosody.service"] == 1.1
+    rest = exposure.read(recorded("systemd-ours.json"), ("cron.service",))
+    assert rest.findings == (("cron.service", Severity.HIGH, "exposure 9.6 of 10, in systemd's word UNSAFE"),)
+
+
+@pytest.mark.parametrize("told", ["", "[]", "{}", "[{}]", recorded("systemd-ours.json")[:300], "Unknown command verb"])
+def test_systemd_that_tells_nothing_is_no_pass(told: str) -> None:
+    assert exposure.read(told, _UNITS).problem
+
+
+def test_a_word_of_systemd_that_is_not_known_is_no_pass() -> None:
+    told = '[{"unit": "nginx.service", "exposure": "1.0", "predicate": "WONDERFUL"}]'
+    assert "WONDERFUL" in exposure.read(told, ("nginx.service",)).problem
+
+
+# nmap
+
+
+def test_nmap_finds_what_no_flow_lets_in() -> None:
+    ours = recorded("nmap-ours.xml")
+    reading = ports.read(ours, "192.0.2.10", subject())
+    assert (reading.problem, reading.findings) == ("", ())
+    assert reading.figures == {"open at 192.0.2.10": "22, 80, 443"}
+    planted = ports.read(ours.replace('portid="80"', 'portid="8080"'), "192.0.2.10", subject())
+    assert [name for name, _, _ in planted.findings] == ["tcp:8080"]
+
+
+@pytest.mark.parametrize(
+    "printed", ["", "<nmaprun", recorded("nmap-ours.xml").replace('exit="success"', 'exit="error"')]
+)
+def test_nmap_that_broke_off_is_no_pass(printed: str) -> None:
+    assert ports.read(printed, "192.0.2.10", subject()).problem
+
+
+def test_one_address_that_could_not_be_scanned_makes_the_whole_doubtful() -> None:
+    good = ports.read(recorded("nmap-ours.xml"), "192.0.2.10", subject())
+    assert ports.joined([good, Reading(problem="2001:db8::10: nmap saw no host there")]).problem
+    assert ports.joined([]).problem
 
 
 # What may stay

@@ -40,12 +40,18 @@ def test_sshd_offers_nothing_beyond_the_profiles(profile: CryptoProfile) -> None
 
 def test_sshd_config_names_what_it_offers() -> None:
     offered = yaml.safe_load((content.root() / "roles/hardening/vars/main.yml").read_text())["__hardening_ssh"]
-    facts = {"ratssaal_host": {"major": 13}}
+    facts = {"ratssaal_host": {"major": 12}}
     text = ENVIRONMENT.get_template("sshd.conf.j2").render(
         __hardening_ssh=offered, hardening_ssh_allow_groups=[], hardening_skip={}, ansible_facts=facts
     )
     for keyword, kind in (("MACs", "macs"), ("PubkeyAcceptedAlgorithms", "public_keys"), ("KexAlgorithms", "kex")):
         assert f"\n{keyword} {','.join(offered[kind])}\n" in text
+    facts["ratssaal_host"]["major"] = 13
+    newer = ENVIRONMENT.get_template("sshd.conf.j2").render(
+        __hardening_ssh=offered, hardening_ssh_allow_groups=[], hardening_skip={}, ansible_facts=facts
+    )
+    assert f"\nKexAlgorithms mlkem768x25519-sha256,{','.join(offered['kex'])}\n" in newer
+    assert load_profiles()["bsi-2026"].ssh.allows("mlkem768x25519-sha256", ())
 
 
 @pytest.mark.parametrize(
