@@ -14,7 +14,7 @@ from ssh_audit.policy import Policy
 
 from orchestrator.errors import InvalidSite, Problem, Unreachable
 from orchestrator.inventory.vantagepoint import VantagePoint
-from orchestrator.verification.audit import accepted, exposure, lynis, ports, run, sshaudit, tls
+from orchestrator.verification.audit import accepted, exposure, lynis, openscap, ports, run, sshaudit, tls
 from orchestrator.verification.audit.places import OutOfTime, Outside, Target, run_here
 from orchestrator.verification.audit.policies import mozilla_tls_config, ssh_audit_policy
 from orchestrator.verification.audit.results import (
@@ -246,6 +246,34 @@ def test_one_address_that_could_not_be_scanned_makes_the_whole_doubtful() -> Non
     assert ports.joined([]).problem
 
 
+# OpenSCAP
+
+
+def test_openscap_counts_what_it_decided_and_names_what_failed() -> None:
+    reading = openscap.read(recorded("openscap-ours.xml"), version="1.3.7")
+    assert (reading.problem, reading.version) == ("", "1.3.7")
+    assert reading.figures == {"rules passed": "19 of 23"}
+    assert ("partition_for_home", Severity.LOW, "partition for home: fail") in reading.findings
+    rows = [AuditFinding("openscap", "h1", *row) for row in reading.findings]
+    assert [found.id for found in accepted.accept(rows, "bsi-2026") if found.counts] == []
+    undecided = openscap.read(recorded("openscap-ours.xml").replace("<result>pass", "<result>error", 1))
+    assert len(undecided.findings) == len(reading.findings) + 1
+
+
+@pytest.mark.parametrize(
+    "xml",
+    [
+        "",
+        "<Benchmark/>",
+        recorded("openscap-ours.xml")[:2000],
+        recorded("openscap-ours.xml").replace("end-time", "then"),
+        recorded("openscap-ours.xml").replace("<result>pass", "<result>x").replace("<result>fail", "<result>x"),
+    ],
+)
+def test_openscap_that_broke_off_is_no_pass(xml: str) -> None:
+    assert openscap.read(xml).problem
+
+
 # What may stay
 
 
@@ -270,6 +298,11 @@ def test_a_profiles_choice_is_accepted_under_that_profile_only() -> None:
     assert not kept.counts
     (other,) = accepted.accept([choice], "another")
     assert other.counts
+    said = "Consider hardening SSH configuration; MaxAuthTries (set {} to 3)"
+    values = [
+        AuditFinding("lynis", "h1", "SSH-7408:MaxAuthTries", Severity.LOW, said.format(tries)) for tries in (4, 6)
+    ]
+    assert [found.counts for found in accepted.accept(values, "bsi-2026")] == [False, True]
     (sha1,) = accepted.accept([AuditFinding("ssh-audit", "h1", "mac:hmac-sha1", Severity.HIGH, "weak")], "bsi-2026")
     assert sha1.counts
 

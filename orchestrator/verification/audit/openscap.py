@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import bz2
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -46,7 +47,8 @@ try:
         for package in glob.glob("%s/*.deb" % archives):
             run("dpkg-deb", "-x", package, str(root))
         scanner = str(root / "usr/bin/oscap")
-        libraries = [str(path) for path in (root / "usr/lib").glob("*-linux-gnu*")]
+        # Debian 12's packages have libraries in all of these places.
+        libraries = [str(path) for below in ("usr/lib", "lib") for path in ((root / below), *(root / below).glob("*-linux-gnu*"))]
         share = str(root / "usr/share/openscap")
         environment.update(LD_LIBRARY_PATH=":".join(libraries), OSCAP_SCHEMA_PATH=share + "/schemas",
             OSCAP_XSLT_PATH=share + "/xsl", OSCAP_CPE_PATH=share + "/cpe")
@@ -81,9 +83,13 @@ def audit(target: Target) -> tuple[Reading, tuple[str, ...]]:
     except ValueError as error:
         raise RatssaalError(f"OpenSCAP did not run: {ran.said}") from error
     if not told["version"]:
-        raise NotHere(f"the host's apt does not give openscap-scanner: {told['said']}", "on the host: apt-get update")
+        raise NotHere(
+            f"the host's apt does not give openscap-scanner: {told['said'].strip()}", "on the host: apt-get update"
+        )
     xml = bz2.decompress(base64.b64decode(told["xml"])).decode(errors="replace") if told["xml"] else ""
-    reading = read(xml) if xml else Reading(problem=f"OpenSCAP came to no result: {told['said'][-200:]}")
+    version = "".join(re.findall(r"\(oscap\) (\S+)", told["version"]))
+    problem = f"OpenSCAP came to no result: {told['said'][-200:]}"
+    reading = read(xml, version=version) if xml else Reading(problem=problem, version=version)
     return reading, (target.keep("openscap.xml", xml),) if xml else ()
 
 
@@ -96,7 +102,7 @@ def _content(number: str) -> Path:
     return found
 
 
-def read(xml: str) -> Reading:
+def read(xml: str, *, version: str = "") -> Reading:
     """Read XCCDF 1.2 results; without a test result, or without a single decided rule, there is none."""
     try:
         result = ElementTree.fromstring(xml).find(f".//{_XCCDF}TestResult")
@@ -110,7 +116,8 @@ def read(xml: str) -> Reading:
     counts = {word: sum(1 for *_, verdict in rows if verdict == word) for word in ("pass", "fail", "error", "unknown")}
     if not counts["pass"] + counts["fail"]:
         return Reading(problem="OpenSCAP decided no rule")
-    return Reading(tuple(_findings(rows)), {"rules passed": f"{counts['pass']} of {counts['pass'] + counts['fail']}"})
+    figures = {"rules passed": f"{counts['pass']} of {counts['pass'] + counts['fail']}"}
+    return Reading(tuple(_findings(rows)), figures, version)
 
 
 def _verdict(row: ElementTree.Element) -> str:
