@@ -427,6 +427,24 @@ def test_an_auditor_that_is_not_there_is_not_tested(tmp_path: Path, monkeypatch:
         assert "install" in caught.value.hint
 
 
+def test_a_hanging_auditor_is_an_error_and_the_others_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = new_case(tmp_path).load()
+    fake = tmp_path / "bin" / "ssh-audit"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\nsleep 60\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{fake.parent}:/usr/bin:/bin")
+    monkeypatch.setattr(sshaudit, "SECONDS", 1)
+    monkeypatch.setattr(run, "_MODULES", (_Auditor("lynis", says=Reading(version="3")), sshaudit))
+    began = time.monotonic()
+    report = run.audit(site, folder=tmp_path / "kept")
+    assert time.monotonic() - began < 10
+    assert [(row.auditor, str(row.result), row.reason) for row in report.audits] == [
+        ("lynis", "pass", ""),
+        ("ssh-audit", "error", "it did not end within 1 s"),
+    ]
+
+
 def _only_sh(folder: Path) -> str:
     """Return a PATH on which there is a shell and what this module needs itself, and no auditor."""
     (folder / "bin").mkdir()

@@ -9,7 +9,6 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from orchestrator.errors import RatssaalError
 from orchestrator.inventory.site import Host, Site
 from orchestrator.inventory.vantagepoint import VantagePoint
 from orchestrator.transport import ssh
@@ -117,8 +116,3 @@ class Target:
         file.write_text(text, encoding="utf-8")
         file.chmod(0o600)
         return file.name
-
-
-def complaint(error: RatssaalError) -> tuple[str, str]:
-    """Return what went wrong and the hint, for an auditor that broke off."""
-    return str(error), error.problems[0].hint
