@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from orchestrator.verification.crypto import CryptoProfile, load_profiles, signs_by
 from tests.unit.test_hardening_templates import ENVIRONMENT
 
-OFFERED: dict[str, list[str]] = ENVIRONMENT.globals["__hardening_ssh"]
+OFFERED = cast("dict[str, list[str]]", ENVIRONMENT.globals["__hardening_ssh"])
 
 
 def _lines(major: int) -> list[str]:
