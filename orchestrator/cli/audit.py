@@ -44,9 +44,9 @@ def audit(
     ssh_policy: Path | None,
     as_json: bool,
 ) -> int:
-    """Let independent auditors look at SITE's hosts, and keep what they say; change nothing.
+    """Let independent auditors look at SITE's hosts, and keep what they say; repair nothing.
 
-    Lynis (stock profile), systemd-analyze security and OpenSCAP look on the host, and nothing stays installed there;
+    Lynis (stock profile; it refreshes apt's package lists), systemd-analyze security and OpenSCAP look on the host, and nothing stays installed there;
     nmap (all TCP ports) and sslyze (the site's crypto profile) look from the vantage point, ssh-audit (by its own
     standards, and by the crypto profile as a policy) from the control node. An auditor that is not there is not tested,
     never passed. Each has its time; one that hangs is an error, and the others end.
