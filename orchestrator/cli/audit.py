@@ -46,10 +46,10 @@ def audit(
 ) -> int:
     """Let independent auditors look at SITE's hosts, and keep what they say; repair nothing.
 
-    Lynis (stock profile; it refreshes apt's package lists), systemd-analyze security and OpenSCAP look on the host, and nothing stays installed there;
-    nmap (all TCP ports) and sslyze (the site's crypto profile) look from the vantage point, ssh-audit (by its own
-    standards, and by the crypto profile as a policy) from the control node. An auditor that is not there is not tested,
-    never passed. Each has its time; one that hangs is an error, and the others end.
+    Lynis (stock profile; it refreshes apt's package lists), systemd-analyze security and OpenSCAP look on the host, and
+    nothing stays installed there; nmap (all TCP ports) and sslyze (the site's crypto profile) look from the vantage point,
+    ssh-audit (by its own standards, and by the crypto profile as a policy) from the control node. An auditor that is not
+    there is not tested, never passed. Each has its time; one that hangs is an error, and the others end.
 
     Findings that our roles mean so are accepted, each with its reason. A site's own stand in compliance/waivers.yml,
     with AUDITOR:ID in the place of a control.
