@@ -14,11 +14,13 @@ help: ## show these lines
 
 setup: $(VENV)/.ready ## install Debian packages and the virtual environment
 
-$(VENV)/.ready: pyproject.toml constraints.txt debian-packages.txt
+$(VENV)/.ready: pyproject.toml constraints.txt auditors.txt debian-packages.txt
 	@./install-packages.sh
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@echo "Installing the Python environment in $(VENV)"
 	@$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@test -x $(VENV)/auditors/bin/python || $(PYTHON) -m venv $(VENV)/auditors
+	@$(VENV)/auditors/bin/python -m pip install --quiet --requirement auditors.txt
 	@touch $@
 
 rehearse: setup ## provision, harden and verify one throwaway Jitsi host

@@ -23,6 +23,7 @@ COMMANDS = {
     "provision": ("change", "provision", "Install and configure the site's hosts."),
     "harden": ("change", "harden", "Harden SSH, kernel and services."),
     "verify": ("verify", "verify", "Prove what the hosts really are."),
+    "audit": ("audit", "audit", "Let independent auditors look at the hosts."),
     "drift": ("drift", "drift", "Show what differs from what was applied last."),
     "status": ("status", "status", "Show how the hosts and services are."),
     "runs": ("runs", "runs", "Show who did what, when, with which result."),

@@ -54,6 +54,18 @@ class SshPart(_Part):
     ciphers: tuple[str, ...]
     macs: tuple[str, ...]
     host_keys: tuple[str, ...]
+    public_keys: tuple[str, ...]
+
+
+_CERTIFICATE = "-cert-v01@openssh.com"
+
+
+def signs_by(name: str) -> str:
+    """Return the algorithm by which an SSH key or certificate signs; OpenSSH names certificates apart."""
+    if not name.endswith(_CERTIFICATE):
+        return name
+    plain = name.removesuffix(_CERTIFICATE)
+    return f"{plain}@openssh.com" if plain.startswith("sk-") else plain
 
 
 class _Tls(_Part):
@@ -61,6 +73,7 @@ class _Tls(_Part):
     tls_versions: tuple[str, ...]
     tls_suites: tuple[str, ...]
     tls_groups: tuple[str, ...]
+    certificate_days: int
     ssh: SshPart
 
 

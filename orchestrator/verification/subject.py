@@ -56,6 +56,14 @@ class Subject:
         """Return the sockets that may listen."""
         return [dict(listener) for listener in derivations.listeners(self.topology, self.name)]
 
+    def units(self) -> tuple[str, ...]:
+        """Return the units of the conferencing services here, without `.service`."""
+        units = ["nginx", "prosody", "jicofo"] if self.signalling else []
+        units += ["jitsi-videobridge2"] if self.bridge else []
+        units += ["coturn"] if self.turn else []
+        shared = self.signalling and self.turn and self.settings.get("jitsi_turn_tls") != "port5349"
+        return (*units, *(["haproxy"] if shared else []))
+
     def tls_names(self) -> list[tuple[str, int]]:
         """Return (name, port) of each TLS service that people reach here."""
         found = []

@@ -32,6 +32,7 @@ LONGEST_FIRST = (
     "test_converge",
     "test_standins",
     "test_drift",
+    "test_audit",
     "test_variants",
     "test_wheel",
 )

@@ -6,12 +6,15 @@ import re
 
 import jinja2
 import pytest
+import yaml
 
 from orchestrator import content
 
 TEMPLATES = content.root() / "roles/hardening/templates"
 # As playbooks/action_plugins/managed_host.py renders them.
 ENVIRONMENT = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True)
+# What the role's own vars give to its templates.
+ENVIRONMENT.globals |= yaml.safe_load((TEMPLATES.parent / "vars/main.yml").read_text())
 UNITS = sorted(path.name for path in TEMPLATES.glob("*.conf.j2") if "_sandbox.j2" in path.read_text())
 
 

@@ -10,7 +10,7 @@ import testinfra.host
 
 from orchestrator.inventory.derivations import xmpp_domains
 from orchestrator.verification.asking import ask, text
-from orchestrator.verification.crypto import CryptoProfile, chosen
+from orchestrator.verification.crypto import CryptoProfile, chosen, signs_by
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.subject import Subject
 
@@ -105,11 +105,13 @@ def test_ssh_algorithms(host: testinfra.host.Host, subject: Subject, sheet: Shee
         ("ciphers", profile.ciphers),
         ("macs", profile.macs),
         ("hostkeyalgorithms", profile.host_keys),
+        ("pubkeyacceptedalgorithms", profile.public_keys),
     ):
         offered = rows[option].split(",")
-        weak = [name for name in offered if not profile.allows(name, listed)]
-        sheet.expect(not weak, f"{option}: {profile.shown(weak or offered)}", f"only {', '.join(listed)}")
+        weak = [name for name in offered if not profile.allows(signs_by(name), listed)]
+        wanted = f"only {', '.join(listed)}{profile.why_not(weak)}"
+        sheet.expect(not weak, f"{option}: {profile.shown(weak or offered)}", wanted)
     for line in text(keys).splitlines():
         bits, *_, kind = line.split()
-        wanted = profile.rsa_bits if "RSA" in kind else profile.ec_bits
-        sheet.expect(int(bits) >= wanted, f"host key {kind} of {bits} bit", f"at least {wanted} bit")
+        least = profile.rsa_bits if "RSA" in kind else profile.ec_bits
+        sheet.expect(int(bits) >= least, f"host key {kind} of {bits} bit", f"at least {least} bit")

@@ -125,11 +125,7 @@ def _public(uri: str) -> str:
 
 
 def _units(subject: Subject) -> list[str]:
-    units = ["nginx", "prosody", "jicofo"] if subject.signalling else []
-    units += ["jitsi-videobridge2"] if subject.bridge else []
-    units += ["coturn"] if subject.turn else []
-    shared = subject.signalling and subject.turn and subject.settings.get("jitsi_turn_tls") != "port5349"
-    return [*units, *(["haproxy"] if shared else [])]
+    return list(subject.units())
 
 
 @dataclass(frozen=True, slots=True)

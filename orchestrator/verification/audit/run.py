@@ -1,0 +1,163 @@
+"""Runs the auditors: side by side, each within its time; one that breaks off does not keep the others from ending."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import Protocol
+
+import orchestrator
+from orchestrator.errors import RatssaalError, UsageError
+from orchestrator.evidence.results import Result
+from orchestrator.inventory.derivations import control_path
+from orchestrator.inventory.site import Host, Site
+from orchestrator.inventory.vantagepoint import parse
+from orchestrator.verification.audit import exposure, lynis, openscap, ports, sshaudit, tls
+from orchestrator.verification.audit.accepted import accept, waive
+from orchestrator.verification.audit.places import OutOfTime, Outside, Target
+from orchestrator.verification.audit.results import (
+    AUDITORS,
+    Audited,
+    AuditFinding,
+    AuditReport,
+    NotApplicable,
+    NotHere,
+    Reading,
+    result_of,
+)
+from orchestrator.verification.crypto import chosen
+from orchestrator.verification.subject import subjects
+from orchestrator.verification.waivers import Waiver, read_waivers
+
+_AT_ONCE = 8
+
+
+class Auditor(Protocol):
+    """A module of this package that runs one auditor. `VANTAGE` is "" where it looks from the site's vantage point."""
+
+    NAME: str
+    VANTAGE: str
+
+    def audit(self, target: Target) -> tuple[Reading, tuple[str, ...]]:
+        """Run it on one host; return what it says and the names of its raw files."""
+        ...
+
+
+# What keeps connecting to sshd comes last: where sshd holds that against its source, nobody else waits for it.
+_MODULES: tuple[Auditor, ...] = (lynis, tls, ports, exposure, openscap, sshaudit)
+_LAST = (sshaudit.NAME,)
+Begun = Callable[[str, str], None]
+Ended = Callable[[Audited], None]
+
+
+def audit(
+    site: Site,
+    *,
+    folder: Path,
+    hosts: tuple[str, ...] = (),
+    auditors: tuple[str, ...] = (),
+    on_begin: Begun = lambda auditor, host: None,
+    on_end: Ended = lambda audited: None,
+    today: date | None = None,
+) -> AuditReport:
+    """Let auditors look at hosts (all, or the named ones) and return what they found; raw outputs are written to `folder`.
+
+    Changes nothing on the hosts. Raises UsageError for an unknown host, InvalidSite for mistakes in the waivers.
+    `on_begin` and `on_end` are told from several threads.
+    """
+    targets = _targets(site, hosts, folder)
+    waivers = read_waivers(site.path, tuple(host.name for host in site.hosts))
+    chosen_ones = [module for module in _MODULES if module.NAME in auditors or not auditors]
+    day, started = today or datetime.now(UTC).date(), _now()
+
+    def one(module: Auditor, target: Target) -> Audited:
+        on_begin(module.NAME, target.host.name)
+        audited, around = _run(module, target)
+        audited = judged(audited, waivers, site, day, around=around)
+        on_end(audited)
+        return audited
+
+    def phase(modules: list[Auditor]) -> list[Audited]:
+        pairs = [(module, target) for target in targets for module in modules]
+        with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(pairs) or 1)) as pool:
+            return list(pool.map(lambda pair: one(*pair), pairs))
+
+    found = phase([module for module in chosen_ones if module.NAME not in _LAST])
+    found += phase([module for module in chosen_ones if module.NAME in _LAST])
+    names = [target.host.name for target in targets]
+    found.sort(key=lambda row: (names.index(row.host), AUDITORS.index(row.auditor)))
+    return AuditReport(
+        site.name, started, _now(), orchestrator.__version__, chosen(site.settings).name, str(folder), tuple(found)
+    )
+
+
+def audits_directory(site: str) -> Path:
+    """Return where the audits of a site are kept on the control node."""
+    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
+    return Path(state) / "ratssaal" / site / "audits"
+
+
+def _targets(site: Site, names: tuple[str, ...], folder: Path) -> list[Target]:
+    known: dict[str, Host] = {host.name: host for host in site.hosts}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise UsageError(f"the site has no host {', '.join(unknown)}", hint=f"it has: {', '.join(known)}")
+    folder.mkdir(parents=True, mode=0o700, exist_ok=True)
+    key = str(site.settings.get("verification_vantage_key_file") or "")
+    point = parse(str(site.settings.get("verification_vantage") or ""))
+    outside = Outside(point, str(control_path(key, site.path)) if key else "", site.known_hosts)
+    about = subjects(site)
+    return [Target(site, known[name], about[name], outside, folder) for name in dict.fromkeys(names or known)]
+
+
+def _run(module: Auditor, target: Target) -> tuple[Audited, frozenset[str]]:
+    """Run one auditor on one host; whatever becomes of it is a result, never a pass by silence."""
+    plain = Audited(module.NAME, target.host.name, Result.ERROR, vantage=module.VANTAGE or str(target.outside.point))
+    began, around = time.monotonic(), frozenset[str]()
+    try:
+        reading, raw = module.audit(target)
+    except NotApplicable as why:
+        plain = replace(plain, result=Result.NOT_APPLICABLE, reason=str(why))
+    except NotHere as why:
+        plain = replace(plain, result=Result.NOT_TESTED, reason=str(why), hint=why.hint)
+    except RatssaalError as error:
+        plain = replace(plain, reason=str(error), hint=error.problems[0].hint)
+    except OutOfTime as error:
+        plain = replace(plain, reason=str(error), hint="run it alone: --auditor NAME --host HOST")
+    except Exception as error:
+        # An auditor that surprises us must not take the others' results along.
+        plain = replace(plain, reason=f"{type(error).__name__}: {error}")
+    else:
+        plain, around = _read(plain, reading, raw), reading.around
+    return replace(plain, seconds=round(time.monotonic() - began, 1)), around
+
+
+def _read(plain: Audited, reading: Reading, raw: tuple[str, ...]) -> Audited:
+    if reading.problem:
+        return replace(plain, reason=reading.problem, version=reading.version, raw=raw)
+    findings = tuple(
+        AuditFinding(plain.auditor, plain.host, name, severity, text) for name, severity, text in reading.findings
+    )
+    return replace(
+        plain, result=Result.PASS, figures=reading.figures, version=reading.version, findings=findings, raw=raw
+    )
+
+
+def judged(
+    audited: Audited, waivers: tuple[Waiver, ...], site: Site, today: date, *, around: frozenset[str] = frozenset()
+) -> Audited:
+    """Return an auditor's outcome with what is accepted marked, by our roles' list and by the site's waivers. Pure."""
+    if audited.result is not Result.PASS:
+        return audited
+    circumstances = around | {"lab"} if site.lab else around
+    findings = waive(accept(audited.findings, chosen(site.settings).name, circumstances), waivers, today)
+    return replace(audited, findings=findings, result=result_of(findings))
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
