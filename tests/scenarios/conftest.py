@@ -140,12 +140,19 @@ class Played:
         return [line for line in self.output.splitlines() if re.search(r"\[(\w+ )?WARNING\]|DEPRECAT", line)]
 
 
+def _longest(site: LabSite) -> int:
+    """Return how many seconds a command may take; virtual machines are emulated where KVM does not work."""
+    return 3600 if site.hosts[0].driver == "vm" else 900
+
+
 def play(site: LabSite, *arguments: str, playbook: str = "site.yml", check: bool = True) -> Played:
     """Run plain ansible-playbook on a lab's site as an operator without the CLI would."""
     argv = [str(BIN / "ansible-playbook"), "-i", str(site.path / "hosts.yml")]
     argv += ["--vault-password-file", str(site.vault_password_file), *arguments, f"playbooks/{playbook}"]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
-    done = subprocess.run(argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=900, check=False)
+    done = subprocess.run(
+        argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=_longest(site), check=False
+    )
     output = done.stdout + done.stderr
     assert not check or done.returncode == 0, output[-6000:]
     return Played(done.returncode, output)
@@ -162,7 +169,7 @@ def ratssaal(site: LabSite, state: Path, verb: str, *arguments: str) -> subproce
     argv = [str(BIN / "ratssaal"), verb, str(site.path), "--vault-password-file", str(site.vault_password_file)]
     environment = {**os.environ, "XDG_STATE_HOME": str(state)}
     return subprocess.run(
-        [*argv, *arguments], env=environment, capture_output=True, text=True, timeout=900, check=False
+        [*argv, *arguments], env=environment, capture_output=True, text=True, timeout=_longest(site), check=False
     )
 
 
