@@ -134,9 +134,9 @@ BREAKS = [
         "ACC-06",
         f"cp -a {_SSHD} /root/sshd && cp -a /etc/pam.d/sshd /root/pam-sshd && sed -i 's/^MaxStartups.*/MaxStartups 1000/;"
         f" /^PerSourceMaxStartups/d; s/^PerSourcePenalties.*/PerSourcePenalties no/' {_SSHD}"
-        " && sed -i '1i auth required pam_faillock.so preauth even_deny_root' /etc/pam.d/sshd && systemctl reload ssh",
+        " && sed -i '1i auth required pam_faillock.so preauth even_deny_root' /etc/pam.d/sshd && systemctl reload ssh && sleep 1",
         "sshd: connections without a log-in 1000",
-        f"mv /root/pam-sshd /etc/pam.d/sshd; mv /root/sshd {_SSHD} && systemctl reload ssh",
+        f"mv /root/pam-sshd /etc/pam.d/sshd; mv /root/sshd {_SSHD} && systemctl reload ssh && sleep 1",
         more=("of one address none", "sshd: penalties no", "pam_faillock locks root after attempts of strangers"),
     ),
     Break(

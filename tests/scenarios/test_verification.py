@@ -39,7 +39,7 @@ BREAKS = [
     Break("CRY-03", "", "9 days left", change=serve_a_certificate),
     Break(
         "CRY-10",
-        "sed -i 's/^MACs /MACs hmac-sha1,/' /etc/ssh/sshd_config.d/00-ratssaal.conf && systemctl reload ssh",
+        "sed -i 's/^MACs /MACs hmac-sha1,/' /etc/ssh/sshd_config.d/00-ratssaal.conf && systemctl reload ssh && sleep 1",
         "macs: hmac-sha1",
     ),
     Break("NET-01", f"{_PLANTED} && sleep 1", "python3 listens on 0.0.0.0:4712/tcp", "systemctl stop planted"),
@@ -54,7 +54,7 @@ BREAKS = [
     Break(
         "ACC-01",
         "sed -i 's/^PasswordAuthentication no/PasswordAuthentication yes/' /etc/ssh/sshd_config.d/00-ratssaal.conf"
-        " && systemctl reload ssh",
+        " && systemctl reload ssh && sleep 1",
         "passwordauthentication yes",
     ),
     Break(
