@@ -149,7 +149,9 @@ def _location(server: Directive, path: str) -> Directive | None:
     if longest is None or longest[1] != "^~":
         for words, line in rows:
             flags = re.IGNORECASE if words[0] == "~*" else 0
-            if words[0] in ("~", "~*") and re.search(words[-1], path, flags):
+            # PCRE also writes a name without the P.
+            pattern = re.sub(r"\(\?<(?=\w)", "(?P<", words[-1])
+            if words[0] in ("~", "~*") and re.search(pattern, path, flags):
                 return line
     return longest[2] if longest else None
 

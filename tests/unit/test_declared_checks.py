@@ -234,6 +234,7 @@ http {
         listen 443 ssl; server_name meet.example.org; %s
         location = /http-bind { limit_req zone=rooms burst=2000 nodelay; }
         location ~ ^/([^/?&:'"]+)$ { limit_req zone=rooms burst=1000 nodelay; try_files $uri @root; }
+        location ~ ^/api/v1(?<rest>/.*)?$ { limit_req zone=rooms burst=300; proxy_pass http://a/v1$rest; }
         location / { limit_req zone=slow burst=100; }
         location ^~ /static/ { alias /srv/; }
         location @root { rewrite ^ / break; }
@@ -247,6 +248,7 @@ http {
     [
         ("/http-bind", "", 100, 2000),
         ("/rat", "", 100, 1000),
+        ("/api/v1/x", "", 100, 300),
         ("/a/b", "", 0.5, 100),
         ("/static/x", "", None, None),
         ("/static/x", "limit_req zone=slow;", 0.5, 0),

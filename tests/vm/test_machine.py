@@ -1,4 +1,4 @@
-"""One virtual machine with Debian's ordinary kernel: booted, converged, rebooted, verified. `make test` contains it."""
+"""One virtual machine with Debian's ordinary kernel: booted, converged, rebooted, verified."""
 
 from __future__ import annotations
 
