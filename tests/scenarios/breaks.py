@@ -83,6 +83,11 @@ def in_batches(rows: Iterable[Break]) -> list[tuple[Break, ...]]:
     return [tuple(batch) for batch in batches]
 
 
+def controls_of(batch: Iterable[Break]) -> set[str]:
+    """Return whose findings a batch changes."""
+    return {control for row in batch for control in row.controls}
+
+
 def name_of(batch: tuple[Break, ...]) -> str:
     """Return a batch's name among the tests."""
     return "+".join(row.control for row in batch)
@@ -129,8 +134,8 @@ class Series:
         self._failing: dict[str, frozenset[tuple[str, str]]] = {}
         self._left: list[Break] = []
 
-    def turn(self, *rows: Break, controls: tuple[str, ...] = ()) -> None:
-        """Break the host and see exactly the rows' controls turn; `controls` bounds what is looked at (none: everything)."""
+    def turn(self, *rows: Break, controls: tuple[str, ...] = ()) -> set[str]:
+        """Break the host, see exactly the rows' controls turn and return them; `controls` bounds what is looked at."""
         expected = frozenset[str]().union(*(row.controls for row in rows))
         undone = [row for row in rows if row.repair != CONVERGE]
         try:
@@ -145,6 +150,7 @@ class Series:
             assert changed == expected, (changed ^ expected, found)
             for row in rows:
                 _judge(row, found[row.control])
+            return changed
         finally:
             for row in reversed(undone):
                 ssh(self._site, row.repair)
@@ -157,14 +163,14 @@ class Series:
         turned = set(found) ^ set(self._failing)
         return turned | {c for c in expected if self._texts(found, c) != self._failing.get(c, frozenset())}
 
-    def repair(self, controls: tuple[str, ...] = ()) -> None:
-        """Repair everything by one converge and see nothing fail any more."""
+    def repair(self, controls: tuple[str, ...] = ()) -> dict[str, list[Finding]]:
+        """Repair everything by one converge and return what fails still."""
         play(self._site)
         report = verify(load(self._site), controls=controls, quick=self._quick)
-        assert failed(report) == {}
         results = {(finding.control, finding.result) for finding in report.findings}
         for row in self._left:
             assert (row.control, row.repaired) in results, (row, report.findings)
+        return failed(report)
 
     def _look(self, controls: tuple[str, ...]) -> dict[str, list[Finding]]:
         return failed(verify(load(self._site), controls=controls, quick=self._quick))

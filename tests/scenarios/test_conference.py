@@ -21,7 +21,7 @@ def series(site: LabSite) -> Series:
 
 @pytest.mark.parametrize("name", BREAKS)
 def test_control_turns(series: Series, name: str) -> None:
-    series.turn(BREAKS[name], controls=NEAR)
+    assert series.turn(BREAKS[name], controls=NEAR) == BREAKS[name].controls
 
 
 def test_one_converge_repairs_it_all(site: LabSite) -> None:

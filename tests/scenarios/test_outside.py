@@ -9,7 +9,7 @@ import pytest
 from orchestrator.evidence.results import Result
 from orchestrator.lab.lab import LabSite
 from orchestrator.verification.runner import verify
-from tests.scenarios.breaks import Break, Series, in_batches, name_of
+from tests.scenarios.breaks import Break, Series, controls_of, in_batches, name_of
 from tests.scenarios.conftest import load, ssh
 
 _NGINX = "/etc/nginx/sites-available/*.conf"
@@ -177,11 +177,12 @@ def series(site: LabSite) -> Series:
 
 @pytest.mark.parametrize("batch", in_batches(BREAKS), ids=name_of)
 def test_controls_turn(series: Series, batch: tuple[Break, ...]) -> None:
-    series.turn(*batch, controls=tuple(sorted({*NEAR, *(control for row in batch for control in row.controls)})))
+    near = tuple(sorted({*NEAR, *controls_of(batch)}))
+    assert series.turn(*batch, controls=near) == controls_of(batch)
 
 
 def test_one_converge_repairs_it_all(series: Series) -> None:
-    series.repair(NEAR)
+    assert series.repair(NEAR) == {}
 
 
 def test_the_whole_scan_goes_unnoticed_by_sshd_and_locks_nobody_out(site: LabSite) -> None:

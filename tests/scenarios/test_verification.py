@@ -22,7 +22,7 @@ from tests.scenarios import (
     test_browser,
     test_outside,
 )
-from tests.scenarios.breaks import Break, Series, in_batches, name_of, serve_a_certificate
+from tests.scenarios.breaks import Break, Series, controls_of, in_batches, name_of, serve_a_certificate
 from tests.scenarios.conftest import BIN, load, play, ratssaal, ssh
 
 _NGINX = "/etc/nginx/sites-available/*.conf"
@@ -160,11 +160,11 @@ def series(site: LabSite) -> Series:
 
 @pytest.mark.parametrize("batch", in_batches(BREAKS), ids=name_of)
 def test_controls_turn(series: Series, batch: tuple[Break, ...]) -> None:
-    series.turn(*batch)
+    assert series.turn(*batch) == controls_of(batch)
 
 
 def test_one_converge_repairs_it_all(series: Series) -> None:
-    series.repair()
+    assert series.repair() == {}
 
 
 def test_the_same_checks_run_under_plain_pytest(site: LabSite, tmp_path: Path) -> None:

@@ -6,7 +6,6 @@ import pytest
 import testinfra.host
 
 from orchestrator.verification.asking import ask, text
-from orchestrator.verification.checks.test_system import _units
 from orchestrator.verification.kernel import look
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
@@ -35,7 +34,7 @@ def test_buffers(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> N
 @pytest.mark.control("NET-10")
 def test_limits(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """Open files of every service, threads of those in Java."""
-    units = _units(subject)
+    units = subject.units()
     names = " ".join(f"{unit}.service" for unit in units)
     (shown,) = ask(host, f"systemctl show -p LimitNOFILESoft -p TasksMax {names}")
     for unit, block in zip(units, text(shown).strip().split("\n\n"), strict=True):

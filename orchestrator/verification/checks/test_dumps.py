@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 import pytest
 import testinfra.host
 
 from orchestrator.verification.asking import ask, text
 from orchestrator.verification.checks.test_log_levels import java
-from orchestrator.verification.checks.test_system import _units
 from orchestrator.verification.kernel import QUESTION, read
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
@@ -29,7 +29,7 @@ _FOUND = (
 )
 
 
-def _limits(units: list[str]) -> str:
+def _limits(units: Iterable[str]) -> str:
     """Return the command that tells each unit's limit for core dumps, as its main process has it."""
     names = " ".join(f"{unit}.service" for unit in units)
     return (
@@ -41,7 +41,7 @@ def _limits(units: list[str]) -> str:
 @pytest.mark.control("OS-12")
 def test_core_dumps(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """Neither services nor logins may write one, and the kernel hands none to a program that keeps it."""
-    units = _units(subject)
+    units = subject.units()
     shown, limits, logins = ask(host, QUESTION, _limits(units), _LOGINS)
     kernel = read(shown)
     for unit, line in zip(units, text(limits).splitlines(), strict=True):

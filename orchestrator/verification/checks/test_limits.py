@@ -11,7 +11,6 @@ import testinfra.host
 from orchestrator.verification.asking import ask, json_of, text
 from orchestrator.verification.catalogue import select
 from orchestrator.verification.checks.test_recordings import NGINX
-from orchestrator.verification.checks.test_system import _units
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 from orchestrator.verification.webserver import limits
@@ -66,7 +65,7 @@ print(json.dumps(found))
 
 def _asking(subject: Subject, most: int) -> str:
     paths = {"addresses that lead nowhere": ("/nicht/da", most)}
-    job = {"domain": subject.settings["jitsi_domain"], "proxied": "haproxy" in _units(subject), "paths": paths}
+    job = {"domain": subject.settings["jitsi_domain"], "proxied": "haproxy" in subject.units(), "paths": paths}
     return f"python3 -c {shlex.quote(_ASK)} {shlex.quote(json.dumps(job, sort_keys=True))}"
 
 

@@ -10,7 +10,6 @@ import testinfra.host
 
 from orchestrator.verification.asking import ask, text
 from orchestrator.verification.checks.test_recordings import NGINX
-from orchestrator.verification.checks.test_system import _units
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 from orchestrator.verification.webserver import read_nginx
@@ -99,7 +98,7 @@ def test_web_levels(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -
     """nginx, and HAProxy where it stands before it."""
     if not subject.signalling:
         raise NotApplicable("the web server does not run here")
-    front = "haproxy" in _units(subject)
+    front = "haproxy" in subject.units()
     shown, *proxy = ask(host, NGINX, *([_HAPROXY] if front else []))
     if "server" not in text(shown):
         sheet.could_not_look("nginx does not tell its configuration (nginx -t says why)")

@@ -9,7 +9,6 @@ import testinfra.host
 
 from orchestrator.verification.aptsources import SOURCES
 from orchestrator.verification.asking import ask, json_of, text
-from orchestrator.verification.checks.test_system import _units
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 
@@ -32,7 +31,7 @@ def stun(address: str) -> str:
 @pytest.mark.control("AVL-02")
 def test_units(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """Each service runs now and starts at boot."""
-    units = [f"{unit}.service" for unit in _units(subject)]
+    units = [f"{unit}.service" for unit in subject.units()]
     active, enabled = ask(
         host,
         f"systemctl is-active {' '.join(units)}; true",

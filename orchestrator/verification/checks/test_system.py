@@ -124,10 +124,6 @@ def _public(uri: str) -> str:
     return parts._replace(netloc=parts.netloc.rpartition("@")[2]).geturl()
 
 
-def _units(subject: Subject) -> list[str]:
-    return list(subject.units())
-
-
 @dataclass(frozen=True, slots=True)
 class Exposure:
     """What `systemd-analyze security` says of a unit: its level, 0 to 10, and the points of which that is made, worst first."""
@@ -160,7 +156,7 @@ def exposures(told: str) -> dict[str, Exposure]:
 @pytest.mark.control("OS-08")
 def test_sandboxes(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """The exposure that systemd computes from what is in effect, and the users of the processes."""
-    units = _units(subject)
+    units = subject.units()
     (control,) = select(("OS-08",))
     # One process for all units; it ends with 1 where it knows one of them not, and tells of the others nevertheless.
     measured, *users = ask(
