@@ -97,25 +97,26 @@ class Connection:
         self.host = host
         self._client = client
 
-    def run(self, script: str, *, command: str = "sh -s", timeout: float = 60) -> Answer:
+    def run(self, script: str, *, command: str = "sh -s", timeout: float = 60, silent: float | None = None) -> Answer:
         """Run a script on the host, given to `command` by standard input, and return its answer.
 
         Nothing of the script appears in a process list. After `timeout` seconds the host ends it, and
-        ConnectionFailed (TIMEOUT) is raised.
+        ConnectionFailed (TIMEOUT) is raised; so it is for a script that prints all the time, when it was `silent` for so
+        many seconds.
         """
         seconds, mark = max(1, int(timeout)), secrets.token_hex(16)
         channel = self._transport().open_session(timeout=CONNECT_SECONDS)
         try:
             # What the login shell's profile prints comes before the mark, and is no answer.
             channel.exec_command(f"echo {mark}; exec timeout --kill-after=5 {seconds} {command}")
-            answer = _exchange(channel, script.encode(), time.monotonic() + seconds + 10)
+            answer = _exchange(channel, script.encode(), seconds + 10, silent or seconds + 10)
         except TimeoutError as error:
-            raise self._failed(seconds) from error
+            raise self._failed(str(error)) from error
         finally:
             channel.close()
         # 124: coreutils' timeout ended the command, 137: it had to be killed.
         if answer.code in {124, 137}:
-            raise self._failed(seconds)
+            raise self._failed(f"a command did not end within {seconds} s")
         before, found, printed = answer.stdout.partition(f"{mark}\n")
         return Answer(answer.code, printed if found else before, answer.stderr)
 
@@ -140,8 +141,7 @@ class Connection:
             raise ConnectionFailed(self.host.name, Reason.UNREACHABLE, "the SSH connection is gone", hint)
         return transport
 
-    def _failed(self, seconds: int) -> ConnectionFailed:
-        message = f"a command did not end within {seconds} s"
+    def _failed(self, message: str) -> ConnectionFailed:
         return ConnectionFailed(self.host.name, Reason.TIMEOUT, message, "look at the host's load: uptime")
 
 
@@ -219,15 +219,22 @@ def ssh_config(site: Site) -> str:
     return "\n".join(blocks)
 
 
-def _exchange(channel: paramiko.Channel, data: bytes, deadline: float) -> Answer:
-    """Send the input and collect both outputs at the same time, so that neither side waits for the other."""
+def _exchange(channel: paramiko.Channel, data: bytes, seconds: float, silent: float) -> Answer:
+    """Send the input and collect both outputs at the same time, so that neither side waits for the other.
+
+    Raises TimeoutError after `seconds`, or when nothing came for `silent` seconds.
+    """
     channel.settimeout(0.05)
     out: list[bytes] = []
     err: list[bytes] = []
     rest: bytes | None = data
+    began = heard = time.monotonic()
     while True:
-        if time.monotonic() > deadline:
-            raise TimeoutError
+        now = time.monotonic()
+        if now > began + seconds:
+            raise TimeoutError(f"a command did not end within {seconds:.0f} s")
+        if now > heard + silent:
+            raise TimeoutError(f"the host said nothing for {silent:.0f} s")
         if rest is not None and channel.send_ready():
             try:
                 rest = rest[channel.send(rest[:_CHUNK]) :]
@@ -238,19 +245,23 @@ def _exchange(channel: paramiko.Channel, data: bytes, deadline: float) -> Answer
                 with suppress(OSError):
                     channel.shutdown_write()
         ended = channel.exit_status_ready()
-        _collect(channel, out, err)
+        if _collect(channel, out, err):
+            heard = now
         if ended and not channel.recv_ready() and not channel.recv_stderr_ready() and channel.eof_received:
             return Answer(channel.recv_exit_status(), _text(out), _text(err))
 
 
-def _collect(channel: paramiko.Channel, out: list[bytes], err: list[bytes]) -> None:
+def _collect(channel: paramiko.Channel, out: list[bytes], err: list[bytes]) -> bool:
+    """Add what came, waiting a moment for it; say whether anything did."""
+    before = len(out) + len(err)
     while channel.recv_stderr_ready():
         err.append(channel.recv_stderr(_CHUNK))
     with suppress(TimeoutError):
-        received = channel.recv(_CHUNK)
-        out.append(received)
-        if not received:
+        if received := channel.recv(_CHUNK):
+            out.append(received)
+        else:
             time.sleep(0.02)  # standard output is closed, the command has not ended yet
+    return len(out) + len(err) > before
 
 
 def _text(parts: Sequence[bytes]) -> str:

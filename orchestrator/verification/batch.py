@@ -19,9 +19,10 @@ from testinfra.backend.base import BaseBackend, CommandResult
 MAXIMUM_ROUNDS = 3
 # Runs where the commands are to run. They run side by side; what one prints cannot be mistaken for the answer of another,
 # nor what a shell's profile prints for an answer: the answers follow a mark that nobody can guess. A command that does not
-# end is killed with everything that it started; all are when the program itself is told to end.
+# end is killed with everything that it started; all are when the program itself is told to end, or when nobody listens any
+# more to the empty lines that it prints meanwhile: by them, a slow host is told from one that hangs.
 _SCRIPT = """
-import base64, concurrent.futures, contextlib, json, os, signal, subprocess, time
+import base64, concurrent.futures, contextlib, json, os, signal, subprocess, threading, time
 FILES, RUNNING = (), set()
 {prelude}
 def end(*_):
@@ -30,6 +31,15 @@ def end(*_):
             os.killpg(group, signal.SIGKILL)
     os._exit(1)
 signal.signal(signal.SIGTERM, end)
+def beat():
+    while not DONE.wait(2):
+        try:
+            print(flush=True)
+        except OSError:
+            end()
+DONE = threading.Event()
+beats = threading.Thread(target=beat)
+beats.start()
 def run(command):
     pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
     child = subprocess.Popen(
@@ -47,8 +57,13 @@ def run(command):
     return [code, base64.b64encode(out).decode(), base64.b64encode(err).decode()]
 commands = json.loads(base64.b64decode("{commands}"))
 now = time.time()
-with concurrent.futures.ThreadPoolExecutor(8) as pool:
-    print("\\n{mark}" + json.dumps([now, list(pool.map(run, commands))]))
+try:
+    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+        rows = list(pool.map(run, commands))
+finally:
+    DONE.set()
+    beats.join()
+print("\\n{mark}" + json.dumps([now, rows]))
 """
 
 Answers = Mapping[str, tuple[int, bytes, bytes]]

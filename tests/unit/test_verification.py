@@ -273,6 +273,19 @@ def test_commands_end_with_the_program_that_runs_them() -> None:
     assert subprocess.run(looks, capture_output=True, check=False).returncode == 1
 
 
+def test_commands_end_when_nobody_listens_any_more() -> None:
+    program, _ = script(["exec sleep 66"], seconds=60)
+    child = subprocess.Popen([sys.executable, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(program)
+    child.stdin.close()
+    assert child.stdout.readline() == "\n"
+    child.stdout.close()
+    assert child.wait(10) == 1
+    assert subprocess.run(["pgrep", "-f", "^sleep 66$"], capture_output=True, check=False).returncode == 1
+
+
 def test_probes_run_from_one_file_and_get_their_secrets_from_memory(tmp_path: Path) -> None:
     vantage = Vantage(VantagePoint("local"), "", tmp_path, {"account": "anna", "password": "pa55"})
     try:
