@@ -4,10 +4,12 @@
 from __future__ import annotations
 
 import base64
+import ctypes
 import io
 import json
 import os
 import shlex
+import signal
 import zipfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -53,9 +55,8 @@ _KINDS: dict[str, dict[str, Any]] = {
     "accounts": {"type": "dict", "options": _ACCOUNTS},
     "capabilities": {"type": "bool"},
 }
-_STEPS = {
+_STEPS: dict[str, Any] = {
     **_DICTS,
-    "required": True,
     "options": {**_KINDS, "settle": {"type": "float", "default": 1.5}},
     "mutually_exclusive": [list(_KINDS)],
     "required_one_of": [list(_KINDS)],
@@ -68,6 +69,7 @@ _START = (
     "sys.path.insert(0,'/proc/self/fd/%d'%f);from ratssaal_host.steps import main;main()"
 )
 _MARK = "== ratssaal_host =="
+_PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class ActionModule(ActionBase):
@@ -75,6 +77,7 @@ class ActionModule(ActionBase):
 
     TRANSFERS_FILES = False
     _requires_connection = True
+    STEPS = _STEPS
     _PHASED = False  # whether several round trips belong to one task
 
     def __init__(self, *arguments: Any, **options: Any) -> None:
@@ -84,11 +87,12 @@ class ActionModule(ActionBase):
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Check the arguments, render, send, return what was done."""
         super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec({"steps": _STEPS})
-        return self.on_host([self._wire_step(raw, task_vars or {}) for raw in arguments["steps"]], task_vars or {})
+        _, arguments = self.validate_argument_spec({"steps": {**_STEPS, "required": True}})
+        return self.on_host(self.wire_steps(arguments["steps"], task_vars or {}), task_vars or {})
 
     def on_host(self, steps: list[dict[str, Any]], task_vars: dict[str, Any]) -> dict[str, Any]:
         """Run steps on the host in one round trip and return what was done, also where one failed."""
+        _end_with_ansible()
         task = {"steps": steps, "check_mode": self._task.check_mode, "diff": self._task.diff, "part": self._part()}
         code = _zipped()
         python = self._templar.template(task_vars.get("ansible_python_interpreter") or "/usr/bin/python3")
@@ -116,6 +120,10 @@ class ActionModule(ActionBase):
         tasks = {task.name or task.action for block in role.get_task_blocks() for task in _tasks(block)}
         own = self._task.name or self._task.action
         return {"role": name, "task": own, "tasks": sorted(tasks | {own}), "phased": self._PHASED}
+
+    def wire_steps(self, steps: list[dict[str, Any]], variables: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Return steps as the host takes them; raises AnsibleActionFail for what cannot be."""
+        return [self._wire_step(raw, variables) for raw in steps]
 
     def _wire_step(self, raw: Mapping[str, Any], variables: Mapping[str, Any]) -> dict[str, Any]:
         """Return one step as the host takes it: files rendered, their contents apart."""
@@ -166,6 +174,15 @@ class ActionModule(ActionBase):
             search = [folder, *(os.path.join(p, "templates") for p in variables.get("ansible_search_path", []))]
             self._renderers[folder] = self._templar.copy_with_new_env(searchpath=search, available_variables=variables)
         return self._renderers[folder]
+
+
+def _end_with_ansible() -> None:
+    """Let this worker die with the Ansible that started it, also when that is killed.
+
+    Workers are sessions of their own (ansible:lib/ansible/executor/process/worker.py), so a signal to the run's process group
+    does not reach them; one that lives on would confirm a change that nobody waits for any more.
+    """
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def _tasks(block: Any) -> Iterator[Any]:

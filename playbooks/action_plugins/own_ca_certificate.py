@@ -16,6 +16,7 @@ _CERTIFICATE = {
     "reloads": {"type": "list", "elements": "str", "default": []},
 }
 _ARGUMENTS = {
+    "steps": {**Host.STEPS, "default": []},
     "certificates": {"type": "list", "elements": "dict", "required": True, "options": _CERTIFICATE},
     "ca_certificate": {"type": "str", "required": True},
     "ca_key": {"type": "str", "required": True},
@@ -27,7 +28,8 @@ _ARGUMENTS = {
 class ActionModule(Host):  # type: ignore[misc, valid-type]
     """Keeps certificates that the site's own CA signed; keys and requests are made on the host, and keys never leave it.
 
-    Arguments: `certificates`, dictionaries with names (the first is the subject), dest (the directory of fullchain.pem,
+    Arguments: `steps` of managed_host that come first; `certificates`, dictionaries with names (the first is the subject), dest
+    (the directory of fullchain.pem,
     key.pem and ca.pem), group (which may read the key) and reloads (units that must read a new certificate);
     `ca_certificate` and `ca_key` as PEM, the key is used here and never sent; `days` of validity; a certificate with fewer
     than `renew_days` left is made anew.
@@ -37,12 +39,13 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
     _PHASED = True
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Look; sign and install what differs."""
+        """Take the steps and look; sign and install what differs."""
         _, arguments = self.validate_argument_spec(_ARGUMENTS)
         authority = arguments["ca_certificate"]
         shared = {"ca_certificate": authority, "renew_days": arguments["renew_days"]}
         wanted = [shared | certificate for certificate in arguments["certificates"]]
-        looked = self._phase("look", wanted, task_vars)
+        steps = self.wire_steps(arguments["steps"], task_vars or {})
+        looked = self.on_host(steps + _phase("look", wanted), task_vars or {})
         requests = looked.pop("requests", [])
         if looked.get("failed") or not any(requests):
             return looked
@@ -52,15 +55,15 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
             for certificate, request in zip(wanted, requests, strict=True)
             if request
         ]
-        installed = self._phase("install", signed, task_vars)
+        installed = self.on_host(_phase("install", signed), task_vars or {})
         # The second look proves what was installed and notes it in the host's manifest.
-        proven = installed if installed.get("failed") else self._phase("look", wanted, task_vars)
+        again = steps + _phase("look", wanted)
+        proven = installed if installed.get("failed") else self.on_host(again, task_vars or {})
         return proven if proven.get("failed") else looked
 
-    def _phase(self, phase: str, certificates: list[dict[str, Any]], task_vars: Any) -> dict[str, Any]:
-        steps = [{"certificate": certificate | {"phase": phase}} for certificate in certificates]
-        result: dict[str, Any] = self.on_host(steps, task_vars or {})
-        return result
+
+def _phase(phase: str, certificates: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"certificate": certificate | {"phase": phase}} for certificate in certificates]
 
 
 def _sign(request: str, ca_certificate: str, ca_key: str, names: list[str], days: int) -> str:
@@ -74,6 +77,8 @@ def _sign(request: str, ca_certificate: str, ca_key: str, names: list[str], days
     key: Any = serialization.load_pem_private_key(ca_key.encode(), password=None)
     now = datetime.datetime.now(datetime.UTC)
     usage = x509.KeyUsage(True, False, False, False, False, False, False, False, False)
+    # The type that it is given back by has kinds of keys that sign nothing; an authority has none of them.
+    issuer: Any = authority.public_key()
     builder = (
         x509.CertificateBuilder()
         .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, names[0][:64])]))
@@ -87,6 +92,6 @@ def _sign(request: str, ca_certificate: str, ca_key: str, names: list[str], days
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
-        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(authority.public_key()), critical=False)
+        .add_extension(x509.AuthorityKeyIdentifier.from_issuer_public_key(issuer), critical=False)
     )
     return builder.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()

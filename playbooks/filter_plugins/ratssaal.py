@@ -14,14 +14,17 @@ _ROOT = Path(__file__).resolve().parents[2]
 _Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
+def _of_the_tool(name: str) -> Path:
+    """Return a file of the Python side: a checkout holds orchestrator/ at the root, a wheel our root in orchestrator/_content/."""
+    return next(path for path in (_ROOT / "orchestrator" / name, _ROOT.parent / name) if path.is_file())
+
+
 def _derivations() -> Any:
-    """Load the derivations beside these playbooks, in a checkout or in an installed wheel.
+    """Load the derivations beside these playbooks.
 
     By path and not by import, so that a plain `ansible-playbook` that lives in another environment finds the same file.
     """
-    # A checkout holds orchestrator/ at the root; a wheel holds the playbooks in orchestrator/_content/.
-    candidates = (_ROOT / "orchestrator/inventory/derivations.py", _ROOT.parent / "inventory/derivations.py")
-    path = next(candidate for candidate in candidates if candidate.is_file())
+    path = _of_the_tool("inventory/derivations.py")
     specification = importlib.util.spec_from_file_location("ratssaal_derivations", path)
     if specification is None or specification.loader is None:
         raise ImportError(f"cannot load {path}")
@@ -51,6 +54,10 @@ def _arguments(roles: Iterable[str]) -> dict[str, Any]:
     return arguments
 
 
+def _crypto_profile(name: str) -> Any:
+    return yaml.load(_of_the_tool("verification/crypto_profiles.yml").read_bytes(), Loader=_Loader)[name]
+
+
 class FilterModule:
     """Names of the filters as the roles use them."""
 
@@ -71,4 +78,5 @@ class FilterModule:
             "ratssaal_security_contact": _D.security_contact,
             "ratssaal_without": _D.without_skipped,
             "ratssaal_control_path": _control_path,
+            "ratssaal_crypto_profile": _crypto_profile,
         }

@@ -28,7 +28,7 @@ def _load(path: str) -> Any:
 
 
 host_capabilities = _load("host/ratssaal_host/capabilities.py")
-given_certificate = _load("action_plugins/given_certificate.py")
+given_certificate = _load("filter_plugins/given_certificate.py")
 
 
 @pytest.fixture

@@ -1,58 +1,47 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Checks a certificate that the operator gave, all mistakes at once, and installs it only if it fits."""
+"""Reads a certificate that the operator gave, on the control node; all mistakes at once, before anything is sent."""
 
 from __future__ import annotations
 
-import base64
 import datetime
 import itertools
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ansible.errors import AnsibleActionFail
-from ansible.plugins.loader import action_loader
+from ansible.errors import AnsibleFilterError
 
 # Ansible loads this file in every run, also where no certificate is given: what takes long to import waits until it is needed.
 if TYPE_CHECKING:
     from cryptography import x509
 
 
-Host = action_loader.get("managed_host", class_only=True)
+def given_certificate(given: Mapping[str, Any], inventory_directory: str) -> list[dict[str, Any]]:
+    """Return fullchain.pem, key.pem and ca.pem as files of managed_host.
+
+    `given` has the source (pem with chain_file and key_file, pkcs12 with pkcs12_file and pkcs12_password), the names that the
+    certificate must carry, dest (a directory), the group that may read the key and reloads (units that must read it anew).
+    Raises AnsibleFilterError with everything that does not fit.
+    """
+    from cryptography.hazmat.primitives import serialization
+
+    chain, key = _read(given, Path(inventory_directory))
+    problems = _problems(chain, key, [str(name) for name in given["names"]])
+    if problems:
+        raise AnsibleFilterError("the given certificate does not fit: " + "; ".join(problems))
+    pem, folder, reloads = serialization.Encoding.PEM, given["dest"], {"reloads": given["reloads"]}
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    whole = b"".join(certificate.public_bytes(pem) for certificate in chain)
+    protected = {"mode": "0640", "group": given["group"], "secret": True}
+    return [
+        {"dest": f"{folder}/key.pem", "content": private.decode(), **protected, **reloads},
+        {"dest": f"{folder}/fullchain.pem", "content": whole.decode(), **reloads},
+        {"dest": f"{folder}/ca.pem", "content": chain[-1].public_bytes(pem).decode()},
+    ]
 
 
-class ActionModule(Host):  # type: ignore[misc, valid-type]
-    """Reads PEM or PKCS#12 on the control node; the host gets fullchain.pem, key.pem and ca.pem through managed_host."""
-
-    TRANSFERS_FILES = False
-
-    def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Read, check, install."""
-        from cryptography.hazmat.primitives import serialization
-
-        arguments = dict(self._task.args)
-        base = Path(str((task_vars or {}).get("inventory_dir", ".")))
-        chain, key = _read(arguments, base)
-        problems = _problems(chain, key, [str(name) for name in arguments["names"]])
-        if problems:
-            raise AnsibleActionFail("the given certificate does not fit: " + "; ".join(problems))
-        folder, reloads = str(arguments["dest"]), list(arguments.get("reloads", []))
-        pem = serialization.Encoding.PEM
-        private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
-        last = chain[-1].public_bytes(pem)
-        common = {"owner": "root", "reloads": reloads}
-        files = [
-            {"dest": f"{folder}/key.pem", "mode": "0640", "group": str(arguments["group"]), "secret": True, **common},
-            {"dest": f"{folder}/fullchain.pem", "mode": "0644", **common},
-            {"dest": f"{folder}/ca.pem", "mode": "0644", "owner": "root"},
-        ]
-        texts = (private, b"".join(c.public_bytes(pem) for c in chain), last)
-        contents = {str(number): base64.b64encode(text).decode() for number, text in enumerate(texts)}
-        result: dict[str, Any] = self.on_host([{"files": files, "contents": contents}], task_vars or {})
-        return result
-
-
-def _read(arguments: dict[str, Any], base: Path) -> tuple[list[x509.Certificate], Any]:
+def _read(arguments: Mapping[str, Any], base: Path) -> tuple[list[x509.Certificate], Any]:
     from cryptography import x509
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.serialization import pkcs12
@@ -60,7 +49,7 @@ def _read(arguments: dict[str, Any], base: Path) -> tuple[list[x509.Certificate]
     def content(name: str) -> bytes:
         path = base / os.path.expanduser(str(arguments[name]))
         if not arguments[name] or not path.is_file():
-            raise AnsibleActionFail(f"certificates_{name}: no file {path} on the control node")
+            raise AnsibleFilterError(f"certificates_{name}: no file {path} on the control node")
         return path.read_bytes()
 
     try:
@@ -68,12 +57,12 @@ def _read(arguments: dict[str, Any], base: Path) -> tuple[list[x509.Certificate]
             password = str(arguments["pkcs12_password"]).encode() or None
             key, leaf, more = pkcs12.load_key_and_certificates(content("pkcs12_file"), password)
             if key is None or leaf is None:
-                raise AnsibleActionFail("certificates_pkcs12_file holds no certificate with its key")
+                raise AnsibleFilterError("certificates_pkcs12_file holds no certificate with its key")
             return _ordered(leaf, more), key
         chain = x509.load_pem_x509_certificates(content("chain_file"))
         return chain, serialization.load_pem_private_key(content("key_file"), password=None)
     except (ValueError, TypeError) as error:
-        raise AnsibleActionFail(f"the given certificate cannot be read: {error}") from error
+        raise AnsibleFilterError(f"the given certificate cannot be read: {error}") from error
 
 
 def _ordered(leaf: x509.Certificate, others: list[x509.Certificate]) -> list[x509.Certificate]:
@@ -115,3 +104,11 @@ def _problems(chain: list[x509.Certificate], key: Any, names: list[str]) -> list
             found.append(f"the chain breaks after {certificate.subject.rfc4514_string()}")
     # A chain of one is no mistake: a root that everybody trusts may have signed it. `ratssaal preflight` warns of other ones.
     return found
+
+
+class FilterModule:
+    """Names of the filters as the roles use them."""
+
+    def filters(self) -> dict[str, Any]:
+        """Return the filters by name."""
+        return {"ratssaal_given_certificate": given_certificate}
