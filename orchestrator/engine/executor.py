@@ -152,7 +152,11 @@ def execute(plan: Plan, site: Site, vault: VaultAccess, watcher: Watcher, option
     except BaseException as error:
         recorder.end_step()
         _write_end(log, error)
-        lock.release(log.text())
+        try:
+            lock.release(log.text())
+        except RatssaalError as kept:
+            # What went wrong first is what the user must read; the lock is recognised as stale by the next run.
+            error.add_note(f"the lock stays: {kept}")
         raise
     log.write("run-ended", result=journal.DONE)
     lock.release(log.text())

@@ -19,11 +19,14 @@ from orchestrator.transport import ssh
 LOCK = "/var/lib/ratssaal/lock.json"
 JOURNAL = "/var/lib/ratssaal/journal"
 _AS_ROOT = "sh -c 'if [ \"$(id -u)\" = 0 ]; then exec sh -s; else exec sudo -n sh -s; fi'"
-# The name appears whole or not at all, and only one of two rivals can make it: ln(1) without -f never replaces.
+# The name appears whole or not at all. One rival at a time: the slower of two that take over a dead run's lock must find the
+# faster one's, not remove it.
 _TAKE = """set -eu
 umask 077
 mkdir -p /var/lib/ratssaal
 cd /var/lib/ratssaal
+exec 9>.lock-guard
+flock --wait 20 9
 printf '%s' {content} > .lock.{run}
 if [ -n {stale} ] && [ "$(cat lock.json 2>/dev/null)" = {stale} ]; then rm -f lock.json; fi
 if ln .lock.{run} lock.json 2>/dev/null; then echo taken; else cat lock.json 2>/dev/null || echo gone; fi

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import Problem
+from orchestrator.inventory import openpgp
 from orchestrator.inventory.derivations import Topology, listeners
-from orchestrator.operations import openpgp
 
 SUPPORTED_DEBIAN = ("12", "13")
 ARCHITECTURES = ("x86_64", "aarch64")
@@ -25,6 +25,7 @@ MINIMUM_DISK_MB = 3000
 COMFORTABLE_DISK_MB = 10_000
 # TURN credentials and tokens carry times; the base role starts time synchronisation, so this only warns.
 CLOCK_SECONDS = 60
+_SWITCH_OFF = {"ufw": "ufw disable", "firewalld": "systemctl disable --now firewalld"}
 
 _SERVICES = {
     "haproxy": "HAProxy",
@@ -65,6 +66,7 @@ def judge_host(name: str, facts: Facts, topology: Topology, wanted: Wanted) -> l
             *_clock(name, facts, wanted),
             *_package_locks(name, facts),
             *_ports(name, facts, topology),
+            *_firewalls(name, facts),
             *_logins(name, facts, wanted),
             *_repository(name, facts, wanted),
         ]
@@ -146,7 +148,9 @@ def _ports(name: str, facts: Facts, topology: Topology) -> Iterator[Remark]:
             continue
         for socket in seen:
             key = (socket["proto"], socket["port"], socket["process"])
-            if key in told or not _collides(expected, socket):
+            # With another `jitsi_turn_tls` a port goes from one of our own services to another.
+            ours = socket["process"] in _SERVICES and facts.get("provisioned")
+            if key in told or ours or not _collides(expected, socket):
                 continue
             told.add(key)
             holder = f"{socket['process']} (process {socket['pid']})" if socket["process"] else "an unseen process"
@@ -162,6 +166,14 @@ def _collides(expected: Mapping[str, Any], socket: Mapping[str, Any]) -> bool:
         return False
     address = ipaddress.ip_address(socket["address"])
     return bool(expected["address"] == "*" or address.is_unspecified or str(address) in {"127.0.0.1", "::1"})
+
+
+def _firewalls(name: str, facts: Facts) -> Iterator[Remark]:
+    """What two owners let in is what both let in, and neither says so: there is one, or none of them is believed."""
+    for owner in facts.get("firewalls") or ():
+        message = f"{owner} keeps a firewall here; together with the role firewall it would let in too little"
+        hint = f"note what it lets in (firewall_extra_flows), then on the host: {_SWITCH_OFF[owner]}"
+        yield Remark(Problem(message, name, hint))
 
 
 def _logins(name: str, facts: Facts, wanted: Wanted) -> Iterator[Remark]:

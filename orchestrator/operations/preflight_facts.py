@@ -146,6 +146,19 @@ def logins() -> list[dict[str, Any]]:
     return found
 
 
+def firewalls(settings: str = "/etc/ufw/ufw.conf", program: str = "/usr/sbin/ufw") -> list[str]:
+    """Return the programs at work here that keep a firewall of their own; one that is switched off is not among them."""
+    found = []
+    if os.path.exists(program) and os.path.exists(settings):
+        with open(settings) as handle:
+            if re.search(r"^ENABLED\s*=\s*[\"']?yes", handle.read(), re.MULTILINE | re.IGNORECASE):
+                found.append("ufw")
+    asked = ["systemctl", "is-active", "--quiet", "firewalld.service"]
+    if subprocess.run(asked, check=False, capture_output=True).returncode == 0:
+        found.append("firewalld")
+    return found
+
+
 def apt_options() -> dict[str, str]:
     """Return the proxy and CA settings that apt would use; {} when apt cannot be asked."""
     names = ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::https::CaInfo")
@@ -203,12 +216,14 @@ def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "python": f"{sys.version_info[0]}.{sys.version_info[1]}",
         "root": os.geteuid() == 0,
         "lab_host": os.path.exists("/etc/ratssaal/lab-host"),
+        "provisioned": os.path.isdir("/var/lib/ratssaal/manifest/web"),
         "systemd": os.path.isdir("/run/systemd/system"),
         "memory_mb": attempt(memory_mb),
         "disk_free_mb": {path: attempt(disk_free_mb, path) for path in ("/", "/var")},
         "locks": attempt(locks),
         "sockets": attempt(sockets),
         "logins": attempt(logins),
+        "firewalls": attempt(firewalls),
         "repository": attempt(repository, parameters.get("repository", []), apt_options()),
         "time": time.time(),
     }

@@ -19,7 +19,8 @@ from typing import Any
 import pytest
 
 from orchestrator.errors import PreflightFailed, Unreachable
-from orchestrator.operations import openpgp, preflight, preflight_facts
+from orchestrator.inventory import openpgp
+from orchestrator.operations import preflight, preflight_facts
 from orchestrator.operations.preflight_checks import Remark, Wanted, judge_host
 from orchestrator.transport.ssh import ConnectionFailed, Reason
 
@@ -131,6 +132,28 @@ def test_who_will_be_shut_out_by_hardening(user: str, groups: list[str], shut_ou
     assert judge_host("meet", facts(logins=[{"user": user, "groups": groups}]), TOPOLOGY, WANTED) == []
 
 
+@pytest.mark.parametrize("owner", ["ufw", "firewalld"])
+def test_a_second_owner_of_the_firewall_is_refused(owner: str) -> None:
+    (remark,) = judge(firewalls=[owner])
+    assert remark.blocking
+    assert remark.problem.message.startswith(f"{owner} keeps a firewall")
+    assert "disable" in remark.problem.hint
+
+
+@pytest.mark.parametrize(
+    ("settings", "found"),
+    [("ENABLED=yes\nLOGLEVEL=low\n", ["ufw"]), ("# ENABLED=yes\nENABLED=no\n", []), ('ENABLED="yes"\n', ["ufw"])],
+)
+def test_ufw_keeps_a_firewall_where_it_is_switched_on(tmp_path: Path, settings: str, found: list[str]) -> None:
+    (tmp_path / "ufw.conf").write_text(settings)
+    program = tmp_path / "ufw"
+    assert preflight_facts.firewalls(str(tmp_path / "ufw.conf"), str(program)) == [], (
+        "removed, its settings left behind"
+    )
+    program.touch()
+    assert preflight_facts.firewalls(str(tmp_path / "ufw.conf"), str(program)) == found
+
+
 def test_host_without_python_is_told_so_and_nothing_more() -> None:
     remarks = judge_host("meet", {"python": "", "os": {"ID": "debian", "VERSION_ID": "12"}}, TOPOLOGY, WANTED)
     assert [r.problem.message for r in remarks] == ["Python is missing on the host"]
@@ -175,6 +198,16 @@ def test_taken_ports(proto: str, address: str, port: int, process: str, taken: b
     assert [r.blocking for r in remarks] == ([True] if taken else [])
     if taken:
         assert f"port {port}/{proto} is taken by {process or 'an unseen process'}" in remarks[0].problem.message
+
+
+@pytest.mark.parametrize(
+    ("process", "provisioned", "taken"),
+    [("nginx", True, False), ("nginx", False, True), ("apache2", True, True)],
+)
+def test_a_port_may_go_from_one_of_our_services_to_another(process: str, provisioned: bool, taken: bool) -> None:
+    socket = {"proto": "tcp", "address": "0.0.0.0", "port": 443, "process": process, "pid": 5}
+    remarks = judge(sockets=[socket], provisioned=provisioned)
+    assert [r.blocking for r in remarks] == ([True] if taken else [])
 
 
 def test_unreachable_repository() -> None:

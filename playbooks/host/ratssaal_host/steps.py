@@ -3,9 +3,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import importlib
 import json
+import os
 import sys
+import time
 
 from . import digest, manifest
 from .files import FileProblem
@@ -13,6 +16,8 @@ from .files import FileProblem
 KINDS = ("accounts", "capabilities", "certificate", "files", "guard", "packages", "sysctl", "units")
 # Stands before the result: a login shell's profile may print, too.
 MARK = "== ratssaal_host =="
+_AT_WORK = "/run/ratssaal/at-work"
+_PATIENCE_SECONDS = 300
 
 
 class Failed(Exception):
@@ -89,6 +94,30 @@ def _note(part, steps, finished):
         manifest.write(part, [item for several in items for item in several], finished)
 
 
+def _alone():
+    """Wait until no other task works on this host: a run that was killed leaves its last one, and apt, to finish.
+
+    The kernel keeps others out until this process ends, whatever ends it. Raises TimeoutError.
+    """
+    os.makedirs(os.path.dirname(_AT_WORK), mode=0o755, exist_ok=True)
+    descriptor = os.open(_AT_WORK, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    deadline = time.monotonic() + _PATIENCE_SECONDS
+    while True:
+        try:
+            return fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                raise TimeoutError from None
+            time.sleep(0.5)
+
+
 def main():
     """Read the task from standard input, print its result."""
-    print("\n" + MARK + json.dumps(run(json.loads(sys.stdin.buffer.read()))), flush=True)
+    task = json.loads(sys.stdin.buffer.read())
+    try:
+        _alone()
+        done = run(task)
+    except TimeoutError:
+        told = "another run is at work on this host since more than %s s. Hint: fuser -v %s"
+        done = {"failed": True, "msg": told % (_PATIENCE_SECONDS, _AT_WORK)}
+    print("\n" + MARK + json.dumps(done), flush=True)
