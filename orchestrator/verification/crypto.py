@@ -47,14 +47,20 @@ class _Part(_Model):
         return f" ({'; '.join(reasons)})" if reasons else ""
 
 
-class SshPart(_Part):
-    """What a profile allows for SSH, by OpenSSH's names."""
+class SshNames(_Model):
+    """Algorithms for SSH, by OpenSSH's names."""
 
     kex: tuple[str, ...]
     ciphers: tuple[str, ...]
     macs: tuple[str, ...]
     host_keys: tuple[str, ...]
     public_keys: tuple[str, ...]
+
+
+class SshPart(_Part, SshNames):
+    """What a profile allows for SSH, and what our own sshd offers."""
+
+    offer: SshNames
 
 
 _CERTIFICATE = "-cert-v01@openssh.com"
@@ -68,12 +74,21 @@ def signs_by(name: str) -> str:
     return f"{plain}@openssh.com" if plain.startswith("sk-") else plain
 
 
+class TlsOffer(_Model):
+    """What our own services offer, by OpenSSL's names."""
+
+    ciphers: tuple[str, ...]
+    suites: tuple[str, ...]
+    groups: tuple[str, ...]
+
+
 class _Tls(_Part):
     source: str
     tls_versions: tuple[str, ...]
     tls_suites: tuple[str, ...]
     tls_groups: tuple[str, ...]
     certificate_days: int
+    offer: TlsOffer
     ssh: SshPart
 
 

@@ -1,15 +1,18 @@
-"""What sshd offers, as rendered: nothing beyond the crypto profiles, and on each Debian what its OpenSSH knows."""
+"""What our services offer under each crypto profile: nothing beyond it, and on each Debian what its OpenSSH knows."""
 
 from __future__ import annotations
 
-from typing import Any, cast
+import subprocess
+from typing import Any
 
 import pytest
 
 from orchestrator.verification.crypto import CryptoProfile, load_profiles, signs_by
 from tests.unit.test_hardening_templates import ENVIRONMENT
 
-OFFERED = cast("dict[str, list[str]]", ENVIRONMENT.globals["__hardening_ssh"])
+OFFERED = load_profiles()["bsi-2026"].ssh.offer.model_dump()
+# OpenSSL's names for groups that the profiles call by their IANA names.
+GROUPS = {"prime256v1": "secp256r1", "X25519": "x25519"}
 
 
 def _lines(major: int) -> list[str]:
@@ -18,11 +21,22 @@ def _lines(major: int) -> list[str]:
 
 
 @pytest.mark.parametrize("profile", load_profiles().values(), ids=load_profiles())
-def test_sshd_offers_nothing_beyond_the_profiles(profile: CryptoProfile) -> None:
-    assert set(OFFERED) == {"kex", "ciphers", "macs", "host_keys", "public_keys"}
-    for kind, names in OFFERED.items():
+def test_sshd_offers_nothing_beyond_the_profile(profile: CryptoProfile) -> None:
+    for kind, names in profile.ssh.offer.model_dump().items():
         listed = getattr(profile.ssh, kind)
         assert [name for name in names if not profile.ssh.allows(signs_by(name), listed)] == [], kind
+
+
+@pytest.mark.parametrize("profile", load_profiles().values(), ids=load_profiles())
+def test_tls_services_offer_nothing_beyond_the_profile(profile: CryptoProfile) -> None:
+    tls, offer = profile.tls, profile.tls.offer
+    argv = ["openssl", "ciphers", "-stdname", "-s", "-tls1_2", ":".join(offer.ciphers)]
+    printed = subprocess.run(argv, capture_output=True, text=True, check=True).stdout
+    suites = [line.split()[0] for line in printed.splitlines()]
+    assert len(suites) == len(offer.ciphers)
+    assert [name for name in (*suites, *offer.suites) if not tls.allows(name, tls.tls_suites)] == []
+    groups = [GROUPS.get(name, name) for name in (*offer.groups, "X25519MLKEM768")]
+    assert [name for name in groups if not tls.allows(name, tls.tls_groups)] == []
 
 
 def test_sshd_config_names_what_it_offers() -> None:

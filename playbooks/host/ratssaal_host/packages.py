@@ -301,9 +301,10 @@ def applied(step):
     for name in params["names"]:
         item = {"kind": "package", "name": name, "installed": True}
         items.append(item | ({"version": params["versions"][name]} if name in params["versions"] else {}))
-    items += [{"kind": "package", "name": name, "held": True} for name in params["hold"]]
-    # One that another package needs stays.
-    gone = set(params["absent"]) - (Packages(step).installed.keys() if params["absent"] else set())
+    # One that is held only where it is there, and one to remove that another package needs, are as they are.
+    there = Packages(step).installed.keys() if params["hold"] or params["absent"] else set()
+    items += [{"kind": "package", "name": name, "held": True} for name in params["hold"] if name in there]
+    gone = set(params["absent"]) - there
     return items + [{"kind": "package", "name": name, "installed": False} for name in sorted(gone)]
 
 
