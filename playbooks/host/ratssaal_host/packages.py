@@ -91,10 +91,12 @@ class Packages:
         journal = [name for name in os.listdir("/var/lib/dpkg/updates") if name.isdigit()]
         if not self.broken and not journal:
             return
-        self.change(
-            "repair %s" % " ".join(self.broken or ["dpkg's journal"]),
-            ["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"],
-        )
+        configure = ["dpkg", "--configure", "-a", "--force-confdef", "--force-confold"]
+        self.done.append("repair %s" % " ".join(self.broken or ["dpkg's journal"]))
+        if not self.step.check_mode:
+            # What it cannot do yet, because dpkg was killed before it unpacked what a package needs, apt does below.
+            _started(configure, None)
+            self.read()
         if self.torn_away:
             self.change(
                 "remove %s" % " ".join(self.torn_away),
