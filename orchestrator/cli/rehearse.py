@@ -32,15 +32,17 @@ def rehearse(debian: str, out: Path, keep: bool, as_json: bool) -> int:
     Exit codes: 0 everything passed, 5 a task failed, 6 verification found something.
     """
     from orchestrator.cli.progress import Phases
-    from orchestrator.cli.verify import write_reports
+    from orchestrator.cli.verify import report_files, require_writable, write_reports
     from orchestrator.lab.lab import Lab
 
+    files = report_files(out, "rehearsal")
+    require_writable(*files.values())
     name, driver, phases = f"rehearse{os.getpid()}"[:12], Lab(console.say), Phases()
     try:
         phases.begin("Lab host")
         site = driver.up(name, debian=int(debian))
         report = _provision_and_verify(site, phases)
-        files = write_reports(report, out, "rehearsal")
+        write_reports(report, files)
     finally:
         phases.begin("Clean up")
         if keep:

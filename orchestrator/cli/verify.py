@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import os
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
+from orchestrator.caller import give_to_caller
 from orchestrator.cli import console
 from orchestrator.cli.siteargument import SiteArgument, site_argument
+from orchestrator.errors import UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -62,16 +66,19 @@ def verify(
     """
     with site.vault() as access:
         loaded = site.load(access)
+        files = {} if as_json else report_files(out, loaded.name)
+        require_writable(*files.values(), *(path for path in (junit, html) if path is not None))
         changes = _would_change(loaded, access) if with_converge else None
     report = run_verification(loaded, controls, hosts, quick=quick, changes=changes, quiet=as_json)
-    _write(report, junit, html, language)
+    _write_named(report, junit, html, language)
     if as_json:
         from orchestrator.evidence.document import canonical_json
 
         click.echo(canonical_json(report), nl=False)
     else:
         show_summary(report)
-        click.echo(write_reports(report, out, loaded.name, language)["html"])
+        write_reports(report, files, language)
+        click.echo(files["html"])
     return int(report.exit_code)
 
 
@@ -111,7 +118,7 @@ def _detail(finding: Finding) -> str:
     return finding.reason
 
 
-def _write(report: Report, junit: Path | None, html: Path | None, language: str) -> None:
+def _write_named(report: Report, junit: Path | None, html: Path | None, language: str) -> None:
     from orchestrator.evidence.html import html_page
     from orchestrator.evidence.junit import junit_xml
 
@@ -120,23 +127,53 @@ def _write(report: Report, junit: Path | None, html: Path | None, language: str)
         (html, html_page(report, language) if html else ""),
     ):
         if path is not None:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.write_text(text, encoding="utf-8")
+            _write(path, text)
             console.say(f"wrote {path}")
 
 
-def write_reports(report: Report, out: Path, stem: str, language: str = "de") -> dict[str, Path]:
-    """Write the report in its three forms below `out` and return where each lies."""
+def report_files(out: Path, stem: str) -> dict[str, Path]:
+    """Return where the report's three forms lie below `out`, by kind."""
+    return {kind: (out / f"{stem}.{kind}").resolve() for kind in ("html", "json", "xml")}
+
+
+def write_reports(report: Report, files: Mapping[str, Path], language: str = "de") -> None:
+    """Write the report in its three forms, as `report_files` names them."""
     from orchestrator.evidence.document import canonical_json
     from orchestrator.evidence.html import html_page
     from orchestrator.evidence.junit import junit_xml
 
-    out.mkdir(parents=True, exist_ok=True)
     texts = {"html": html_page(report, language), "json": canonical_json(report), "xml": junit_xml(report)}
-    files = {kind: (out / f"{stem}.{kind}").resolve() for kind in texts}
     for kind, text in texts.items():
-        files[kind].write_text(text, encoding="utf-8")
-    return files
+        _write(files[kind], text)
+
+
+def require_writable(*files: Path) -> None:
+    """Raise UsageError where one of the files could not be written: better before everything is looked at than after."""
+    for file in files:
+        there = next(path for path in (file, *file.absolute().parents) if path.exists())
+        if file.is_dir() or (there != file and not there.is_dir()):
+            raise _unwritable(file, "it is a directory" if there == file else f"{there} is a file")
+        if not os.access(there, os.W_OK if there == file else os.W_OK | os.X_OK):
+            raise _unwritable(file, "not allowed", there)
+
+
+def _unwritable(file: Path, why: str, forbidden: Path | None = None) -> UsageError:
+    hint = "name another place (--out, --junit, --html)"
+    # What root left behind is given back; a directory further up may hold more than reports.
+    if forbidden in (file, file.parent):
+        hint = f'sudo chown -R "$USER" {shlex.quote(str(forbidden))}, or {hint}'
+    return UsageError(f"the report cannot be written: {why}", where=str(file), hint=hint)
+
+
+def _write(file: Path, text: str) -> None:
+    """Write a file and the directories above it that are missing; what is new belongs to whoever called by sudo."""
+    missing = [folder for folder in file.absolute().parents if not folder.exists()]
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise _unwritable(file, str(error.strerror)) from error
+    give_to_caller(file, *missing)
 
 
 def show_summary(report: Report) -> None:
@@ -145,6 +182,8 @@ def show_summary(report: Report) -> None:
 
     if report.standins:
         console.say("This rests on STAND-INS for Jitsi's own packages: it proves the way, not upstream's code.")
+    if report.inside_only:
+        console.say("Seen from inside only: what shows from outside was not looked at, not even of what passed.")
     counts = [(report.count(result), result.value.replace("_", " ")) for result in Result]
     click.echo(", ".join(f"{number} {word}" for number, word in counts if number))
     for finding in report.findings:

@@ -14,7 +14,9 @@ from orchestrator.evidence.order import findings_in_order
 from orchestrator.evidence.results import ControlText, Finding, Report, Result
 from orchestrator.evidence.visible import well_formed
 from orchestrator.exitcodes import ExitCode
+from orchestrator.inventory.loosened import Loosened
 
+# Raised when a field goes or changes its meaning. One that is added has a default, so that older reports can still be read.
 SCHEMA = 1
 
 
@@ -51,6 +53,14 @@ class _ControlDocument(_Strict):
     remedy_de: str
 
 
+class _LoosenedDocument(_Strict):
+    setting: str
+    value: str
+    default: str
+    meaning_en: str
+    meaning_de: str
+
+
 class _ReportDocument(_Strict):
     schema_version: Literal[1]
     site: str
@@ -65,6 +75,8 @@ class _ReportDocument(_Strict):
     round_trips: dict[str, pydantic.NonNegativeInt]
     seconds: dict[str, pydantic.FiniteFloat]
     undecided: tuple[str, ...]
+    loosened: tuple[_LoosenedDocument, ...] = ()
+    inside_only: bool = False
 
     @pydantic.field_validator("started", "finished")
     @classmethod
@@ -113,10 +125,11 @@ def read_report(text: str) -> Report:
         document = _ReportDocument.model_validate_json(text)
     except pydantic.ValidationError as error:
         raise InvalidReport([_problem(mistake["loc"], mistake["msg"]) for mistake in error.errors()]) from error
-    values = document.model_dump(exclude={"schema_version", "counts", "findings", "controls"})
+    values = document.model_dump(exclude={"schema_version", "counts", "findings", "controls", "loosened"})
     return Report(
         findings=tuple(Finding(**item.model_dump()) for item in document.findings),
         controls=tuple(ControlText(**item.model_dump()) for item in document.controls),
+        loosened=tuple(Loosened(**item.model_dump()) for item in document.loosened),
         **values,
     )
 

@@ -50,6 +50,7 @@ def _totals(findings: Sequence[Finding]) -> dict[str, str]:
 
 def _properties(suite: ElementTree.Element, report: Report) -> None:
     values = {"ratssaal": report.version, "site": report.site, "standins": "yes" if report.standins else "no"}
+    values["inside-only"] = "yes" if report.inside_only else "no"
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in values.items():
         ElementTree.SubElement(properties, "property", {"name": name, "value": visible(value)})

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from orchestrator.exitcodes import ExitCode
+from orchestrator.inventory.loosened import Loosened
 
 
 class Result(StrEnum):
@@ -64,7 +65,9 @@ class Report:
 
     `started` and `finished` are UTC in ISO 8601; `round_trips` counts per host how often it was asked;
     `seconds` names what took how long. `controls` are in the order of the catalogue, which is the order in which
-    failures are to be repaired. `standins` is true when the hosts run lab packages in place of upstream's.
+    failures are to be repaired. `standins` is true when the hosts run lab packages in place of upstream's. `undecided` is
+    what the operator has yet to decide, `loosened` where the site grants more than the private default. `inside_only` is
+    true when nothing was looked at from outside.
     """
 
     site: str
@@ -78,6 +81,8 @@ class Report:
     round_trips: Mapping[str, int]
     seconds: Mapping[str, float]
     undecided: tuple[str, ...]
+    loosened: tuple[Loosened, ...] = ()
+    inside_only: bool = False
 
     def count(self, result: Result) -> int:
         """Return how many findings have this result."""

@@ -123,6 +123,17 @@ _TEXTS: Mapping[str, tuple[str, str]] = {
         "Diese Einstellungen hat noch niemand entschieden; bis dahin gilt die Voreinstellung.",
         "Nobody has decided these settings yet; until then the default applies.",
     ),
+    "loosened": ("Gelockerte Einstellungen", "Loosened settings"),
+    "loosened_none": (
+        "Keine Einstellung gewährt mehr als die Voreinstellung.",
+        "No setting grants more than the default.",
+    ),
+    "loosened_note": (
+        "Hier hat sich der Betreiber für weniger entschieden als die datensparsame, strenge Voreinstellung.",
+        "Here the operator has decided for less than the private, strict default.",
+    ),
+    "default": ("Voreinstellung", "Default"),
+    "nothing": ("nichts", "none"),
     "controls": ("Was die Anforderungen bedeuten", "What the requirements mean"),
     "references": ("Grundlagen", "References"),
     "unconfirmed": ("nicht mit dem veröffentlichten Text verglichen", "not compared with the published text"),

@@ -18,6 +18,8 @@ def verdict(report: Report, language: str) -> str:
         main = _german(report, passed, checked)
     else:
         main = _english(report, passed, checked)
+    if checked and report.inside_only:
+        main += _INSIDE_ONLY[language]
     clauses = _clauses(report, language)
     return main + ("; " + ", ".join(clauses) if clauses else "") + "."
 
@@ -33,6 +35,7 @@ _NOTHING = {
     "de": "Es wurde nichts gemessen, dieser Bericht belegt also nichts",
     "en": "Nothing was measured, so this report is evidence of nothing",
 }
+_INSIDE_ONLY = {"de": ", nur von innen betrachtet", "en": ", seen from inside only"}
 # Result, then German for one and for several, then English for one and for several.
 _CLAUSES = (
     (

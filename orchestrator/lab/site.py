@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import secrets
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from orchestrator.caller import give_to_caller
 from orchestrator.errors import UsageError
 from orchestrator.inventory.scaffold import FirstHost, create_site
 from orchestrator.lab import repository
@@ -62,10 +62,11 @@ def names_of(hosts: Sequence[LabHost]) -> dict[str, tuple[str, ...]]:
     return names
 
 
-def write_site(folder: Path, hosts: Sequence[LabHost], built: Any | None) -> LabSite:
+def write_site(folder: Path, hosts: Sequence[LabHost], built: Any | None, *, clock: bool = False) -> LabSite:
     """Write the lab's site below `folder` unless it is there, and return it.
 
-    `built` is the repository of stand-ins (None: the site takes its vendor packages from where the defaults say).
+    `built` is the repository of stand-ins (None: the site takes its vendor packages from where the defaults say); with `clock`
+    the hosts take their time from the lab's own server.
     """
     site, first = (
         LabSite(folder / folder.name, tuple(hosts), folder / "vault-password", domain_of(folder.name)),
@@ -85,13 +86,14 @@ def write_site(folder: Path, hosts: Sequence[LabHost], built: Any | None) -> Lab
                 "verification_declarations": {"CRY-11": _THROWAWAY},
                 # Everybody in the lab's own network, the vantage point among them.
                 "firewall_management_sources": [f"{first.network.gateway.rpartition('.')[0]}.0/24", _network6(first)],
+                **({"base_ntp_servers": [first.network.gateway]} if clock else {}),
                 **_vendor(first.network, built),
             },
             accounts={ACCOUNT: secrets.token_urlsafe(16)},
             password_file=site.vault_password_file,
         )
     site.known_hosts.write_text("".join(host.known_hosts.read_text() for host in hosts))
-    _give_to_caller(folder)
+    _for_the_caller(folder)
     return site
 
 
@@ -121,10 +123,7 @@ def _vendor(network: Network, built: Any | None) -> Mapping[str, str]:
     return {"vendor_repository_url": repository.url(network), "vendor_repository_key": str(built.key_file)}
 
 
-def _give_to_caller(folder: Path) -> None:
+def _for_the_caller(folder: Path) -> None:
     """Let the person who called by sudo use the site without root: SSH and Ansible insist on owning their keys."""
-    user, group = int(os.environ.get("SUDO_UID", "0")), int(os.environ.get("SUDO_GID", "0"))
-    if user:
-        top = [path for path in folder.iterdir() if path.name not in ("hosts", "repository")]
-        for path in [*top, *(folder / folder.name).rglob("*")]:
-            os.chown(path, user, group, follow_symlinks=False)
+    top = [path for path in folder.iterdir() if path.name not in ("hosts", "repository")]
+    give_to_caller(*top, *(folder / folder.name).rglob("*"))

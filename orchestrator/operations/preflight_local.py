@@ -17,11 +17,11 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from orchestrator.errors import Problem
+from orchestrator.inventory import openpgp
 from orchestrator.inventory.derivations import SIGNALLING, TURN, certificate_names, control_path, turn_domain
 from orchestrator.inventory.secret import Secret
 from orchestrator.inventory.site import Site
 from orchestrator.inventory.yamlfiles import show
-from orchestrator.operations import openpgp
 from orchestrator.operations.preflight_checks import Remark
 
 EXPIRY_DAYS = 14

@@ -9,6 +9,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +19,7 @@ import pytest
 from click.testing import CliRunner
 
 from orchestrator import content
+from orchestrator.cli import app
 from orchestrator.cli.preflight import preflight
 from orchestrator.errors import PreflightFailed, Unreachable, UsageError
 from orchestrator.inventory.ansible_tools import tool_path
@@ -85,14 +87,36 @@ def failed(site: Site) -> ssh.ConnectionFailed:
     return caught.value
 
 
-def test_fit_host_and_nothing_touched(site: Site, run: Run) -> None:
+@contextmanager
+def untouched(run: Run) -> Iterator[None]:
+    """See that nothing of the host changes meanwhile."""
     run("touch /root/before; sleep 1.1")
-    assert blocking(inspect(site)) == []
+    yield
     changed = run(
         "find /etc /usr /root /var/lib /var/cache /opt -newer /root/before -not -path '*/systemd/*'; rm /root/before"
     )
     # The session's own traces: the log-in records of PAM and the directory that held the marker.
     assert set(changed.split()) <= {"/root", "/var/lib/lastlog", "/var/lib/wtmpdb"}
+
+
+def test_fit_host_and_nothing_touched(site: Site, run: Run) -> None:
+    with untouched(run):
+        assert blocking(inspect(site)) == []
+
+
+@pytest.mark.parametrize("verb", ["provision", "harden"])
+def test_unfit_host_stays_untouched_by_a_run(
+    site: Site, run: Run, verb: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its repository does not answer, and nobody gave the key: the run ends before it begins."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+    with untouched(run):
+        code = app.run([verb, str(site.path), "--vault-password-file", str(tmp_path / "password")])
+    assert code == 3
+    said = capsys.readouterr().err
+    assert "vendor_repository_key" in said
+    assert "http://127.0.0.1:9 cannot be read from the host" in said
+    assert not list((tmp_path / "state").rglob("journal.jsonl"))
 
 
 def test_unreachable_repository(site: Site) -> None:

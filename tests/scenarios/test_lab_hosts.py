@@ -9,11 +9,13 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from orchestrator.cli.lab import lab
 from orchestrator.errors import UsageError
 from orchestrator.lab import archives, machines
-from orchestrator.lab.lab import Lab, LabSite
-from tests.scenarios.conftest import ssh
+from orchestrator.lab.lab import STATE, Lab, LabSite
+from tests.scenarios.conftest import BIN, ssh
 
 RELEASES = {12: "bookworm", 13: "trixie"}
 
@@ -177,6 +179,61 @@ def test_a_host_can_be_looked_into_when_ssh_is_cut_off(site: LabSite) -> None:
     finally:
         machines.enter(host, "systemctl", "start", "ssh.service")
     assert ssh(site, "hostname") == "h1"
+
+
+def _lab(*arguments: str) -> subprocess.CompletedProcess[str]:
+    argv = [str(BIN / "ratssaal"), "lab", *arguments]
+    return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
+
+
+def test_lab_ssh_runs_a_command_and_ends_as_it_does(site: LabSite) -> None:
+    name = site.network.lab
+    assert _lab("ssh", name, "hostname", ";", "exit", "3").stdout == "h1\n"
+    assert _lab("ssh", name, "hostname", ";", "exit", "3").returncode == 3
+    assert _lab("ssh", name, "--user", "operator", "whoami").stdout == "operator\n"
+    unknown = _lab("ssh", name, "--host", "h7", "true")
+    assert unknown.returncode == 2
+    assert "it has h1" in unknown.stderr
+    assert _lab("ssh", "nowhere", "true").returncode == 2
+
+
+def test_lab_logs_shows_a_hosts_journal_also_when_it_cannot_be_reached(site: LabSite) -> None:
+    name, host = site.network.lab, site.hosts[0]
+    ssh(site, "logger --tag=planted 'a line of ours'; journalctl --sync")
+    machines.enter(host, "systemctl", "stop", "ssh.service", "ssh.socket")
+    try:
+        whole, unit = _lab("logs", name), _lab("logs", name, "--unit", "ssh.service")
+    finally:
+        machines.enter(host, "systemctl", "start", "ssh.service")
+    assert "a line of ours" in whole.stdout
+    assert "sshd" in unit.stdout
+    assert "a line of ours" not in unit.stdout
+    assert _lab("logs", name, "--console").stdout == host.console.read_text() != ""
+    assert _lab("logs", name, "--host", "h7").returncode == 2
+
+
+def test_down_all_takes_whatever_is_there_of_any_lab(site: LabSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other labs may be at work on this machine, so none is really removed here."""
+    removed: list[str] = []
+
+    def down(labs: Lab, name: str) -> bool:
+        del labs
+        removed.append(name)
+        return True
+
+    monkeypatch.setattr(Lab, "down", down)
+    left = STATE / f"left{os.getpid()}"
+    left.mkdir()
+    try:
+        told = CliRunner().invoke(lab, ["down", "--all"])
+    finally:
+        left.rmdir()
+    assert told.exit_code == 0
+    assert {site.network.lab, left.name} <= set(removed)
+    assert f"{len(removed)} labs removed" in told.stderr
+    for wrong in (["down"], ["down", site.network.lab, "--all"]):
+        assert isinstance(CliRunner().invoke(lab, wrong).exception, UsageError)
+    assert len(removed) == len(set(removed))
 
 
 def test_a_reboot_keeps_the_disk(site: LabSite) -> None:

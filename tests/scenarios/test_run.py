@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import os
 import random
@@ -14,15 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.serialization import pkcs12
 
 from orchestrator.evidence.document import canonical_json
 from orchestrator.evidence.html import html_page
 from orchestrator.evidence.junit import junit_xml
-from orchestrator.inventory.vault import VaultAccess, read_vault
+from orchestrator.inventory.scaffold import generated_password
+from orchestrator.inventory.vault import VaultAccess, changed_vault, read_vault
 from orchestrator.lab.lab import LabSite
 from orchestrator.verification.runner import verify
 from tests.scenarios.breaks import unexpected
 from tests.scenarios.conftest import BIN, load, ratssaal, ssh, throwaway
+from tests.unit.test_preflight_local import Authority, key_pem, pem
 
 RANDOM_KILLS = 20
 
@@ -116,18 +121,24 @@ def test_killed_at_random_instants(killed_at_random: LabSite, tmp_path: Path) ->
         run = _start(site, tmp_path)
         if number % 4 == 0:
             _wait_for_dpkg(site, run)
-            time.sleep(chance.uniform(0.0, 1.0))
+            time.sleep(chance.uniform(0.0, 1.0) if number % 8 else 0.0)
         else:
             time.sleep(chance.uniform(2.0, 7.0))
-        inside_dpkg += _dpkg_works(site)
+        # Every second time dpkg itself is killed too, as by a power cut.
+        inside_dpkg += number % 8 == 0 and _kill_dpkg(site)
         if not _kill(run):
             ssh(site, "apt-get -qq purge --yes jicofo nginx-common coturn >/dev/null 2>&1; true")
-    assert inside_dpkg > 0, f"no kill fell into dpkg (seed {seed})"
+    assert inside_dpkg > 0, f"no kill met dpkg (seed {seed})"
     _finish_after_one_more_kill(site, tmp_path)
 
 
 def _dpkg_works(site: LabSite) -> bool:
-    return ssh(site, "pgrep -c '^(dpkg|apt-get)$'", check=False).split()[-1:] not in ([], ["0"])
+    return ssh(site, "pgrep -cx dpkg", check=False).split()[-1:] not in ([], ["0"])
+
+
+def _kill_dpkg(site: LabSite) -> bool:
+    """Kill dpkg and what started it on the host; say whether dpkg itself was at work."""
+    return ssh(site, "pkill -KILL -x dpkg && echo killed; pkill -KILL -x apt-get; true").startswith("killed")
 
 
 def _wait_for_dpkg(site: LabSite, run: subprocess.Popen[bytes]) -> None:
@@ -208,13 +219,64 @@ def _texts(value: Any) -> Iterator[str]:
         yield from (line for line in value.splitlines() if line and not line.startswith("-----"))
 
 
+_BRIDGE = "/etc/jitsi/videobridge/jvb.conf"
+
+
+def _forms(secret: str) -> Iterator[str]:
+    """Yield a secret as it is, and as base64 of a longer text shows it, wherever in it the secret begins."""
+    yield secret
+    for before in range(3):
+        coded = base64.b64encode(b" " * before + secret.encode()).decode()
+        # The letters at both ends hold bits of what stands beside it, too.
+        yield coded[-(-before * 8 // 6) : (before + len(secret.encode())) * 8 // 6]
+
+
+def test_a_secret_is_recognized_in_base64() -> None:
+    secret = "a secret of some length"
+    for before in ("", "x", "xy", "xyz"):
+        shown = base64.b64encode(f"{before}{secret} and more".encode()).decode()
+        assert [form for form in _forms(secret) if form in shown], before
+    assert not [form for form in _forms(secret) if form in base64.b64encode(b"another secret of some length").decode()]
+
+
+def _choose_what_has_secrets(site: LabSite) -> list[str]:
+    """Let the certificate come from a PKCS#12 file, put beside it what tokens and a PEM key need; return these secrets."""
+    authority, names = Authority(), [site.domain, f"turn.{site.domain}"]
+    leaf = authority.issue(site.domain, authority.leaf_key, "middle", authority.middle_key, names=names)
+    password, shared = generated_password(), generated_password()
+    way = serialization.BestAvailableEncryption(password.encode())
+    bundle = pkcs12.serialize_key_and_certificates(None, authority.leaf_key, leaf, [authority.middle], way)
+    (site.path / "given.p12").write_bytes(bundle)
+    (site.path / "chain.pem").write_bytes(pem(leaf, authority.middle))
+    (site.path / "given.key").write_bytes(key_pem(authority.leaf_key))
+    with VaultAccess(site.vault_password_file) as access, changed_vault(site.path, access) as values:
+        values |= {"certificates_pkcs12_password": password, "jitsi_jwt_app_secret": shared}
+    _append(site, "certificates_source: pkcs12\ncertificates_pkcs12_file: given.p12\n")
+    return [password, shared, *_texts(key_pem(authority.leaf_key).decode())]
+
+
+def _append(site: LabSite, text: str) -> None:
+    with (site.path / "group_vars/all/site.yml").open("a") as handle:
+        handle.write(text)
+
+
+def _with_tokens_and_a_task_that_fails(site: LabSite) -> None:
+    path = site.path / "group_vars/all/site.yml"
+    path.write_text(path.read_text().replace("certificates_source: pkcs12", "certificates_source: pem"))
+    _append(site, "certificates_chain_file: chain.pem\ncertificates_key_file: given.key\n")
+    _append(site, "jitsi_auth: jwt\njitsi_jwt: {app_id: town}\n")
+    # A file that holds a secret cannot be written.
+    ssh(site, f"rm {_BRIDGE}; mkdir -p {_BRIDGE}/in-the-way")
+
+
 def test_no_secret_shows_anywhere(tmp_path: Path) -> None:
-    """Every secret of the vault, searched for wherever a run leaves or shows something, on a host that needed all of it."""
+    """Every secret of the vault and a given key, searched for wherever a run leaves or shows something, also when a task fails."""
     with throwaway("canary") as site:
+        given = _choose_what_has_secrets(site)
         with VaultAccess(site.vault_password_file) as access:
-            secrets = list(_texts(read_vault(site.path, access)))
+            secrets = [*_texts(read_vault(site.path, access)), *given]
         secrets.append(site.vault_password_file.read_text().strip())
-        assert len(secrets) >= 6
+        assert len(secrets) >= 12
         sampler = _Arguments()
         sampler.start()
         runs = [
@@ -222,9 +284,13 @@ def test_no_secret_shows_anywhere(tmp_path: Path) -> None:
             ratssaal(site, tmp_path, "status", "--json"),
         ]
         report = verify(load(site))
+        _with_tokens_and_a_task_that_fails(site)
+        runs.append(ratssaal(site, tmp_path, "provision", "--diff"))
         sampler.done.set()
         sampler.join()
-        assert [run.returncode for run in runs] == [0, 0], runs[0].stderr
+        assert [run.returncode for run in runs] == [0, 0, 5], [run.stderr for run in runs]
+        assert _BRIDGE in runs[-1].stderr
+        assert given[1] in ssh(site, "cat /etc/prosody/conf.avail/*.cfg.lua"), "the tokens' secret was in use"
         places = {"the console": "".join(run.stdout + run.stderr for run in runs)}
         places |= {str(path): path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()}
         places["the reports"] = canonical_json(report) + junit_xml(report) + html_page(report)
@@ -238,5 +304,8 @@ def test_no_secret_shows_anywhere(tmp_path: Path) -> None:
         assert len(sampler.seen) > 100
         assert any(name.endswith("events.jsonl") for name in places)
         assert any(name.endswith("console.log") for name in places)
-        found = [(name, secret[:4] + "...") for name, shown in places.items() for secret in secrets if secret in shown]
+        forms = [(secret, form) for secret in secrets for form in _forms(secret)]
+        found = [
+            (name, secret[:4] + "...") for name, shown in places.items() for secret, form in forms if form in shown
+        ]
         assert found == []

@@ -151,6 +151,45 @@ def test_turn_over_tls_on_443_sees_the_clients_true_address(site: LabSite, famil
     assert mapped.group(1) == mine.group(1)
 
 
+# Asks over IPv4 for what leads nowhere until that is refused, then once over IPv6, then over IPv4 again.
+_FLOOD = """
+import http.client, socket, ssl, sys
+domain, *addresses = sys.argv[1:]
+context = ssl.create_default_context()
+context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+def connected(address):
+    line = http.client.HTTPSConnection(domain)
+    line.sock = context.wrap_socket(socket.create_connection((address, 443), 8), server_hostname=domain)
+    return line
+def asked(line):
+    line.request("GET", "/nicht/da")
+    answer = line.getresponse()
+    answer.read()
+    return answer.status
+first, second = map(connected, addresses)
+flood = next((code for code in (asked(first) for _ in range(900)) if code == 429), 0)
+print(flood, asked(second), max(asked(first) for _ in range(20)))
+"""
+_WEB = "/etc/nginx/conf.d/ratssaal.conf"
+
+
+def _flooded(site: LabSite) -> list[str]:
+    """Return what the flood, the other address and the flood once more were answered."""
+    host = site.hosts[0]
+    answer = _outside(site, "python3", "-", site.domain, host.address, host.address6, data=_FLOOD)
+    return answer.split()
+
+
+def test_the_web_server_sees_the_clients_true_address_behind_haproxy(site: LabSite) -> None:
+    """Its limits of requests bound an address; by HAProxy's own, which all would share, one flood would shut everybody out."""
+    assert _flooded(site) == ["429", "404", "429"]
+    ssh(site, f"cp -a {_WEB} /root/; sed -i /real_ip/d {_WEB}; systemctl reload nginx; sleep 1")
+    try:
+        assert _flooded(site) == ["429", "429", "429"]
+    finally:
+        ssh(site, f"mv /root/ratssaal.conf {_WEB}; systemctl reload nginx; sleep 1")
+
+
 def _allocate(site: LabSite, peer: str, *credentials: str) -> str:
     """Try to relay to a peer by coturn's own client."""
     words = " ".join(credentials)
@@ -174,3 +213,18 @@ def test_turn_wants_credentials_and_relays_to_the_bridge_alone(site: LabSite) ->
     allowed = _allocate(site, bridge, "-W", f"'{secret}'")
     assert "Received relay addr" in allowed, allowed
     assert "Forbidden" not in allowed, allowed
+
+
+@pytest.mark.parametrize(
+    ("unit", "file"),
+    [("coturn", "/etc/turnserver.conf"), ("jitsi-videobridge2", "/etc/jitsi/videobridge/jvb.conf")],
+)
+def test_no_service_runs_on_the_package_s_own_configuration(site: LabSite, unit: str, file: str) -> None:
+    """As after a reboot that comes between the package and our configuration."""
+    ssh(site, f"mv {file} /root/kept.conf; sed '/Kept by Ratssaal/d' /root/kept.conf > {file}; chmod 0644 {file}")
+    try:
+        ssh(site, f"systemctl restart {unit}", check=False)
+        assert ssh(site, f"systemctl is-active {unit} || true") == "inactive"
+    finally:
+        ssh(site, f"mv /root/kept.conf {file}; systemctl restart {unit}")
+    assert ssh(site, f"systemctl is-active {unit}") == "active"

@@ -58,7 +58,7 @@ DEFAULTS = {
     "Jicofo is not sandboxed": ("systemd-analyze security --no-pager jicofo | tail -n1", "UNSAFE"),
     "Jicofo starts as root, by a SysV script": ("systemctl show -P FragmentPath jicofo", "/run/systemd/generator"),
     "the bridge leaves heap dumps in /tmp": ("xargs -0a /proc/$(pgrep -u jvb java)/cmdline", "HeapDumpPath=/tmp"),
-    "server-to-server on every interface": ("ss -Hlnt sport = :5269 | awk '{print $4}'", ":5269"),
+    "server-to-server on every interface": ("ss -Hlnt sport = :5269 | awk '{print $4}'", "0.0.0.0:5269"),
     "client-to-server on every interface": ("ss -Hlnt sport = :5222 | awk '{print $4}'", "0.0.0.0:5222"),
     "the bridge's statistics are off": (f"{_STATUS} http://127.0.0.1:8080/colibri/stats", "404"),
     "the bridge cannot be shut down gracefully": (f"{_STATUS} -d '{{}}' http://127.0.0.1:8080/colibri/shutdown", "404"),

@@ -7,6 +7,7 @@ from types import MappingProxyType
 from typing import Any
 
 from orchestrator.evidence.results import ControlText, Finding, Report, Result
+from orchestrator.inventory.loosened import Loosened
 
 HOSTILE = '<script>alert(1)</script> <img src="http://evil.example/x"> \'"&{{ 7*7 }}\x1b[31m\u202egpj.exe \udcff\x00'
 
@@ -56,5 +57,6 @@ def report(**changes: Any) -> Report:
         round_trips=MappingProxyType({"meet": 3}),
         seconds=MappingProxyType({"outside": 12.25, "inside": 1.5}),
         undecided=("web_pages: no imprint",),
+        loosened=(Loosened("town_door", "open", "shut", "English meaning", "Deutsche Bedeutung"),),
     )
     return replace(base, **changes)

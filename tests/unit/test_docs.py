@@ -51,3 +51,8 @@ def _linked_files(page: Path) -> list[Path]:
 def test_links_lead_somewhere(page: Path) -> None:
     broken = [str(target) for target in _linked_files(page) if not target.exists()]
     assert not broken, f"{page.name} links to files that do not exist: {broken}"
+
+
+@pytest.mark.parametrize("picture", sorted((ROOT / "docs").glob("*.svg")), ids=lambda path: path.name)
+def test_pictures_fetch_nothing(picture: Path) -> None:
+    assert not re.search(r"url\(|@import|<image|href=.http", picture.read_text().replace("url(#", "#"))

@@ -54,6 +54,8 @@ def test_every_field_changes_the_bytes() -> None:
     changes: list[dict[str, Any]] = [
         {"standins": True},
         {"undecided": ()},
+        {"loosened": ()},
+        {"inside_only": True},
         {"version": "0.1.1"},
         {"seconds": {"inside": 1.6}},
         {"findings": report().findings[1:]},
@@ -123,6 +125,12 @@ def test_what_is_no_report_is_refused(text: str) -> None:
 
 def test_the_unaltered_document_is_read() -> None:
     assert read_report(altered()).site == "rathaus"
+
+
+def test_a_report_from_before_loosened_settings_were_listed_is_read() -> None:
+    document = json.loads(canonical_json(report()))
+    del document["loosened"]
+    assert read_report(json.dumps(document)) == replace(read_report(canonical_json(report())), loosened=())
 
 
 def test_findings_follow_the_catalogue_and_not_the_alphabet() -> None:

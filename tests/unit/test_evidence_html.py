@@ -15,6 +15,7 @@ from orchestrator.evidence import texts
 from orchestrator.evidence.html import html_page, moment, prose
 from orchestrator.evidence.results import Report, Result
 from orchestrator.evidence.verdict import verdict
+from orchestrator.inventory.loosened import Loosened
 from tests.unit.evidence_cases import HOSTILE, control, finding, report
 
 _VOID = {"meta", "link", "input", "br", "img", "wbr"}
@@ -197,6 +198,15 @@ def test_waivers_undecided_settings_and_measurements_are_shown(page: Page) -> No
             assert text in block
 
 
+def test_loosened_settings_are_shown_in_the_pages_language(page: Page) -> None:
+    for language, meaning in (("de", "Deutsche Bedeutung"), ("en", "English meaning")):
+        shown = page.section(f"{language}-loosened").text
+        for text in ("town_door: open", "shut", meaning):
+            assert text in shown
+    none = Page(report(loosened=()))
+    assert texts.texts("de")["loosened_none"] in none.section("de-loosened").text
+
+
 def test_hostile_text_in_every_place_makes_no_element_and_no_attribute() -> None:
     tags = [element.tag for element in Page(report(standins=True, findings=(finding(1, Result.FAIL),))).elements]
     bad = finding(
@@ -206,6 +216,7 @@ def test_hostile_text_in_every_place_makes_no_element_and_no_attribute() -> None
         report(
             standins=True, site=HOSTILE, hosts=(HOSTILE,), findings=(bad,), undecided=(HOSTILE,), started=HOSTILE,
             finished=HOSTILE, version=HOSTILE, round_trips={HOSTILE: 1}, seconds={HOSTILE: 1.0},
+            loosened=(Loosened(*[HOSTILE] * 5),),
         )
     )  # fmt: skip
     assert attacked.source.count("<script") == 1

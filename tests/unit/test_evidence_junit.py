@@ -72,7 +72,8 @@ def test_hostile_text_stays_text_and_the_document_well_formed() -> None:
 
 def test_the_same_report_gives_the_same_bytes_and_says_when_it_rests_on_standins() -> None:
     assert junit_xml(report()) == junit_xml(report(findings=report().findings[::-1]))
-    for standins, value in ((True, "yes"), (False, "no")):
-        given = parsed(report(standins=standins)).find("testsuite/properties/property[@name='standins']")
-        assert given is not None
-        assert given.get("value") == value
+    for held, value in ((True, "yes"), (False, "no")):
+        for name, of in (("standins", report(standins=held)), ("inside-only", report(inside_only=held))):
+            given = parsed(of).find(f"testsuite/properties/property[@name='{name}']")
+            assert given is not None
+            assert given.get("value") == value

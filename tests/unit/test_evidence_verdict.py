@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from orchestrator.evidence.results import Finding, Report, Result
@@ -40,6 +42,18 @@ def test_several_of_each_are_numbered() -> None:
 def test_all_passed_says_all_and_nothing_else() -> None:
     assert verdict(of(Result.PASS, Result.PASS), "de") == "Dieser Server hält alle 2 geprüften Anforderungen ein."
     assert verdict(of(Result.PASS, Result.PASS), "en") == "This server meets all 2 requirements that were checked."
+
+
+def test_a_look_from_inside_only_says_so() -> None:
+    def said(language: str, *results: Result) -> str:
+        return verdict(replace(of(*results), inside_only=True), language)
+
+    both = (Result.PASS, Result.PASS)
+    assert said("de", *both) == "Dieser Server hält alle 2 geprüften Anforderungen ein, nur von innen betrachtet."
+    assert said("en", *both, Result.FAIL).startswith(
+        "This server meets 2 of the 3 requirements that were checked, seen "
+    )
+    assert "inside" not in said("en", Result.ERROR)
 
 
 def test_one_requirement_met_or_not() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import MappingProxyType
 
 from orchestrator.evidence.results import ControlText, Finding, Report, Result
+from orchestrator.inventory.loosened import loosened
 from orchestrator.verification.catalogue import load_catalogue
 
 HOSTS = ("meet1", "meet2", "recorder-im-keller.verwaltung.example.org")
@@ -75,6 +76,13 @@ def town_report(*, standins: bool = True) -> Report:
         round_trips=MappingProxyType(dict.fromkeys(HOSTS, 2)),
         seconds=MappingProxyType({**{f"questions to {host}": 1.41 for host in HOSTS}, "together": 57.9}),
         undecided=("web_pages: no imprint", "jitsi_support_contact: nobody can be asked"),
+        loosened=loosened(
+            {
+                "jitsi_p2p": True,
+                "jitsi_allowed_origins": ["https://dateien.verwaltung.example.org", "https://karten.example.org"],
+                "hardening_skip": {"ACC-08": "Konsolen der Leitstelle bleiben offen; A. Muster, Vorgang 17"},
+            }
+        ),
     )
 
 

@@ -19,11 +19,12 @@ class NotOpenPGP(ValueError):
     """The bytes are no OpenPGP data."""
 
 
-def key_fingerprints(data: bytes) -> tuple[str, ...]:
-    """Return the fingerprints of all keys and subkeys in a key file, armoured or binary; raises NotOpenPGP."""
+def key_fingerprints(data: bytes, *, subkeys: bool = True) -> tuple[str, ...]:
+    """Return the fingerprints of all keys, and of their subkeys, in a key file, armoured or binary; raises NotOpenPGP."""
+    wanted = {_PUBLIC_KEY, _PUBLIC_SUBKEY} if subkeys else {_PUBLIC_KEY}
     found = []
     for tag, body in _packets(_dearmour(data)):
-        if tag in {_PUBLIC_KEY, _PUBLIC_SUBKEY} and body:
+        if tag in wanted and body:
             if body[0] == 4:
                 digest = hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body, usedforsecurity=False)
                 found.append(digest.hexdigest().upper())

@@ -1,0 +1,186 @@
+"""What OS-02 and OS-05 make of settings of unattended-upgrades, of sources and of keys that a lab host does not have."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import pytest
+
+from orchestrator.inventory import openpgp
+from orchestrator.verification.aptsources import Entry, entries
+from orchestrator.verification.checks import test_system
+from orchestrator.verification.sheet import Sheet
+from tests.unit.test_verification_checks import _faults, _sheet, _subject
+
+NOW = 1_795_600_000
+SETTINGS = """\
+APT::Periodic::Update-Package-Lists "1";
+APT::Periodic::Unattended-Upgrade "1";
+Unattended-Upgrade::Origins-Pattern:: "origin=Debian,codename=${distro_codename}-security,label=Debian-Security";
+Unattended-Upgrade::Package-Blacklist:: "^jitsi-";
+Unattended-Upgrade::Package-Blacklist:: "^jicofo$";
+Unattended-Upgrade::Package-Blacklist:: "^prosody";
+Unattended-Upgrade::Package-Blacklist:: "^openjdk-";
+Unattended-Upgrade::Package-Blacklist:: "^ca-certificates-java$";
+"""
+PACKAGES = ("unattended-upgrades", "jitsi-videobridge2", "jicofo", "prosody", "openjdk-21-jre-headless:amd64", "nginx")
+
+
+def _updates(settings: str = SETTINGS, packages: tuple[str, ...] = PACKAGES) -> Sheet:
+    policy = "".join(f"{name}:\n  Installed: 1\n  Candidate: 1\n  Version table:\n *** 1 100\n" for name in packages)
+    said = {
+        "apt-config": settings,
+        "systemctl": "active\nactive\n",
+        "cd /var/lib/apt": f"{NOW}\n",
+        "LC_ALL=C apt-cache": policy,
+        "date": str(NOW),
+    }
+    return _sheet(test_system.test_security_updates, said)
+
+
+def test_updates_that_are_on_and_leave_meetings_alone_pass() -> None:
+    assert _updates().faults == []
+
+
+def test_updates_that_are_switched_off_as_a_whole_or_have_no_program_are_faults() -> None:
+    assert _faults(_updates(f'{SETTINGS}APT::Periodic::Enable "0";\n')) == "APT::Periodic::Enable 0"
+    assert _updates(f'{SETTINGS}APT::Periodic::Enable "1";\n').faults == []
+    assert _faults(_updates(packages=PACKAGES[1:])) == "unattended-upgrades is not installed"
+
+
+@pytest.mark.parametrize(
+    ("pattern", "instead", "exposed"),
+    [
+        ("^jitsi-", "jitsi-videobridge$", "jitsi-videobridge2"),
+        ("^prosody", "", "prosody"),
+        ("^openjdk-", "openjdk-(", "openjdk-21-jre-headless"),
+    ],
+)
+def test_what_meetings_need_is_excluded_by_patterns_that_fit(pattern: str, instead: str, exposed: str) -> None:
+    sheet = _updates(SETTINGS.replace(f'"{pattern}"', f'"{instead or "^x$"}"'))
+    assert _faults(sheet) == f"taken without being asked: {exposed}"
+
+
+def test_sources_are_read_from_files_of_both_kinds() -> None:
+    shown = """\
+== sources.list
+# deb http://commented.example trixie main
+deb [arch=amd64 signed-by=/a.gpg,/b.gpg] http://one.example/debian trixie main
+deb-src http://source.example trixie main
+deb cdrom:[Debian] trixie main
+
+== sources.list.d/two.sources
+# Kept
+Types: deb deb-src
+URIs: http://two.example/ http://three.example
+Suites: trixie
+# within
+ trixie-updates
+Components: main
+Signed-By: /usr/share/keyrings/x.gpg
+
+Enabled: no
+Types: deb
+URIs: http://off.example
+Suites: x
+
+Types: deb
+URIs: file:///srv/own
+Suites: ./
+Signed-By:
+ -----BEGIN PGP PUBLIC KEY BLOCK-----
+ .
+ abcd
+ -----END PGP PUBLIC KEY BLOCK-----
+"""
+    ring = ("/usr/share/keyrings/x.gpg",)
+    assert list(entries(shown)) == [
+        Entry("http://one.example/debian", "trixie", ("/a.gpg", "/b.gpg")),
+        Entry("cdrom:[Debian]", "trixie", ()),
+        *(Entry(f"http://{host}", suite, ring) for host in ("two.example/", "three.example") for suite in ("trixie", "trixie-updates")),
+        Entry("file:///srv/own", "./", ("a key in the file itself",)),
+    ]  # fmt: skip
+
+
+RING = "/usr/share/keyrings/debian-archive-keyring.gpg"
+ASC = "/etc/apt/trusted.gpg.d/debian-archive-trixie-stable.asc"
+KEYS = f"trusted {ASC}\ndebian {ASC}\ndebian {RING}\n"
+DEBIAN = f"deb [signed-by={RING}] http://deb.debian.org/debian trixie main\n"
+UNBOUND = "deb http://deb.debian.org/debian trixie main\n"
+OURS = "deb [signed-by=/etc/apt/keyrings/ratssaal-vendor.asc] https://download.jitsi.org stable/\n"
+ORIGINS = "http://deb.debian.org/debian/|trixie|Debian|Debian|trixie|read\nhttps://download.jitsi.org/|stable/|jitsi.org|x|$(CODENAME)|read\n"
+
+
+def _key(material: bytes) -> tuple[bytes, str]:
+    """Return a key packet of version 4 and its fingerprint."""
+    body = b"\x04" + bytes(4) + b"\x16" + material
+    packet = b"\xc6" + bytes([len(body)]) + body
+    return packet, openpgp.key_fingerprints(packet)[0]
+
+
+def _sources(
+    files: str = DEBIAN + OURS, *, told: str = ORIGINS, keys: str = KEYS, ring: bytes = b"", **settings: Any
+) -> Sheet:
+    said: dict[str, Any] = {
+        "apt-get indextargets": told,
+        "cd /etc/apt; for": f"== sources.list\n{files}\n",
+        "for file in /etc/apt/trusted.gpg": keys,
+        "apt-config": "",
+        "cd /etc/apt; grep": "",
+        "base64": base64.b64encode(ring).decode() if ring else (1, "No such file"),
+    }
+    vendor = {"vendor_repository_url": "https://download.jitsi.org", "vendor_repository_suite": "stable/"}
+    return _sheet(test_system.test_package_sources, said, subject=_subject(**{**vendor, **settings}))
+
+
+def test_declared_and_bound_sources_pass() -> None:
+    assert _sources().faults == []
+    assert _sources(UNBOUND + OURS).faults == []
+
+
+@pytest.mark.parametrize(
+    ("line", "seen"),
+    [
+        ("deb [signed-by=/x.asc] https://download.jitsi.org.evil.example stable/", "https://download.jitsi.org.evil.example stable/"),
+        ("deb [signed-by=/x.asc] https://download.jitsi.org nightly/", "https://download.jitsi.org nightly/"),
+        ("deb [signed-by=/x.asc] https://user:pw@packages.example ./", "https://packages.example ./"),
+    ],
+)  # fmt: skip
+def test_a_source_that_only_resembles_the_declared_one_is_a_fault(line: str, seen: str) -> None:
+    assert _faults(_sources(f"{DEBIAN}{OURS}{line}\n")) == f"source {seen} (origin unknown)"
+
+
+def test_a_repository_is_debians_by_its_keys_not_by_what_it_says() -> None:
+    claimed = f"{ORIGINS}https://mirror.example/|trixie|Debian|Debian|trixie|read\n"
+    own = f"{DEBIAN}{OURS}deb [signed-by=/etc/apt/keyrings/own.gpg] https://mirror.example trixie main\n"
+    assert _faults(_sources(own, told=claimed)) == (
+        "source https://mirror.example trixie is bound to /etc/apt/keyrings/own.gpg, among them /etc/apt/keyrings/own.gpg"
+    )
+    foreign = f"trusted /etc/apt/trusted.gpg.d/own.asc\n{KEYS}"
+    assert "any trusted key, among them /etc/apt/trusted.gpg.d/own.asc" in _faults(
+        _sources(UNBOUND + OURS, keys=foreign)
+    )
+    assert _sources(keys=foreign).faults == []
+    assert f"among them {RING}" in _faults(_sources(keys=f"{KEYS}altered {RING}\n"))
+    chosen = DEBIAN.replace(RING, "A" * 40)
+    assert _sources(chosen + OURS).faults == []
+    assert _faults(_sources(chosen + OURS, keys=foreign))
+
+
+def test_the_vendors_source_is_bound_to_the_declared_key_alone() -> None:
+    (packet, mine), (other, theirs) = _key(b"one"), _key(b"two")
+    spaced = " ".join(mine[at : at + 4] for at in range(0, 40, 4)).lower()
+    assert _sources(ring=packet, vendor_repository_fingerprint=spaced).faults == []
+    assert theirs in _faults(_sources(ring=other, vendor_repository_fingerprint=mine))
+    assert theirs in _faults(_sources(ring=packet + other, vendor_repository_fingerprint=mine))
+    assert "no key in /etc/apt/keyrings" in _faults(_sources(vendor_repository_fingerprint=mine))
+    assert "no key in /etc/apt/keyrings" in _faults(_sources(ring=b"junk", vendor_repository_fingerprint=mine))
+    loose = OURS.replace("[signed-by=/etc/apt/keyrings/ratssaal-vendor.asc] ", "")
+    assert "bound to any trusted key" in _faults(_sources(DEBIAN + loose))
+    named = OURS.replace("/etc/apt/keyrings/ratssaal-vendor.asc", mine)
+    assert _sources(DEBIAN + named, vendor_repository_fingerprint=mine).faults == []
+
+
+def test_a_host_that_tells_of_no_sources_does_not_pass() -> None:
+    assert "0 sources in apt's files" in _faults(_sources("", told=""))
