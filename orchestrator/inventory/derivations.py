@@ -151,13 +151,21 @@ def turn_denied_peers(topology: Topology) -> list[str]:
     """Return the address ranges that coturn must not relay to.
 
     Without peer-to-peer calls the bridges are the only peers there are, so everything else is denied; with them any
-    public address may be a peer, and all special-purpose ranges and the site's own hosts without a bridge are denied.
+    public address may be a peer, and all special-purpose ranges, the networks of the administration and the site's own
+    hosts without a bridge are denied.
     """
     if not topology["settings"].get("jitsi_p2p"):
         return list(_EVERYTHING)
     bridges = set(_addresses(topology, BRIDGES))
     own = [str(entry[key]) for entry in topology["hosts"].values() for key in ("address", "address6") if entry[key]]
-    return [*_SPECIAL_RANGES, *(address for address in dict.fromkeys(own) if address not in bridges)]
+    management = [_text(network) for network in management_networks(topology["settings"])]
+    return [*_SPECIAL_RANGES, *management, *(address for address in dict.fromkeys(own) if address not in bridges)]
+
+
+def management_networks(settings: Settings) -> list[ipaddress.IPv4Network | ipaddress.IPv6Network]:
+    """Return the networks that the site declares for its administration; one that is everybody's is nobody's."""
+    declared = [ipaddress.ip_network(str(source)) for source in settings.get("firewall_management_sources") or ()]
+    return [network for network in declared if network.prefixlen]
 
 
 def turn_allowed_peers(topology: Topology, host: str) -> list[str]:
@@ -346,6 +354,11 @@ def _addresses(topology: Topology, group: str, *, without: str = "") -> list[str
 
 def _network(address: str) -> str:
     return str(ipaddress.ip_network(address))
+
+
+def _text(network: ipaddress.IPv4Network | ipaddress.IPv6Network) -> str:
+    """Return a network as coturn names ranges: its first and last address, or the only one."""
+    return str(network[0]) if network.num_addresses == 1 else f"{network[0]}-{network[-1]}"
 
 
 def _range(text: str) -> tuple[Any, Any]:

@@ -18,11 +18,11 @@ _SINGLE = (
     *("kernel/unprivileged_bpf_disabled", "kernel/core_pattern", "fs/suid_dumpable"),
     *("fs/protected_hardlinks", "fs/protected_symlinks", "fs/protected_fifos", "fs/protected_regular"),
     *("net/core/rmem_max", "net/core/netdev_max_backlog"),
-    *("net/ipv4/tcp_syncookies", "net/ipv4/icmp_echo_ignore_broadcasts"),
+    *("net/ipv4/tcp_syncookies", "net/ipv4/icmp_echo_ignore_broadcasts", "net/ipv6/conf/all/forwarding"),
 )
 _EACH = (
     *("ipv4/conf/*/accept_redirects", "ipv4/conf/*/send_redirects", "ipv4/conf/*/accept_source_route"),
-    *("ipv4/conf/*/rp_filter", "ipv4/conf/*/log_martians"),
+    *("ipv4/conf/*/rp_filter", "ipv4/conf/*/log_martians", "ipv4/conf/*/forwarding"),
     *("ipv6/conf/*/accept_redirects", "ipv6/conf/*/accept_source_route"),
 )
 # Read by grep: what a shell reads in single bytes, the kernel ends after the first. `test -w` is no question of rights: a

@@ -26,6 +26,7 @@ from orchestrator.inventory.site import Host
 from orchestrator.inventory.vantagepoint import VantagePoint
 from orchestrator.verification import subject as subjects
 from orchestrator.verification.batch import BatchBackend, prefetch
+from orchestrator.verification.catalogue import load_catalogue
 from orchestrator.verification.sheet import Declared, NotApplicable, NotTested, Sheet
 from orchestrator.verification.shipping import Line, Vantage
 from orchestrator.verification.subject import Subject
@@ -37,8 +38,9 @@ _AT_ONCE = 10
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
-    """Add the option that names the site under plain pytest."""
+    """Add the options of plain pytest."""
     parser.addoption("--ratssaal-site", default="", help="Directory of the site whose hosts are looked at.")
+    parser.addoption("--ratssaal-inside", action="store_true", help="Only the checks that look from inside.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -113,6 +115,8 @@ class _Fixtures(abc.ABC):
             sheet.finish()
         except (NotTested, NotApplicable, Declared) as reason:
             self.note(pyfuncitem, sheet, reason)
+            if sheet.faults:
+                raise
             pytest.skip(f"{type(reason).__name__}: {reason}")
         except BaseException as error:
             self.note(pyfuncitem, sheet, error)
@@ -158,6 +162,22 @@ class Plain(_Fixtures):
                 site = load_site(path, access)
             self.known = subjects.subjects(site)
             self._places = _Places(Vantage(*vantage_of(site)))
+
+    @pytest.hookimpl(trylast=True)
+    def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
+        """Leave out what a host's groups have nothing of, as the runner does, and the outside where only the inside is wanted."""
+        groups = {control.id: control for control in load_catalogue()}
+        inside = config.getoption("--ratssaal-inside")
+
+        def wanted(item: pytest.Function) -> bool:
+            if inside and _is_outside(item):
+                return False
+            known = groups.get(_control(item))
+            return known is None or not self.known or known.concerns(self.find(_looked_at(item)).groups)
+
+        kept = [item for item in cast(list[pytest.Function], items) if wanted(item)]
+        config.hook.pytest_deselected(items=[item for item in items if item not in kept])
+        items[:] = kept
 
     def clock_of(self, host: testinfra.host.Host) -> Callable[[], float]:
         """Ask for the time once more; the answer's way back is in it."""
@@ -246,20 +266,27 @@ class Batches(_Fixtures):
         metafunc.parametrize("host", list(self._lines), indirect=True)
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keep the wanted controls and the hosts that a control concerns; say which checks --quick leaves out."""
+        """Keep the wanted controls and the hosts that a control concerns; say which checks are to come and which --quick leaves out.
+
+        First of all comes whether what is looked at is real: a run that breaks off must not be silent about that.
+        """
         wanted = {tuple(pair) for pair in self._job["wanted"]}
-        kept = []
+        kept: list[pytest.Function] = []
         for item in cast(list[pytest.Function], items):
             if (_control(item), _name(item)) not in wanted:
                 continue
-            if self._job["quick"] and _is_outside(item):
-                self._write(kind="left_out", control=_control(item), host=_name(item))
-                continue
-            kept.append(item)
+            left_out = self._job["quick"] and _is_outside(item)
+            self._write(kind="left_out" if left_out else "expected", **self._row(item))
+            if not left_out:
+                kept.append(item)
+        kept.sort(key=lambda item: not _control(item).startswith("_"))
         items[:] = kept
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Ask all questions at the same time; run each check in earnest as soon as its answers are there."""
+        if session.testsfailed:
+            # A file of checks that cannot be read holds checks that nobody would miss.
+            raise session.Interrupted("not all checks could be read")
         groups: dict[str, list[pytest.Function]] = {}
         for item in cast(list[pytest.Function], session.items):
             groups.setdefault(item.nodeid if _is_outside(item) else _name(item), []).append(item)
@@ -298,29 +325,35 @@ class Batches(_Fixtures):
         self._places.close()
 
     def note(self, item: pytest.Function, sheet: Sheet, outcome: BaseException | None) -> None:
-        """Write the result as a line."""
+        """Write the result as a line. A fault that was noted is told whatever came after it."""
         seen, wanted, reason = "; ".join(sheet.seen), "", ""
+        if sheet.faults:
+            seen, wanted = ("; ".join(part) for part in zip(*sheet.faults, *sheet.inventory, strict=True))
         match outcome:
             case None:
                 result = "pass"
+            case AssertionError() if sheet.faults:
+                result = "fail"
+            case NotTested() | NotApplicable() | Declared() if sheet.faults:
+                result, reason = "fail", str(outcome)
             case NotTested():
                 result, reason = "not_tested", str(outcome)
             case NotApplicable():
                 result, reason = "not_applicable", str(outcome)
             case Declared():
                 result, reason = "declared", str(outcome)
-            case AssertionError() if sheet.faults:
-                result = "fail"
-                seen, wanted = ("; ".join(part) for part in zip(*sheet.faults, strict=True))
             case RatssaalError():
                 hints = "; ".join(problem.hint for problem in outcome.problems if problem.hint)
                 result, reason = "error", f"{outcome}{f' (hint: {hints})' if hints else ''}"
             case _:
                 result, reason = "error", f"{type(outcome).__name__}: {outcome}"
+        self._write(kind="result", result=result, seen=seen, wanted=wanted, reason=reason, **self._row(item))
+
+    def _row(self, item: pytest.Function) -> dict[str, str]:
+        """Return what tells a check from others: its name is its control's and host's alone at that vantage point."""
         vantage = str(self._places.of(item).point) if _is_outside(item) else "inside"
         check = item.originalname.removeprefix("test_").replace("_", " ")
-        row = {"control": _control(item), "host": _name(item), "check": check, "vantage": vantage}
-        self._write(kind="result", result=result, seen=seen, wanted=wanted, reason=reason, **row)
+        return {"control": _control(item), "host": _name(item), "check": check, "vantage": vantage}
 
     def _write(self, **row: Any) -> None:
         with self._results.open("a", encoding="utf-8") as handle:
@@ -337,6 +370,12 @@ def _is_outside(item: pytest.Function) -> bool:
 
 def _name(item: pytest.Function) -> str:
     return cast(str, item.callspec.params["host"])
+
+
+def _looked_at(item: pytest.Function) -> str:
+    """Return the host of a check under plain pytest, as testinfra's plugin gave it."""
+    host = cast(testinfra.host.Host, item.callspec.params["_testinfra_host"])
+    return cast(str, host.backend.get_hostname())
 
 
 def _control(item: pytest.Function) -> str:

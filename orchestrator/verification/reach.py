@@ -12,7 +12,7 @@ from orchestrator.verification.sheet import NotTested, Sheet
 from orchestrator.verification.subject import Subject
 
 # Nothing is sent: the kernel only says from which of its addresses it would.
-_SOURCE = (
+SOURCE = (
     "python3 -c 'import socket, sys; a = sys.argv[1]; "
     's = socket.socket(socket.AF_INET6 if ":" in a else socket.AF_INET, socket.SOCK_DGRAM); '
     "s.connect((a, 9)); print(s.getsockname()[0])' {} 2>/dev/null || echo none"
@@ -37,7 +37,7 @@ def targets(outside: testinfra.host.Host, subject: Subject, sheet: Sheet, *tools
 
     Raises NotTested where a tool is missing there, or where no address can be reached.
     """
-    questions = [_SOURCE.format(address) for address in subject.addresses]
+    questions = [SOURCE.format(address) for address in subject.addresses]
     *sources, present = ask(outside, *questions, f"for tool in {' '.join(tools)}; do command -v $tool; done; true")
     found = {path.rpartition("/")[2] for path in text(present).split()}
     missing = [tool for tool in tools if tool not in found]

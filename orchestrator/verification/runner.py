@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
@@ -18,6 +19,7 @@ from typing import Any
 import orchestrator
 from orchestrator.errors import UsageError
 from orchestrator.evidence.results import Finding, Report, Result
+from orchestrator.inventory.loosened import loosened
 from orchestrator.inventory.site import Host, Site
 from orchestrator.verification import plugin, subject
 from orchestrator.verification.catalogue import Control, select
@@ -54,7 +56,7 @@ def verify(
     """Look at the hosts and return what was found; changes nothing.
 
     `quick` looks from inside only; `converge` is what a converge in check mode said of each host, where one was run.
-    Every chosen control gets a result on every chosen host: one that no check decided is an error, never a pass.
+    Every chosen control gets a result on every chosen host: one of which a check came to no result is an error, never a pass.
     Raises UsageError for an unknown control or host, InvalidSite for mistakes in the waivers, TaskFailed where the probes'
     token cannot be had.
     """
@@ -70,8 +72,9 @@ def verify(
     ]
     pairs = [(c.id, h.name) for c in chosen for h in targets if c.concerns(h.groups)]
     job = _job(site, targets, pairs, quick=quick, converge=converge)
-    rows, output = _run(job, _teller(chosen, on_result))
-    findings = [*_findings(rows, pairs, {c.id: c for c in chosen}, output), *skipped]
+    ran = _run(job, _teller(chosen, on_result))
+    rows = ran.rows
+    findings = [*_findings(ran, pairs, {c.id: c for c in chosen}), *skipped]
     order = {control.id: number for number, control in enumerate(chosen)}
     findings.sort(key=lambda finding: (order[finding.control], finding.host, finding.vantage))
     asked = {row["host"]: row for row in rows if row["kind"] == "asked"}
@@ -80,7 +83,7 @@ def verify(
         started=started,
         finished=_now(),
         version=orchestrator.__version__,
-        standins=any(row.get("control") == _STANDINS and row["result"] == "pass" for row in rows),
+        standins=any(row.get("control") == _STANDINS and row.get("result") == "pass" for row in rows),
         hosts=tuple(host.name for host in targets),
         findings=apply(
             tuple(findings),
@@ -95,6 +98,8 @@ def verify(
             "together": round(time.monotonic() - clock, 2),
         },
         undecided=site.undecided,
+        loosened=loosened(site.settings),
+        inside_only=quick,
     )
 
 
@@ -129,8 +134,28 @@ def _job(
     }
 
 
-def _run(job: dict[str, Any], tell: Callable[[Mapping[str, Any]], None]) -> tuple[list[dict[str, Any]], str]:
-    """Run the checks in a child process; return its result lines and what it printed."""
+@dataclass(frozen=True, slots=True)
+class _Ran:
+    """What the child process gave: its lines, what it printed, and how it ended, None where its time was over."""
+
+    rows: list[dict[str, Any]]
+    output: str = ""
+    code: int | None = 0
+
+    @property
+    def whole(self) -> bool:
+        """Say whether pytest collected and ran everything: all checks passed, some failed, or there was none to run."""
+        return self.code in (0, 1, 5)
+
+    @property
+    def end(self) -> str:
+        """Return how it ended, in words."""
+        how = f"the checks were ended after {_SECONDS} s" if self.code is None else f"the checks ended with {self.code}"
+        return f"{how}: {' '.join(self.output.split())[-300:]}"
+
+
+def _run(job: dict[str, Any], tell: Callable[[Mapping[str, Any]], None]) -> _Ran:
+    """Run the checks in a child process."""
     with tempfile.TemporaryDirectory(prefix="ratssaal-verify-") as folder:
         results, output = (Path(folder) / name for name in ("results.jsonl", "output"))
         results.touch()
@@ -151,9 +176,10 @@ def _run(job: dict[str, Any], tell: Callable[[Mapping[str, Any]], None]) -> tupl
             os.close(described)
         try:
             rows = list(_follow(child, results, tell))
+            code = child.poll()
         finally:
             _end(child)
-        return rows, output.read_text(errors="replace")
+        return _Ran(rows, output.read_text(errors="replace"), code)
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:
@@ -203,42 +229,72 @@ def _teller(controls: tuple[Control, ...], on_result: OnResult | None) -> Callab
     return tell
 
 
-def _findings(
-    rows: list[dict[str, Any]], pairs: list[tuple[str, str]], controls: Mapping[str, Control], output: str
-) -> list[Finding]:
+def _findings(ran: _Ran, pairs: list[tuple[str, str]], controls: Mapping[str, Control]) -> list[Finding]:
     """Return the findings of each pair: one a vantage point, in which the worst result of several checks counts."""
-    left_out = {(row["control"], row["host"]) for row in rows if row["kind"] == "left_out"}
+    left_out: dict[tuple[str, str], list[str]] = {}
     found: dict[tuple[str, str], dict[str, list[Finding]]] = {}
-    for row in rows:
+    for row in (*ran.rows, *_missing(ran)):
         if row["kind"] == "result" and row["control"] in controls:
             places = found.setdefault((row["control"], row["host"]), {})
             places.setdefault(row["vantage"], []).append(_finding(row, controls[row["control"]]))
-    tail = " ".join(output.split())[-300:]
+        elif row["kind"] == "left_out" and ran.whole:
+            left_out.setdefault((row["control"], row["host"]), []).append(row["check"])
     result: list[Finding] = []
     for pair in pairs:
         if pair in found:
-            result += [joined(several) for several in found[pair].values()]
+            result += [_half(joined(several), left_out.get(pair, [])) for several in found[pair].values()]
         elif pair in left_out:
             result.append(
                 Finding(*pair, Result.NOT_TESTED, "", "", "", "looked at from outside only, which --quick omits")
             )
         else:
-            reason = f"no check came to a result: {tail}"
+            reason = f"no check came to a result: {ran.end}"
             result.append(Finding(*pair, Result.ERROR, "", "", controls[pair[0]].remedy.en, reason))
     return result
+
+
+def _missing(ran: _Ran) -> Iterator[dict[str, Any]]:
+    """Yield an error for each control, host and vantage point of which a check was to come and did not."""
+    told = Counter(_key(row) for row in ran.rows if row["kind"] == "result")
+    missing: dict[tuple[str, ...], list[str]] = {}
+    for row in ran.rows:
+        if row["kind"] == "expected":
+            told[_key(row)] -= 1
+            if told[_key(row)] < 0:
+                missing.setdefault(_key(row)[:-1], []).append(row["check"])
+    for (control, host, vantage), checks in missing.items():
+        row = {"kind": "result", "control": control, "host": host, "vantage": vantage, "result": "error"}
+        yield {**row, "seen": "", "wanted": "", "reason": f"no result of {', '.join(checks)}: {ran.end}"}
+
+
+def _key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    return row["control"], row["host"], row["vantage"], row["check"]
+
+
+def _half(finding: Finding, left_out: list[str]) -> Finding:
+    """Return a finding that says which checks from outside --quick left out; what is not inside may well be seen from there."""
+    if not left_out:
+        return finding
+    result = Result.NOT_TESTED if finding.result is Result.NOT_APPLICABLE else finding.result
+    said = f"from inside only; --quick left out: {', '.join(left_out)}"
+    return replace(finding, result=result, reason="; ".join(filter(None, (finding.reason, said))))
 
 
 _SEVERITY = (Result.ERROR, Result.FAIL, Result.NOT_TESTED, Result.DECLARED, Result.PASS, Result.NOT_APPLICABLE)
 
 
 def joined(several: list[Finding]) -> Finding:
-    """Return one finding of several checks: the worst result, with everything that was seen to that result."""
+    """Return one finding of several checks: the worst result, with everything that was seen to that result.
+
+    A fault is told beside an error, too: that another check broke off repairs nothing.
+    """
     worst = min((finding.result for finding in several), key=_SEVERITY.index)
-    same = [finding for finding in several if finding.result is worst]
+    told = (worst, Result.FAIL) if worst is Result.ERROR else (worst,)
+    same = [finding for finding in several if finding.result in told]
     seen, wanted, reason = (
         "; ".join(filter(None, t)) for t in zip(*((f.seen, f.wanted, f.reason) for f in same), strict=True)
     )
-    return replace(same[0], seen=seen, wanted=wanted, reason=reason)
+    return replace(same[0], result=worst, seen=seen, wanted=wanted, reason=reason)
 
 
 def _finding(row: Mapping[str, Any], control: Control) -> Finding:

@@ -29,6 +29,7 @@ class Sheet:
     faults: list[tuple[str, str]] = field(default_factory=list)
     untested: list[str] = field(default_factory=list)
     declared: list[str] = field(default_factory=list)
+    inventory: list[tuple[str, str]] = field(default_factory=list)
 
     def expect(self, fits: bool, seen: str, wanted: str) -> None:
         """Note one thing: what was seen, and what was wanted in its place if it does not fit."""
@@ -36,6 +37,11 @@ class Sheet:
             self.seen.append(seen)
         else:
             self.faults.append((seen, wanted))
+
+    def record(self, seen: str, wanted: str) -> None:
+        """Note something that a finding tells whatever becomes of the check: what is counted up, and how it was judged."""
+        self.seen.append(seen)
+        self.inventory.append((seen, wanted))
 
     def could_not_look(self, reason: str) -> None:
         """Note a part that could not be looked at; without a fault elsewhere the control is not tested."""

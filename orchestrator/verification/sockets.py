@@ -39,12 +39,15 @@ def loopback(address: str) -> bool:
 
 def fits(socket: Socket, expected: Mapping[str, Any]) -> bool:
     """Say whether a socket is this one of `derivations.listeners`."""
-    low, _, high = str(expected["port"]).partition("-")
     wanted = str(expected["address"])
-    if socket.proto != expected["proto"] or not int(low) <= socket.port <= int(high or low):
-        return False
     placed = loopback(socket.address) if wanted == "127.0.0.1" else wanted in ("*", socket.address)
-    return placed and socket.process == expected["process"]
+    return _takes(socket, expected) and placed and socket.process == expected["process"]
+
+
+def _takes(socket: Socket, row: Mapping[str, Any]) -> bool:
+    """Say whether a socket has the protocol and a port of a flow or listener, whose ports may be a range."""
+    low, _, high = str(row["port"]).partition("-")
+    return bool(socket.proto == row["proto"]) and int(low) <= socket.port <= int(high or low)
 
 
 def undeclared(
@@ -52,7 +55,7 @@ def undeclared(
 ) -> Iterator[Socket]:
     """Yield the sockets that neither follow from the topology nor belong to a flow that the operator declared."""
     expected = list(listeners)
-    extra = {(flow["proto"], str(flow["port"])) for flow in flows if flow["service"] == "extra"}
+    extra = [flow for flow in flows if flow["service"] == "extra"]
     for socket in sockets(shown):
-        if (socket.proto, str(socket.port)) not in extra and not any(fits(socket, row) for row in expected):
+        if not any(_takes(socket, flow) for flow in extra) and not any(fits(socket, row) for row in expected):
             yield socket

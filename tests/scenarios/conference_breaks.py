@@ -12,6 +12,11 @@ _SANDBOX = "/etc/systemd/system/jitsi-videobridge2.service.d/80-ratssaal-sandbox
 _FOREIGN = '{ type = "stun", host = "stun.example.net", port = 19302, transport = "udp" };'
 # For sed, with the host's own address put in by the shell.
 _MAPPING = """static-mappings = [{local-address = "'$own'", public-address = "203.0.113.7", name = "planted"}]"""
+# Who comes in as a guest is made an owner a second later, as plugins of others do it.
+_PLANTED = """module:hook("muc-occupant-joined", function (event)
+    module:add_timer(1, function () event.room:set_affiliation(true, event.occupant.bare_jid, "owner") end)
+end)
+"""
 _TO_EFFECT = {
     "prosody": "systemctl restart prosody && sleep 8",
     "jicofo": "systemctl restart jicofo && sleep 8",
@@ -46,6 +51,15 @@ _ROWS: dict[str, tuple[str, str, str, str, tuple[str, ...]]] = {
         "a guest gets into a room that nobody opened",
         ("VKS-02",),
     ),
+    "everybody becomes an owner after a while": (
+        "VKS-01",
+        "prosody",
+        f"printf '%s' '{_PLANTED}' > /usr/share/ratssaal/prosody-plugins/mod_planted.lua;"
+        f' sed -i \'s/"muc_domain_mapper";/& "planted";/\' {_PROSODY}',
+        "a guest who comes to a meeting is owner",
+        # An owner needs not wait in the lobby.
+        ("VKS-02",),
+    ),
     "no lobby": (
         "VKS-02",
         "prosody",
@@ -57,6 +71,13 @@ _ROWS: dict[str, tuple[str, str, str, str, tuple[str, ...]]] = {
         "VKS-02",
         "web",
         f"sed -i 's/hideLobbyButton: false/hideLobbyButton: true/' {_CONFIG}",
+        "the lobby's button is hidden",
+        (),
+    ),
+    "no button by a line of one's own": (
+        "VKS-02",
+        "web",
+        f"echo 'config.securityUi.hideLobbyButton = true;' | tee -a {_CONFIG}",
         "the lobby's button is hidden",
         (),
     ),

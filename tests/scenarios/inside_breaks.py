@@ -42,12 +42,17 @@ _LOUD = (
     " sleep 1; systemctl restart coturn jicofo jitsi-videobridge2; sleep 8"
 )
 
+_ROTATION, _UNIT = "/etc/logrotate.d/nginx", "/etc/systemd/system/nginx.service.d/10-ratssaal.conf"
+_JOURNAL = "/etc/systemd/journald@conferencing.conf.d"
+
 BREAKS = [
     Break(
         "OS-01",
         _SOURCES.format("trixie", "bookworm"),
         "apt has no lists of trixie's security archive",
         _SOURCES.format("bookworm", "trixie"),
+        # Nobody can say whose a source is that apt has never read.
+        also=("OS-05",),
     ),
     Break(
         "OS-01",
@@ -88,9 +93,10 @@ BREAKS = [
     ),
     Break(
         "VKS-09",
-        "mkdir /srv/recordings && echo film > /srv/recordings/rat.mp4 && touch -d '31 days ago' /srv/recordings/rat.mp4",
+        "mkdir /srv/planted && ln -s planted /srv/recordings && echo film > /srv/planted/rat.mp4"
+        " && touch -d '31 days ago' /srv/planted/rat.mp4",
         "/srv/recordings/rat.mp4 is 31 days old",
-        "rm -r /srv/recordings",
+        "rm -r /srv/recordings /srv/planted",
         repaired=Result.NOT_APPLICABLE,
     ),
     Break(
@@ -124,5 +130,42 @@ BREAKS = [
         _FORWARDED,
         "4714/tcp is published on any address by a rule in ip nat DOCKER",
         "iptables -t nat -F && iptables -t nat -X DOCKER",
+    ),
+    Break(
+        "LOG-03",
+        f"cp -a {_ROTATION} /root/rotation && cp -a {_UNIT} /root/unit && rm {_ROTATION} && sed -i '/^LogNamespace/d' {_UNIT}"
+        f" && systemctl daemon-reload && mkdir {_JOURNAL} && printf '[Journal]\\nMaxRetentionSec=70 days\\n' > {_JOURNAL}/planted.conf",
+        "no rule rotates /var/log/nginx/",
+        f"rm -r {_JOURNAL}; mv /root/unit {_UNIT}; mv /root/rotation {_ROTATION}; systemctl daemon-reload",
+        more=("nginx logs into the system journal", "conferencing journal: kept 70 days"),
+    ),
+    Break(
+        "ACC-01",
+        "printf 'Match User backup\\nPasswordAuthentication yes\\n' > /etc/ssh/sshd_config.d/planted.conf",
+        "passwordauthentication yes (Match User backup in /etc/ssh/sshd_config.d/planted.conf)",
+        "rm /etc/ssh/sshd_config.d/planted.conf; systemctl reload ssh && sleep 1",
+        more=("sshd was not reloaded since /etc/ssh/sshd_config.d",),
+    ),
+    Break(
+        "ACC-05",
+        f"chgrp users {_JICOFO} && chmod 0660 /etc/ratssaal/tls/key.pem",
+        f"{_JICOFO} 0640 jicofo:users",
+        f"chgrp jitsi {_JICOFO}; chmod 0640 /etc/ratssaal/tls/key.pem",
+        more=("/etc/ratssaal/tls/key.pem 0660 root:ssl-cert",),
+    ),
+    Break(
+        "OS-02",
+        "printf 'APT::Periodic::Enable \"0\";\\n#clear Unattended-Upgrade::Package-Blacklist;\\n' > /etc/apt/apt.conf.d/99planted",
+        "APT::Periodic::Enable 0",
+        "rm /etc/apt/apt.conf.d/99planted",
+        more=("taken without being asked: ca-certificates-java",),
+    ),
+    Break(
+        "OS-05",
+        "cp -L /usr/share/keyrings/debian-archive-keyring.gpg /etc/apt/keyrings/planted.gpg"
+        " && sed -i 's#/usr/share/keyrings/debian-archive-keyring#/etc/apt/keyrings/planted#' /etc/apt/sources.list.d/debian.sources",
+        "is bound to /etc/apt/keyrings/planted.gpg, among them /etc/apt/keyrings/planted.gpg",
+        "sed -i 's#/etc/apt/keyrings/planted#/usr/share/keyrings/debian-archive-keyring#' /etc/apt/sources.list.d/debian.sources;"
+        " rm /etc/apt/keyrings/planted.gpg",
     ),
 ]

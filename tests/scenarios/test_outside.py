@@ -23,6 +23,7 @@ _TURN = "/etc/turnserver.conf"
 _RESTART_TURN = "systemctl restart coturn && sleep 2"
 _KEEP_TURN = f"cp -a {_TURN} /root/"
 _GIVE_TURN_BACK = f"mv /root/turnserver.conf {_TURN} && {_RESTART_TURN}"
+_PROSODY = "/etc/prosody/prosody.cfg.lua"
 _PORTS = ("NET-01", "NET-03")
 _CLOSED = "systemctl stop planted; systemctl restart ratssaal-firewall"
 # Answers whatever it is told.
@@ -61,6 +62,20 @@ BREAKS: list[Break] = [
         " -out fullchain.pem",
         "not the one on the host's disk",
         "mv /root/fullchain.pem /etc/ratssaal/tls/",
+    ),
+    Break(
+        "CRY-02",
+        f"sed -i 's/^    ciphersuites = \"/&TLS_CHACHA20_POLY1305_SHA256:/; s/^    curveslist = \"/&secp224r1:/' {_PROSODY}"
+        " && systemctl restart prosody && sleep 8",
+        "TLSv1.3 takes the suite TLS_CHACHA20_POLY1305_SHA256",
+        more=("TLSv1.2 takes the group secp224r1",),
+    ),
+    Break(
+        "CRY-03",
+        "cd /etc/ratssaal/tls-internal && cp -a fullchain.pem /root/internal.pem && openssl req -x509 -key key.pem -days 90"
+        " -subj /CN=other -out fullchain.pem && systemctl restart prosody && sleep 8",
+        "verification says 62 (hostname mismatch)",
+        "mv /root/internal.pem /etc/ratssaal/tls-internal/fullchain.pem && systemctl restart prosody && sleep 8",
     ),
     Break(
         "NET-02",
@@ -120,11 +135,12 @@ BREAKS: list[Break] = [
     ),
     Break(
         "WEB-01",
-        "sed -i 's/display-capture=(self)/display-capture=*/; s#img-src .self.#& https://third.example#;"
+        "sed -i 's/display-capture=(self)/display-capture=*/; s/camera=(self)/camera=()/; s#img-src .self.#& https://third.example#;"
         f" /X-Content-Type-Options/d' {_HEADERS} && systemctl reload nginx && sleep 1;"
         " sed -i 's#</body>#<img src=\"http://third.example/x.png\"></body>#' /usr/share/ratssaal/pages/impressum.html",
         "Permissions-Policy display-capture *",
         more=(
+            "Permissions-Policy camera ()",
             "img-src 'self' https://third.example",
             "X-Content-Type-Options not sent",
             "/impressum (IPv4) answers 200 and fetches http://third.example/x.png",

@@ -43,7 +43,19 @@ BREAKS = [
         "macs: hmac-sha1",
     ),
     Break("NET-01", f"{_PLANTED} && sleep 1", "python3 listens on 0.0.0.0:4712/tcp", "systemctl stop planted"),
-    Break("NET-03", "nft add rule inet ratssaal input tcp dport 4711 accept", "4711/tcp is let in from anywhere"),
+    Break(
+        "NET-03",
+        "nft add rule inet ratssaal input tcp dport 4711 accept && nft add rule inet ratssaal input udp sport 53 accept",
+        "4711/tcp is let in from anywhere",
+        more=("every port/udp is let in from anywhere",),
+    ),
+    # Before there is a container engine, which forwards. Switching it sets the redirects anew (kernel: net/ipv4/devinet.c).
+    Break(
+        "NET-09",
+        "sysctl -qw net.ipv4.ip_forward=1",
+        "packets are forwarded (net.ipv4.conf.all.forwarding, ",
+        "sysctl -qw net.ipv4.ip_forward=0; systemctl restart systemd-sysctl || true",
+    ),
     Break(
         "NET-05",
         f'sed -i \'s/host = "127.0.0.1"/host = "0.0.0.0"/\' {_JVB} && systemctl restart jitsi-videobridge2 && sleep 6',

@@ -7,15 +7,17 @@ import tarfile
 import time
 from datetime import date
 from pathlib import Path
+from typing import cast
 
 import pytest
 import yaml
 from ssh_audit.policy import Policy
 
 from orchestrator.errors import InvalidSite, Problem, Unreachable
+from orchestrator.inventory.site import Host, Site
 from orchestrator.inventory.vantagepoint import VantagePoint
 from orchestrator.verification.audit import accepted, exposure, lynis, openscap, ports, run, sshaudit, tls
-from orchestrator.verification.audit.places import OutOfTime, Outside, Target, run_here
+from orchestrator.verification.audit.places import OutOfTime, Outside, Ran, Target, run_here
 from orchestrator.verification.audit.policies import mozilla_tls_config, ssh_audit_policy
 from orchestrator.verification.audit.results import (
     AUDITORS,
@@ -226,22 +228,48 @@ def test_a_word_of_systemd_that_is_not_known_is_no_pass() -> None:
 
 def test_nmap_finds_what_no_flow_lets_in() -> None:
     ours = recorded("nmap-ours.xml")
-    reading = ports.read(ours, "192.0.2.10", subject())
+    reading = ports.read(ours, "192.0.2.10", "203.0.113.9", subject())
     assert (reading.problem, reading.findings) == ("", ())
     assert reading.figures == {"open at 192.0.2.10": "22, 80, 443"}
-    planted = ports.read(ours.replace('portid="80"', 'portid="8080"'), "192.0.2.10", subject())
+    planted = ports.read(ours.replace('portid="80"', 'portid="8080"'), "192.0.2.10", "203.0.113.9", subject())
     assert [name for name, _, _ in planted.findings] == ["tcp:8080"]
+
+
+@pytest.mark.parametrize(("source", "found"), [("203.0.113.9", ["tcp:22"]), ("198.51.100.7", []), ("", [])])
+def test_a_port_for_the_administration_that_answers_the_world_is_a_finding(source: str, found: list[str]) -> None:
+    bounded = subject(firewall_management_sources=["198.51.100.0/24"])
+    reading = ports.read(recorded("nmap-ours.xml"), "192.0.2.10", source, bounded)
+    assert [name for name, _, _ in reading.findings] == found
+    assert all("which is declared for other sources only" in text for _, _, text in reading.findings)
+
+
+@pytest.mark.parametrize(("asked", "source"), [("203.0.113.9\n", "203.0.113.9"), ("none\n", ""), ("", "")])
+def test_the_audit_asks_from_where_it_looks(tmp_path: Path, asked: str, source: str) -> None:
+    """Where it cannot be said as what the host sees us, nobody is blamed for what may be meant for us."""
+
+    class Vantage:
+        point = VantagePoint("local")
+
+        def run(self, script: str, *, seconds: int) -> Ran:
+            del seconds
+            return Ran(0, recorded("nmap-ours.xml") if "nmap" in script else asked, "")
+
+    bounded = subject(firewall_management_sources=["198.51.100.0/24", "2001:db8:9::/48"])
+    host = Host("h1", "192.0.2.10", "", 22, "root", "", ())
+    target = Target(cast(Site, None), host, bounded, cast(Outside, Vantage()), tmp_path)
+    reading, _ = ports.audit(target)
+    assert bool(reading.findings) is bool(source)
 
 
 @pytest.mark.parametrize(
     "printed", ["", "<nmaprun", recorded("nmap-ours.xml").replace('exit="success"', 'exit="error"')]
 )
 def test_nmap_that_broke_off_is_no_pass(printed: str) -> None:
-    assert ports.read(printed, "192.0.2.10", subject()).problem
+    assert ports.read(printed, "192.0.2.10", "", subject()).problem
 
 
 def test_one_address_that_could_not_be_scanned_makes_the_whole_doubtful() -> None:
-    good = ports.read(recorded("nmap-ours.xml"), "192.0.2.10", subject())
+    good = ports.read(recorded("nmap-ours.xml"), "192.0.2.10", "", subject())
     assert ports.joined([good, Reading(problem="2001:db8::10: nmap saw no host there")]).problem
     assert ports.joined([]).problem
 

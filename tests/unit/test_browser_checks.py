@@ -130,6 +130,28 @@ def test_the_sites_declared_choice_is_what_joining_is_compared_with() -> None:
     assert "microphone on at joining (startWithAudioMuted false), as jitsi_start_audio_muted declares" in sheet.seen
 
 
+@pytest.mark.parametrize(
+    ("changed", "fault"),
+    [
+        ({"prejoinPageEnabled": True, "prejoinConfig": {"enabled": False}}, "prejoinConfig.enabled false"),
+        ({"prejoinPageEnabled": False, "prejoinConfig": {"hideDisplayName": True}}, "prejoinPageEnabled false"),
+        ({"prejoinPageEnabled": False, "prejoinConfig": {"enabled": True}}, ""),
+        ({"prejoinConfig": {}}, ""),
+    ],
+)
+def test_the_page_before_joining_may_be_off_by_either_key(changed: dict[str, Any], fault: str) -> None:
+    assert faults(checks.test_joining, {"settings": {**CONFIG, **changed}}) == ([fault] if fault else [])
+
+
+def test_what_was_asked_and_stored_is_told_beside_a_fault() -> None:
+    sheet = look(checks.test_third_parties, {**FACTS, **asked("https://evil.example/x")})
+    assert sheet.inventory == [
+        ("start page asks own hosts: /", "own hosts only"),
+        ("stored in the browser: cookies: none, local storage: features/base/settings", "listed, not judged"),
+    ]
+    assert len(sheet.faults) == 1
+
+
 @pytest.mark.parametrize("check", [checks.test_joining, checks.test_third_parties])
 def test_what_could_not_be_seen_is_never_a_pass(check: Any) -> None:
     with pytest.raises(NotTested, match="no browser looked: there is not Chromium"):

@@ -22,8 +22,12 @@ HOST: Facts = {
     "groups": ["jitsi_signalling", "jitsi_bridges", "turn_servers"],
 }
 SETTINGS = {"jitsi_domain": "meet.example", "jitsi_auth": "internal", "jitsi_lobby": "wait_for_host"}
-CONFIG = "p2p: { stunServers: [ { urls: 'stun:turn.meet.example:3478' } ] }, securityUi: { hideLobbyButton: false }"
-JOINED = {"outcome": "joined", "condition": "", "affiliation": "none"}
+CONFIG = (
+    "var config = { p2p: { stunServers: [ { urls: 'stun:turn.meet.example:3478' } ] },"
+    " securityUi: { hideLobbyButton: false } };"
+)
+JOINED = {"outcome": "joined", "condition": "", "affiliation": "none", "role": "participant"}
+STAYS = {"affiliation": "none", "role": "participant"}
 LOBBY = {"outcome": "lobby", "condition": "registration-required", "affiliation": ""}
 REFUSED = {"outcome": "refused", "condition": "not-allowed", "affiliation": ""}
 SERVICES = {"services": [{"type": "turns", "host": "turn.meet.example", "port": "443"}]}
@@ -55,9 +59,16 @@ GOOD: Facts = {
     "sessions": {"offers": [OFFER, OFFER], "second": {"owner": True}},
     "guest_in_meeting": {
         "enter": JOINED,
+        "stays": STAYS,
         "lock": "",
         "enter_locked": LOBBY,
-        "lobby": {"seen_by_moderator": True, "let_in_unasked": False, "again": LOBBY, "after_admission": JOINED},
+        "lobby": {
+            "seen_by_moderator": True,
+            "let_in_unasked": False,
+            "again": LOBBY,
+            "after_admission": JOINED,
+            "stays": STAYS,
+        },
     },
 }
 CHECKS = {
@@ -185,9 +196,45 @@ CASES: list[tuple[str, Facts, str, str]] = [
     ("VKS-01", _changed("meeting", to={"reason": "nothing within 10 s"}), "not tested", "nothing within 10 s"),
     (
         "VKS-01",
-        _changed("guest_in_meeting", "enter", to={**JOINED, "affiliation": "owner"}),
+        _changed("guest_in_meeting", "stays", to={"affiliation": "owner", "role": "moderator"}),
         "fail",
-        "a guest is owner",
+        "a guest who comes to a meeting is owner",
+    ),
+    (
+        "VKS-01",
+        _changed("guest_in_meeting", "stays", "role", to="moderator"),
+        "fail",
+        "a guest who comes to a meeting is none, moderator in the end",
+    ),
+    (
+        "VKS-01",
+        _changed("guest_in_meeting", "lobby", "stays", "affiliation", to="owner"),
+        "fail",
+        "a guest who is let in from the lobby is owner",
+    ),
+    (
+        "VKS-01",
+        _changed("guest_in_meeting", to={"enter": JOINED, "reason": "the connection ended"}),
+        "not tested",
+        "what a guest who comes to a meeting becomes: the connection ended",
+    ),
+    (
+        "VKS-01",
+        _changed("guest_in_meeting", to={"enter": REFUSED}),
+        "not tested",
+        "what a guest becomes in a meeting: not-allowed",
+    ),
+    (
+        "VKS-01",
+        _changed("member", to={"admitted": True, "claims": {"moderator": True}}),
+        "pass",
+        "not tried: whether a token without the moderator claim makes an owner, as the declared one has it",
+    ),
+    (
+        "VKS-01",
+        _changed("member", to={"admitted": True, "claims": {}}),
+        "pass",
+        "as the declared one cannot be read",
     ),
     (
         "VKS-01",
@@ -283,13 +330,27 @@ def test_one_thing_changed(control: str, facts: Facts, verdict: str, word: str) 
     [
         ("TRN-04", CONFIG.replace("turn.meet.example", "stun.example.net"), "fail"),
         ("TRN-04", CONFIG + "\n// stun:stun.example.net\n/* turn:a.example */", "pass"),
-        ("TRN-04", "p2p: {}", "fail"),
+        ("TRN-04", "var config = { p2p: {} };", "fail"),
+        ("TRN-04", "var config = {};\nconfig.p2p = { stunServers: [] };", "pass"),
         ("TRN-04", CONFIG + " x: 'turns://other.example:5349'", "fail"),
+        ("TRN-04", "no script, but stun:other.example", "fail"),
+        ("TRN-04", "no script", "not tested"),
         ("VKS-02", CONFIG.replace("false", "true"), "fail"),
+        ("VKS-02", CONFIG + "\nconfig.securityUi.hideLobbyButton = true;", "fail"),
+        ("VKS-02", CONFIG + "\nconfig.securityUi = { 'hideLobbyButton': true };", "fail"),
+        ("VKS-02", CONFIG + "\n// config.securityUi.hideLobbyButton = true;", "pass"),
+        ("VKS-02", "var config = { hideLobbyButton: true };", "fail"),
+        ("VKS-02", CONFIG + "\nconfig.hideLobbyButton = true;", "pass"),
+        ("VKS-02", CONFIG + "\nconfig.securityUi.hideLobbyButton = isGuest();", "not tested"),
+        ("VKS-02", "no script", "not tested"),
     ],
 )
 def test_config_as_served(control: str, config: str, verdict: str) -> None:
     assert _judged(control, GOOD, config=config)[0] == verdict
+
+
+def test_a_fault_stays_one_where_config_is_not_served() -> None:
+    assert _judged("VKS-02", _changed("offered", "lobby", to=False), code=7)[0] == "fail"
 
 
 @pytest.mark.parametrize("control", ["TRN-04", "VKS-02"])

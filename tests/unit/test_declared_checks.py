@@ -187,6 +187,11 @@ def test_every_rule_that_opens_ssh_further_is_found(rule: list[dict[str, Any]], 
     assert _faults(sheet) == f"22/tcp (SSH) is let in from {source}"
 
 
+def test_each_rule_is_named_for_itself() -> None:
+    sheet = _management([_from("203.0.113.7"), _port()], [_port()], [_from("203.0.113.8"), _port()])
+    assert [seen.rpartition(" ")[2] for seen, _ in sheet.faults] == ["anywhere", "203.0.113.7", "203.0.113.8"]
+
+
 def test_rules_are_followed_into_other_chains_and_maps() -> None:
     def look(*expression: Any, inner: Any = ()) -> str:
         place = {"family": "inet", "table": "t0"}

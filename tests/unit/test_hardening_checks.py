@@ -123,6 +123,32 @@ def test_a_protection_that_is_switched_off_is_found_now_and_for_the_next_boot() 
     assert below.untested == ["the machine below this container was booted with mitigations=off"]
 
 
+FORWARDING = {"net__ipv4__conf__all__forwarding": "1", "net__ipv4__conf__eth0.7__forwarding": "1"}
+
+
+def _forwarding(engines: str = "", declared: Any = None, **given: Any) -> Sheet:
+    subject = _subject(verification_declarations={"NET-09": declared} if declared else {})
+    said = {"cd /proc/sys": _kernel(**given), "for name in docker": engines}
+    return _sheet(test_kernel.test_forwarding, said, subject=subject)
+
+
+def test_a_host_without_containers_is_no_router() -> None:
+    off = dict.fromkeys(FORWARDING, "0")
+    assert _forwarding(**off).seen == ["packets are not forwarded"]
+    on = "packets are forwarded (net.ipv4.conf.all.forwarding, net.ipv4.conf.eth0.7.forwarding)"
+    assert _faults(_forwarding(**FORWARDING)) == on
+    assert "eth0.7.forwarding" in _faults(_forwarding(**{**off, "net__ipv4__conf__eth0.7__forwarding": "1"}))
+    assert "net.ipv6.conf.all.forwarding" in _faults(_forwarding(net__ipv6__conf__all__forwarding="1"))
+    later = _forwarding(**off, kept=f"{KEPT}net.ipv4.ip_forward=1\n")
+    assert _faults(later) == "packets are forwarded (net.ipv4.ip_forward in the files of sysctl.d)"
+    assert _forwarding("/usr/bin/docker\n", **FORWARDING).faults == []
+    held = {"who": "the IT department", "why": "a tunnel ends here", "until": "2999-12-31"}
+    assert "a tunnel ends here" in _forwarding(declared=held, **FORWARDING).declared[0]
+    names = tuple(name.replace("__", "/") for name in FORWARDING)
+    assert _forwarding(shared=names, container="lxc", **FORWARDING).untested
+    assert _faults(_forwarding(shared=names[:1], container="lxc", **FORWARDING)) == on
+
+
 def test_small_buffers_and_limits_are_faults() -> None:
     sheet = _sheet(
         test_capacity.test_buffers, {"cd /proc/sys": _kernel(net__core__rmem_max="212992")}, subject=_subject()

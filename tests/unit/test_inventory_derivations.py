@@ -172,6 +172,24 @@ def test_turn_never_reaches_the_sites_own_hosts_without_a_bridge() -> None:
     assert [text for text in derivations.turn_denied_peers(value) if "-" not in text] == ["192.0.2.1", "192.0.2.3"]
 
 
+def test_turn_never_reaches_the_administrations_networks_but_for_a_bridge_there() -> None:
+    declared = ["8.8.4.0/24", "2a00:1450::/64", "9.9.9.9/32"]
+    p2p = {"jitsi_p2p": True, "firewall_management_sources": declared}
+    for address in ("8.8.4.0", "8.8.4.255", "2a00:1450::1", "9.9.9.9"):
+        assert denied(p2p, address)
+    for address in ("8.8.5.0", "2a00:1450:0:1::", "9.9.9.10"):
+        assert not denied(p2p, address)
+    value = topology(**p2p)
+    value["hosts"]["meet"] |= {"address": "8.8.4.7", "address6": ""}
+    assert derivations.turn_allowed_peers(value, "meet") == ["8.8.4.7"]
+
+
+def test_an_administration_that_sits_everywhere_denies_nobody() -> None:
+    everywhere = {"jitsi_p2p": True, "firewall_management_sources": ["0.0.0.0/0", "::/0"]}
+    assert not denied(everywhere, "8.8.8.8")
+    assert derivations.management_networks({}) == []
+
+
 @pytest.mark.parametrize(
     ("address", "address6", "private"),
     [

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from orchestrator.verification import nmap
+from orchestrator.verification.admission import Policy, policy
 from orchestrator.verification.batch import Answers, BatchBackend
-from orchestrator.verification.checks import test_ports, test_tls, test_turn
-from orchestrator.verification.checks.test_ports import Policy
+from orchestrator.verification.checks import test_crypto, test_ports, test_tls, test_turn
 from orchestrator.verification.crypto import chosen, load_profiles
 from orchestrator.verification.nmap import Scan
 from orchestrator.verification.reach import Target, seen_as, targets
@@ -98,7 +99,7 @@ FLOWS: list[dict[str, Any]] = [
 
 
 def _policy(proto: str, source: str, address: str = "192.0.2.10") -> Policy:
-    return test_ports.policy(FLOWS, proto, Target(address, source))
+    return policy(FLOWS, proto, Target(address, source))
 
 
 def _tcp(allowed: Policy, *opened: int, state: str = "filtered") -> Sheet:
@@ -247,6 +248,120 @@ def test_served_certificate_is_the_one_on_disk(said: str, seen: list[str]) -> No
     assert faults(sheet) == seen
 
 
+NOW = datetime(2026, 6, 1, tzinfo=UTC)
+
+
+def _shown(owner: str, issuer: str, *, kind: str = "id-ecPublicKey", bits: int = 256, **other: str) -> str:
+    """Return a certificate as openssl shows it."""
+    signed, end = other.get("signed", "ecdsa-with-SHA256"), other.get("end", "Nov  6 12:00:00 2026 GMT")
+    return (
+        f"Certificate:\n    Data:\n        Signature Algorithm: {signed}\n        Issuer: CN = {issuer}\n"
+        f"            Not After : {end}\n        Subject: CN = {owner}\n        Subject Public Key Info:\n"
+        f"            Public Key Algorithm: {kind}\n                Public-Key: ({bits} bit)\n"
+        f"    Signature Algorithm: {signed}\n         30:45\n"
+    )
+
+
+OK = "Verify return code: 0 (ok)\n"
+LEAF = _shown("m", "between")
+BETWEEN = _shown("between", "root", bits=384)
+ROOT = _shown("root", "root", kind="rsaEncryption", bits=4096, signed="sha1WithRSAEncryption")
+
+
+@pytest.mark.parametrize(
+    ("said", "seen"),
+    [
+        (OK + LEAF + BETWEEN + ROOT, []),
+        (OK + LEAF + LEAF, []),
+        (OK, ["m: verification says no certificate"]),
+        ("connect:errno=111\n", ["m: verification says no certificate"]),
+        (
+            "Verify return code: 10 (certificate has expired)\n" + LEAF,
+            ["m: verification says 10 (certificate has expired)"],
+        ),
+        (OK + _shown("m", "between", end="Jun 10 12:00:00 2026 GMT"), ["m: 9 days left"]),
+        (OK + _shown("m", "m", signed="ecdsa-with-SHA1"), ["m: signed by ecdsa-with-SHA1"]),
+        (
+            OK + LEAF + _shown("between", "root", kind="rsaEncryption", bits=2048),
+            ["m, above it CN = between: rsaEncryption key of 2048 bit"],
+        ),
+        (
+            OK + LEAF + _shown("between", "root", signed="sha1WithRSAEncryption"),
+            ["m, above it CN = between: signed by sha1WithRSAEncryption"],
+        ),
+        (
+            OK + LEAF + _shown("between", "root", end="Jun  3 00:00:00 2026 GMT"),
+            ["m, above it CN = between: 2 days left"],
+        ),
+        (
+            OK + LEAF + ROOT.replace("4096", "1024"),
+            ["m, above it CN = root: rsaEncryption key of 1024 bit"],
+        ),
+    ],
+)
+def test_every_certificate_of_a_chain_is_judged(said: str, seen: list[str]) -> None:
+    sheet = Sheet()
+    test_crypto.judge_chain("m", said, NOW, BSI, sheet)
+    assert faults(sheet) == seen
+
+
+def test_a_certificate_that_openssl_does_not_show_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="did not show the certificate of m"):
+        test_crypto.judge_chain("m", OK + LEAF.replace("Public-Key", "Key"), NOW, BSI, Sheet())
+
+
+ESTABLISHED = "CONNECTION ESTABLISHED\nProtocol version: TLSv1.3\nCiphersuite: {}\n{} Temp Key: {}, 256 bits\n"
+ALERT = "4097C870487F0000:error:0A000410:SSL routines:ssl3_read_bytes:sslv3 alert handshake failure:../ssl/record/x.c:1601:\n"
+
+
+@pytest.mark.parametrize(
+    ("kind", "said", "seen", "untested"),
+    [
+        ("suite", ALERT, [], 0),
+        ("group", ALERT, [], 0),
+        (
+            "suite",
+            ESTABLISHED.format("TLS_CHACHA20_POLY1305_SHA256", "Server", "X25519"),
+            ["xmpp takes the suite TLS_CHACHA20_POLY1305_SHA256"],
+            0,
+        ),
+        (
+            "group",
+            ESTABLISHED.format("TLS_AES_128_GCM_SHA256", "Peer", "x448"),
+            ["xmpp takes the group x448"],
+            0,
+        ),
+        (
+            "group",
+            ESTABLISHED.format("ECDHE-ECDSA-AES256-GCM-SHA384", "Server", "ECDH, secp224r1"),
+            ["xmpp takes the group secp224r1"],
+            0,
+        ),
+        # The curve of the certificate, which was offered with the others.
+        ("group", ESTABLISHED.format("ECDHE-ECDSA-AES256-GCM-SHA384", "Server", "ECDH, prime256v1"), [], 0),
+        ("group", ESTABLISHED.format("TLS_AES_128_GCM_SHA256", "No", "x"), ["xmpp takes the group ?"], 0),
+        ("suite", "connect:errno=111\n", [], 1),
+        ("group", "Call to SSL_CONF_cmd(-groups, x) failed: cannot be set\n", [], 1),
+        ("suite", "", [], 1),
+    ],
+)
+def test_what_is_beyond_the_profile_must_be_refused_by_an_alert(
+    kind: str, said: str, seen: list[str], untested: int
+) -> None:
+    sheet = Sheet()
+    test_crypto.judge_beyond("xmpp", kind, said, BSI, sheet)
+    assert (faults(sheet), len(sheet.untested)) == (seen, untested)
+
+
+def test_nothing_that_is_allowed_is_offered_as_beyond() -> None:
+    for profile in (BSI, MOZILLA):
+        offers = " ".join(offer for _, _, offer in test_crypto._beyond(profile)).replace(":", " ").split()
+        assert "TLS_AES_128_GCM_SHA256" not in offers
+        assert ("TLS_CHACHA20_POLY1305_SHA256" in offers) is (profile is BSI)
+        assert {"x448", "secp224r1"} <= set(offers)
+        assert "x25519" not in offers
+
+
 def test_what_is_alike_over_several_addresses_is_said_once() -> None:
     one, two = (test_tls.Endpoint("m.example", 443, Target(a, "")) for a in ("192.0.2.1", "2001:db8::1"))
     bad, good = Sheet(), Sheet()
@@ -308,6 +423,9 @@ def test_peers_are_the_special_ones_the_sites_hosts_and_ourselves() -> None:
     direct = test_turn.peers(subject(jitsi_p2p=True), ["8.8.4.4"])
     assert direct["4"]["8.8.4.4"] is True
     assert direct["4"]["10.9.8.7"] is False
+    office = test_turn.peers(subject(jitsi_p2p=True, firewall_management_sources=["8.8.4.0/24", "2a00:1450::/64"]), [])
+    assert [office["4"][address] for address in ("8.8.4.0", "8.8.4.255")] == [False, False]
+    assert office["6"]["2a00:1450::"] is False
     never = {peer for rows in test_turn.NEVER.values() for peer in rows}
     assert not any(test_turn._permitted(subject(jitsi_p2p=True), peer) for peer in never)
 

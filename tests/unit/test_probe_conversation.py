@@ -99,6 +99,39 @@ def test_an_offer_without_anything_is_a_fact() -> None:
     assert jingle.offer(stanza) == {"contents": [], "ufrag": "", "pwd": "", "fingerprint": False, "candidates": []}
 
 
+def _place(affiliation: str, role: str) -> xmpp.Element:
+    item = f"<x xmlns='{rooms.MUC}#user'><item affiliation='{affiliation}' role='{role}'/></x>"
+    return _stanza("presence", item, **{"from": f"{ROOM}/me"})
+
+
+class _Room:
+    """A connection on which presences come, and which may end."""
+
+    def __init__(self, *come: xmpp.Element, ended: str = "") -> None:
+        self.jid, self.ended, self._come = "a@meet.example/x", ended, list(come)
+
+    async def wait(self, fits: Callable[[xmpp.Element], bool], seconds: float) -> xmpp.Element:
+        if self._come and fits(self._come[0]):
+            return self._come.pop(0)
+        await asyncio.sleep(0 if self.ended else seconds)
+        raise xmpp.NoAnswer("nothing more")
+
+
+def _stays(*come: xmpp.Element, ended: str = "") -> dict[str, Any]:
+    person = rooms.Participant(cast(xmpp.Client, _Room(*come, ended=ended)))
+    person._machine = "me"
+    first = rooms.entry(_place("none", "participant"))
+    return asyncio.run(person.stays(ROOM, first, 0.2))
+
+
+def test_what_somebody_becomes_after_a_while_is_seen() -> None:
+    assert _stays() == {"affiliation": "none", "role": "participant"}
+    assert _stays(_place("none", "moderator"))["role"] == "moderator"
+    assert _stays(_place("member", "participant"), _place("owner", "moderator"))["affiliation"] == "owner"
+    with pytest.raises(xmpp.NoAnswer):
+        _stays(ended="the server ended the connection")
+
+
 def test_services_are_told_without_their_credentials() -> None:
     inner = (
         "<services xmlns='urn:xmpp:extdisco:2'><service type='turns' host='turn.example' port='443' transport='tcp'"

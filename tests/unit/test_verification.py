@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 import subprocess
 import sys
 import time
@@ -12,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator.cli.verify import show_summary
 from orchestrator.errors import InvalidSite, UsageError
 from orchestrator.evidence.results import Finding, Result
 from orchestrator.inventory.vantagepoint import VantagePoint
@@ -19,10 +22,10 @@ from orchestrator.verification import runner, sockets
 from orchestrator.verification.asking import answer, ask
 from orchestrator.verification.batch import MAXIMUM_ROUNDS, Answers, BatchBackend, answers, prefetch, script
 from orchestrator.verification.catalogue import load_catalogue, select
-from orchestrator.verification.checks import test_logs
 from orchestrator.verification.sheet import NothingLookedAt, NotTested, Sheet
 from orchestrator.verification.shipping import Vantage
 from orchestrator.verification.waivers import Waiver, apply, read_waivers
+from tests.unit.evidence_cases import report as evidence_report
 from tests.unit.site_cases import new_case
 
 
@@ -189,14 +192,18 @@ def test_check_without_result_is_an_error(tmp_path: Path) -> None:
     assert report.findings[0].remedy
 
 
-def _row(result: str, vantage: str = "inside", seen: str = "") -> dict[str, str]:
+def _row(result: str, vantage: str = "inside", seen: str = "", **more: str) -> dict[str, str]:
     texts = {"seen": seen, "wanted": "", "reason": "", "vantage": vantage}
-    return {"kind": "result", "control": "OS-08", "host": "h1", "check": "x", "result": result, **texts}
+    return {"kind": "result", "control": "OS-08", "host": "h1", "check": "x", "result": result, **texts, **more}
 
 
-def _found(rows: list[dict[str, Any]]) -> list[Finding]:
+def _check(kind: str, check: str, vantage: str = "inside") -> dict[str, str]:
+    return {"kind": kind, "control": "OS-08", "host": "h1", "check": check, "vantage": vantage}
+
+
+def _found(rows: list[dict[str, Any]], code: int | None = 0) -> list[Finding]:
     known = {control.id: control for control in select(("OS-08",))}
-    return runner._findings(rows, [("OS-08", "h1")], known, "it died")
+    return runner._findings(runner._Ran(rows, "it died", code), [("OS-08", "h1")], known)
 
 
 def test_worst_result_of_a_control_counts() -> None:
@@ -212,12 +219,171 @@ def test_each_vantage_point_has_a_finding_of_its_own_with_all_that_was_seen() ->
 
 
 def test_what_quick_leaves_out_is_not_tested_and_what_nobody_decided_an_error() -> None:
-    (found,) = _found([{"kind": "left_out", "control": "OS-08", "host": "h1"}])
+    left_out = _check("left_out", "from outside", "outside")
+    (found,) = _found([left_out])
     assert found.result is Result.NOT_TESTED
     assert "--quick" in found.reason
-    (found,) = _found([])
+    for rows, code in (([], 0), ([left_out], 3)):
+        (found,) = _found(rows, code)
+        assert found.result is Result.ERROR
+        assert "it died" in found.reason
+
+
+def test_a_finding_of_a_quick_run_names_what_was_left_out() -> None:
+    left_out = _check("left_out", "ports from outside", "outside")
+    (found,) = _found([_row("pass"), left_out])
+    assert (found.result, found.reason) == (Result.PASS, "from inside only; --quick left out: ports from outside")
+    # Nothing of it is inside: whether it holds, the outside would have told.
+    (found,) = _found([_row("not_applicable", reason="no bridge runs here"), left_out])
+    assert found.result is Result.NOT_TESTED
+    assert found.reason.startswith("no bridge runs here; from inside only")
+
+
+@pytest.mark.parametrize("quick", [True, False])
+def test_the_summary_says_that_nothing_was_looked_at_from_outside(
+    quick: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    show_summary(evidence_report(inside_only=quick, seconds={"together": 1.0}))
+    assert ("Seen from inside only" in capsys.readouterr().err) is quick
+
+
+@pytest.mark.parametrize("code", [None, -9, 3, 0])
+def test_a_check_that_was_to_come_and_did_not_is_an_error_though_others_passed(code: int | None) -> None:
+    expected = [_check("expected", name) for name in ("x", "y", "z")]
+    (found,) = _found([*expected, _row("pass", seen="a"), _row("pass", check="z")], code)
     assert found.result is Result.ERROR
-    assert "it died" in found.reason
+    assert found.reason.startswith("no result of y: the checks ")
+    assert found.remedy
+    (whole,) = _found([*expected, *(_row("pass", check=name) for name in "xyz")], code)
+    assert whole.result is Result.PASS
+
+
+def test_what_broke_off_at_one_vantage_point_is_an_error_there() -> None:
+    expected = [_check("expected", "x"), _check("expected", "y", "outside"), _check("expected", "z", "outside")]
+    inside, outside = _found([*expected, _row("pass"), _row("fail", "outside", "c", check="y", wanted="d")], -9)
+    assert (inside.result, outside.result) == (Result.PASS, Result.ERROR)
+    assert outside.reason.startswith("no result of z: the checks ended with -9: it died")
+    assert (outside.seen, outside.wanted) == ("c", "d")
+
+
+def test_a_fault_is_told_beside_an_error() -> None:
+    rows = [_row("error", reason="no answer"), _row("fail", seen="a", wanted="b"), _row("pass", seen="c")]
+    (found,) = _found(rows)
+    assert (found.result, found.seen, found.wanted, found.reason) == (Result.ERROR, "a", "b", "no answer")
+
+
+CHECKS = """
+import os, signal, pytest
+{first}
+@pytest.mark.control("NET-01")
+def test_one(host, sheet):
+    sheet.expect(True, "one", "")
+
+@pytest.mark.control("NET-01")
+def test_two(host, sheet):
+    # Not while it is only asked for its questions.
+    if "test_two" in os.environ.get("PYTEST_CURRENT_TEST", ""):
+        {then}
+    sheet.expect(True, "two", "")
+"""
+
+
+def _verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **files: str) -> Finding:
+    """Return the only finding of a quick look by these files of checks."""
+    folder = tmp_path / "checks"
+    folder.mkdir()
+    for name, text in files.items():
+        (folder / f"{name}.py").write_text(text)
+    monkeypatch.setattr(runner, "CHECKS", folder)
+    (found,) = runner.verify(new_case(tmp_path).load(), controls=("NET-01",), quick=True).findings
+    return found
+
+
+@pytest.mark.parametrize(
+    ("first", "then", "word"),
+    [
+        ("", "pass", ""),
+        ("", "os.kill(os.getpid(), signal.SIGKILL)", "no result of two: the checks ended with -9"),
+        ("", "import time; time.sleep(60)", "no result of two: the checks were ended after 8 s"),
+        ("import nothing_of_the_kind", "pass", "no result of other one, other two: the checks ended with 2"),
+    ],
+    ids=["whole", "killed", "too long", "a file that cannot be read"],
+)
+def test_a_run_that_breaks_off_is_no_pass(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, then: str, word: str
+) -> None:
+    """pytest really runs, and really breaks off; what was seen before is not taken for all."""
+    monkeypatch.setattr(runner, "_SECONDS", 8)
+    monkeypatch.setattr(runner, "_GRACE_SECONDS", 2)
+    other = CHECKS.format(first="", then="pass").replace("def test_", "def test_other_")
+    found = _verified(tmp_path, monkeypatch, test_a=other, test_b=CHECKS.format(first=first, then=then))
+    assert found.result is (Result.ERROR if word else Result.PASS), found
+    assert word in found.reason
+
+
+def test_an_inventory_is_told_beside_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = "sheet.record('a list', 'listed'); sheet.expect(True, 'fine', ''); sheet.expect(False, 'bad', 'good')"
+    found = _verified(tmp_path, monkeypatch, test_a=CHECKS.format(first="", then=notes))
+    assert (found.result, found.seen, found.wanted) == (Result.FAIL, "bad; a list", "good; listed")
+
+
+@pytest.mark.parametrize(
+    ("after", "result", "reason"),
+    [
+        ("raise RuntimeError('broke')", Result.ERROR, "RuntimeError: broke"),
+        ("raise NotTested('dark')", Result.FAIL, "dark"),
+    ],
+)
+def test_a_fault_is_told_whatever_comes_after_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str, result: Result, reason: str
+) -> None:
+    first = "from orchestrator.verification.sheet import NotTested"
+    text = CHECKS.format(first=first, then=f"sheet.expect(False, 'bad', 'good'); {after}")
+    found = _verified(tmp_path, monkeypatch, test_a=text)
+    assert (found.result, found.seen, found.wanted, found.reason) == (result, "bad", "good", reason)
+
+
+PLAIN = """
+import pytest
+@pytest.mark.control("NET-01")
+def test_for_all(host): pass
+@pytest.mark.control("WEB-01")
+def test_for_the_web(host): pass
+@pytest.mark.control("AVL-02")
+def test_outside_is_but_a_name(host): pass
+@pytest.mark.control("AVL-02")
+def test_a_meeting(host, outside): pass
+"""
+
+
+def _collected(tmp_path: Path, *arguments: str) -> list[str]:
+    """Return what plain pytest would run on a whole server and on a bridge, by name and host."""
+    case = new_case(tmp_path)
+    hosts = case.path / "hosts.yml"
+    bridge = "    jitsi_bridges:\n      hosts:\n        jvb1: {ansible_host: 192.0.2.11}\n"
+    hosts.write_text(hosts.read_text().replace("    jitsi_bridges:\n      hosts:\n", bridge))
+    (tmp_path / "test_plain.py").write_text(PLAIN)
+    argv = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "orchestrator.verification.plugin"]
+    argv += ["-c", os.devnull, f"--ratssaal-site={case.path}", *arguments]
+    argv += ["--hosts=ssh://root@192.0.2.10,ssh://root@192.0.2.11", str(tmp_path / "test_plain.py")]
+    environment = {**os.environ, "ANSIBLE_VAULT_PASSWORD_FILE": str(case.password_file)}
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
+    found = re.findall(r"::test_(\w+)\[ssh://192.0.2.1([01])\]", done.stdout)
+    assert found, done.stdout + done.stderr
+    return [f"{name} {'meet' if host == '0' else 'jvb1'}" for name, host in found]
+
+
+def test_plain_pytest_looks_only_at_what_a_hosts_groups_have(tmp_path: Path) -> None:
+    both = {f"{name} {host}" for name in ("for_all", "outside_is_but_a_name", "a_meeting") for host in ("meet", "jvb1")}
+    assert set(_collected(tmp_path)) == both | {"for_the_web meet"}
+
+
+def test_plain_pytest_leaves_the_outside_out_by_what_a_check_uses_and_not_by_its_name(tmp_path: Path) -> None:
+    assert {row.split()[0] for row in _collected(tmp_path, "--ratssaal-inside")} == {
+        "for_all",
+        "for_the_web",
+        "outside_is_but_a_name",
+    }
 
 
 def test_failed_host_is_not_asked_again_and_answers_may_be_broken() -> None:
@@ -297,28 +463,6 @@ def test_probes_run_from_one_file_and_get_their_secrets_from_memory(tmp_path: Pa
     assert json.loads(found[show][1]) == {"account": "anna", "password": "pa55"}
     assert found[imports][0] == 0, found[imports]
     assert not Path(found["echo $RATSSAAL_PROBES"][1].decode().strip()).exists()
-
-
-@pytest.mark.parametrize(
-    ("line", "days"),
-    [
-        (" after 1 days empty log files are rotated, (6 rotations), old logs are removed after 7 days ", 7),
-        (" after 1 days empty log files are rotated, (6 rotations), old logs are removed ", 7),
-        (" weekly (52 rotations), old logs are removed ", 371),
-        (" monthly (12 rotations), old logs are removed ", 403),
-        (" after 1 days (no old logs will be kept) ", 1),
-        (" forced from command line (3 rotations) ", None),
-    ],
-)
-def test_logrotate_rule_in_days(line: str, days: float | None) -> None:
-    assert test_logs._retention(line) == days
-
-
-@pytest.mark.parametrize(
-    ("span", "days"), [("7day", 7), ("2week", 14), ("604800", 7), ("1month", 30.4375), ("12h", 0.5)]
-)
-def test_journal_time_span_in_days(span: str, days: float) -> None:
-    assert test_logs._days(span) == pytest.approx(days)
 
 
 @pytest.mark.parametrize(

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import subprocess
+import tempfile
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -111,9 +113,9 @@ def _release(
 
 
 def _policy(codename: str, *, security: str = "read") -> str:
-    key = "/usr/share/keyrings/debian-archive-keyring.gpg"
     rows = [("", "Debian", "read"), ("-updates", "Debian", "read"), ("-security", "Debian-Security", security)]
-    return "".join(f"http://x/{end}|{key}|Debian|{label}|{codename}{end}|{state}\n" for end, label, state in rows)
+    suites = [(f"{codename}{end}", label, state) for end, label, state in rows]
+    return "".join(f"http://x/|{suite}|Debian|{label}|{suite}|{state}\n" for suite, label, state in suites)
 
 
 def test_release_in_long_term_support_counts_where_it_is_kept() -> None:
@@ -309,6 +311,25 @@ def test_without_nginxs_own_account_nothing_is_known() -> None:
     assert "nginx does not tell" in _sheet(test_log_levels.test_web_levels, said, subject=_subject()).untested[0]
 
 
+def test_recordings_behind_links_and_on_other_disks_are_found(tmp_path: Path) -> None:
+    """The command itself, with directories of this test's own in place of the usual ones."""
+    with tempfile.TemporaryDirectory(dir="/dev/shm") as elsewhere:
+        film = Path(elsewhere) / "2026" / "rat.mp4"
+        film.parent.mkdir()
+        film.write_text("film")
+        (tmp_path / "recordings").symlink_to(elsewhere)
+        (tmp_path / "inner").mkdir()
+        (tmp_path / "inner" / "archive").symlink_to(elsewhere)
+        (Path(elsewhere) / "loop").symlink_to(elsewhere)
+        ours = f"{tmp_path}/recordings {tmp_path}/inner"
+        command = test_recordings._RECORDINGS.replace("/srv/recordings /tmp/recordings", ours)
+        shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    folders, files = test_recordings._recordings(shown)
+    assert folders == ours.split()
+    found = [f"{tmp_path}/inner/archive/2026/rat.mp4", f"{tmp_path}/recordings/2026/rat.mp4"]
+    assert sorted(file.path for file in files) == found
+
+
 def test_recordings_are_judged_by_age_and_answer() -> None:
     files = "1000000000.5|/srv/recordings|/srv/recordings/old.mp4\n|/srv/recordings|\n"
     nginx = "server { listen 443 ssl; server_name meet.example.org; location /r/ { alias /srv/recordings/; } }"
@@ -416,7 +437,7 @@ def test_header_that_is_sent_twice_or_not_at_all_is_a_fault() -> None:
         f"Content-Security-Policy: {policy}",
         "x-content-type-options: nosniff",
         "Referrer-Policy: no-referrer",
-        "Permissions-Policy: camera=(self), microphone=(), display-capture=(self), geolocation=()",
+        "Permissions-Policy: camera=(self), microphone=self, display-capture=(self), geolocation=()",
     ]
 
     def answer(*lines: str) -> Callable[[str], str]:
@@ -428,6 +449,9 @@ def test_header_that_is_sent_twice_or_not_at_all_is_a_fault() -> None:
     assert twice.faults[0][0].endswith("default-src *")
     without = _web(answer(*good[:3], "Permissions-Policy: camera=(self), microphone=*"))
     assert "Permissions-Policy microphone *" in _faults(without)
+    nobody = _web(answer(*good[:3], "Permissions-Policy: camera=(), microphone=(self), display-capture=(self)"))
+    assert all(seen.endswith("Permissions-Policy camera ()") for seen, _ in nobody.faults)
+    assert len(nobody.faults) == 10
     assert "Permissions-Policy display-capture not named" in _faults(without)
     dark = _web(lambda command: "curl: (7) Couldn't connect to server")
     assert len(dark.faults) == 10

@@ -18,8 +18,8 @@ from orchestrator.verification.audit.places import Ran, Target, run_here
 from orchestrator.verification.audit.results import NotHere, Reading, Severity
 
 NAME = "lynis"
-# Its tests take minutes on a machine that is emulated.
-SECONDS = 1200
+# A minute elsewhere; it starts programs by the ten thousand, each of which takes 50 ms on a machine that is emulated.
+SECONDS = 3600
 VANTAGE = "inside"
 # Debian's places, and those in the form that Lynis itself calls "run from the untarred directory".
 _PLACES = {
@@ -41,7 +41,7 @@ folder = tempfile.mkdtemp(prefix="ratssaal-audit-", dir="/run")
 try:
     os.umask(0o077)
     tarfile.open(fileobj=io.BytesIO(base64.b64decode("{packed}"))).extractall(folder)
-    argv = ["sh", "./lynis", "audit", "system", "--usecwd", "--quick", "--no-colors", "--profile", folder + "/default.prf",
+    argv = ["sh", "./lynis", "audit", "system", "--usecwd", "--quick", "--quiet", "--no-colors", "--profile", folder + "/default.prf",
             "--plugindir", folder + "/plugins", "--logfile", folder + "/log", "--report-file", folder + "/report"]
     child = subprocess.Popen(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
         start_new_session=True, env=dict(os.environ, LC_ALL="C.UTF-8", PATH="/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"))

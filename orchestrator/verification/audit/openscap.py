@@ -21,7 +21,7 @@ from orchestrator.verification.audit.results import NotApplicable, NotHere, Read
 
 NAME = "openscap"
 # Its tests take minutes on a machine that is emulated.
-SECONDS = 1200
+SECONDS = 2400
 VANTAGE = "inside"
 # Debian's standard profile; ANSSI's are stricter than what a conference server can bear.
 PROFILE = "xccdf_org.ssgproject.content_profile_standard"

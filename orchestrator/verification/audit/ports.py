@@ -1,18 +1,22 @@
-"""nmap from outside: every TCP port of every public address. What answers and follows from no declared flow is a finding."""
+"""nmap from outside: every TCP port of every public address. What answers though no declared flow lets us in is a finding."""
 
 from __future__ import annotations
 
 import shlex
 
+from orchestrator.verification.admission import policy
 from orchestrator.verification.audit.places import MISSING, Target
 from orchestrator.verification.audit.results import NotHere, Reading, Severity
 from orchestrator.verification.nmap import read as read_scan
 from orchestrator.verification.nmap import shown
+from orchestrator.verification.reach import SOURCE, seen_as
+from orchestrator.verification.reach import Target as Seen
 from orchestrator.verification.subject import Subject
 
 NAME = "nmap"
 SECONDS = 420
 VANTAGE = ""
+_SOURCE_SECONDS = 10
 _HINT = "there: apt-get install nmap"
 # By root half-open: what sshd never accepts it cannot hold against us (OpenSSH 9.8 PerSourcePenalties).
 _SCRIPT = """
@@ -37,22 +41,29 @@ def audit(target: Target) -> tuple[Reading, tuple[str, ...]]:
         if ran.code == MISSING:
             raise NotHere(f"nmap is not at the vantage point ({target.outside.point})", _HINT)
         kept.append(target.keep(f"nmap.{'v6' if ':' in address else 'v4'}.xml", ran.stdout))
-        readings.append(read(ran.stdout, address, target.subject))
+        asked = target.outside.run(SOURCE.format(shlex.quote(address)), seconds=_SOURCE_SECONDS).stdout.strip()
+        source = "" if asked in ("", "none") else seen_as(asked, address)
+        readings.append(read(ran.stdout, address, source, target.subject))
     return joined(readings), tuple(kept)
 
 
-def read(printed: str, address: str, subject: Subject) -> Reading:
-    """Read nmap's XML of one address against the flows that are declared for the host."""
+def read(printed: str, address: str, source: str, subject: Subject) -> Reading:
+    """Read nmap's XML of one address against the flows that are declared for the host and let in the source.
+
+    Where the host sees us as is not known, "", a flow for certain sources counts as one that lets us in.
+    """
     scan = read_scan(printed)
     if scan.problem:
         return Reading(problem=f"{address}: {scan.problem}")
-    declared = {port for flow in subject.flows() if flow["proto"] == "tcp" for port in _ports(str(flow["port"]))}
-    findings = tuple(
-        (f"tcp:{port}", Severity.HIGH, f"{address} answers on TCP port {port}, which no declared flow lets in")
-        for port in scan.open
-        if port not in declared
-    )
-    return Reading(findings, {f"open at {address}": shown(scan.open) or "none"}, scan.version)
+    flows = policy(subject.flows(), "tcp", Seen(address, source))
+    findings = []
+    for port in scan.open:
+        if flows.flow(port, (*flows.admitted, *flows.doubtful)):
+            continue
+        why = "is declared for other sources only" if flows.flow(port, flows.others) else "no declared flow lets in"
+        text = f"{address} answers us on TCP port {port}, which {why}"
+        findings.append((f"tcp:{port}", Severity.HIGH, text))
+    return Reading(tuple(findings), {f"open at {address}": shown(scan.open) or "none"}, scan.version)
 
 
 def joined(readings: list[Reading]) -> Reading:
@@ -63,8 +74,3 @@ def joined(readings: list[Reading]) -> Reading:
     findings = tuple(dict.fromkeys(row for reading in readings for row in reading.findings))
     figures = {name: value for reading in readings for name, value in reading.figures.items()}
     return Reading(findings, figures, readings[0].version)
-
-
-def _ports(text: str) -> range:
-    low, _, high = text.partition("-")
-    return range(int(low), int(high or low) + 1)

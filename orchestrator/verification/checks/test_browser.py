@@ -87,9 +87,17 @@ def test_joining(outside: testinfra.host.Host, subject: Subject, sheet: Sheet) -
         state = f"{device} {'off' if seen is True else 'on'} at joining ({name} {_shown(seen)})"
         declared = "" if wanted else f", as {variable} declares"
         sheet.expect((seen is True) == wanted, state + declared, f"{device} {'off' if wanted else 'on'}")
-    before = _setting(facts["settings"], "prejoinConfig.enabled")
+    name = _prejoin_setting(facts["settings"])
+    before = _setting(facts["settings"], name)
     # Upstream's default is on (jitsi-meet:react/features/prejoin/functions.any.ts).
-    sheet.expect(before in (True, None), f"prejoinConfig.enabled {_shown(before)}", "a page before joining")
+    sheet.expect(before in (True, None), f"{name} {_shown(before)}", "a page before joining")
+
+
+def _prejoin_setting(settings: Mapping[str, Any]) -> str:
+    """Return the key that decides: the old one still does where the new one is missing (base/config/reducer.ts)."""
+    new = settings.get("prejoinConfig")
+    decided = isinstance(new, dict) and "enabled" in new
+    return "prejoinPageEnabled" if "prejoinPageEnabled" in settings and not decided else "prejoinConfig.enabled"
 
 
 @pytest.mark.control("VKS-11")
@@ -105,7 +113,7 @@ def test_third_parties(outside: testinfra.host.Host, subject: Subject, sheet: Sh
     _judge_policy(facts["trial"], sheet)
     stored = {"cookies": facts["cookies"], **facts["storage"]}
     kept = ", ".join(f"{kind}: {' '.join(names) or 'none'}" for kind, names in stored.items())
-    sheet.expect(True, f"stored in the browser: {kept}", "")
+    sheet.record(f"stored in the browser: {kept}", "listed, not judged")
 
 
 def _judge_requests(requests: list[dict[str, Any]], allowed: set[str], sheet: Sheet) -> None:
@@ -126,7 +134,7 @@ def _judge_requests(requests: list[dict[str, Any]], allowed: set[str], sheet: Sh
             False, f"{page} asks {url} ({'connection' if kind == 'connect' else kind}{stopped})", "own hosts only"
         )
     for page, paths in own.items():
-        sheet.expect(True, f"{page} asks own hosts: {' '.join(dict.fromkeys(paths))}", "")
+        sheet.record(f"{page} asks own hosts: {' '.join(dict.fromkeys(paths))}", "own hosts only")
 
 
 def _judge_settings(facts: Mapping[str, Any], allowed: set[str], sheet: Sheet) -> None:

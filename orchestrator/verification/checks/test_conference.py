@@ -12,6 +12,7 @@ import testinfra.host
 
 from orchestrator.inventory import derivations
 from orchestrator.verification.asking import ask, json_of, probe, text
+from orchestrator.verification.servedconfig import Expression, NoConfiguration, read_config, setting
 from orchestrator.verification.sheet import NotApplicable, NotTested, Sheet
 from orchestrator.verification.subject import Subject
 
@@ -22,6 +23,8 @@ _PIN = (
     " | openssl x509 -noout -fingerprint -sha256 2>/dev/null || echo none"
 )
 _SERVER = re.compile(r"\b(?:stuns?|turns?):(?://)?(\[[0-9a-fA-F:.]+\]|[\w.-]+)")
+# The old key decides where the new one is missing (jitsi-meet:react/features/base/config/reducer.ts).
+_BUTTON = ("securityUi.hideLobbyButton", "hideLobbyButton")
 _COMMENTS = re.compile(r"/\*.*?\*/|^\s*//[^\n]*", re.DOTALL | re.MULTILINE)
 
 Facts = dict[str, Any]
@@ -110,11 +113,28 @@ def _judge_member(facts: Facts, sheet: Sheet) -> None:
     if claims.get("moderator") is False:
         became = "becomes the room's owner" if owner else "does not become owner"
         sheet.expect(not owner, f"a token without the moderator claim {became}", "no owner")
-    guest = facts.get("guest_in_meeting", {}).get("enter", {})
-    if guest.get("outcome") == "joined":
-        sheet.expect(
-            guest["affiliation"] != "owner", f"a guest is {guest['affiliation']} in the room", "none or member"
-        )
+    elif "claims" in facts["member"]:
+        why = "the declared one has it" if claims.get("moderator") else "the declared one cannot be read"
+        sheet.expect(True, f"not tried: whether a token without the moderator claim makes an owner, as {why}", "")
+    _judge_guest_in_meeting(facts, sheet)
+
+
+def _judge_guest_in_meeting(facts: Facts, sheet: Sheet) -> None:
+    """What a guest is at the end: who comes in as nobody may be made an owner a moment later."""
+    meeting = facts.get("guest_in_meeting", {})
+    lobby = meeting.get("lobby", {})
+    ways = {"who comes to a meeting": (meeting, "enter"), "who is let in from the lobby": (lobby, "after_admission")}
+    for who, (place, entered) in ways.items():
+        if "stays" in place:
+            last = place["stays"]
+            moderates = last["affiliation"] == "owner" or last["role"] == "moderator"
+            said = f"{last['affiliation']}, {last['role']}"
+            sheet.expect(not moderates, f"a guest {who} is {said} in the end", "no owner and no moderator")
+        elif place.get(entered, {}).get("outcome") == "joined":
+            sheet.could_not_look(f"what a guest {who} becomes: {meeting.get('reason', 'not watched')}")
+    if not any("stays" in place for place, _ in ways.values()):
+        _, said = _entered(facts, "guest_in_meeting", "enter")
+        sheet.could_not_look(f"what a guest becomes in a meeting: {said or 'none got in'}")
 
 
 @pytest.mark.control("VKS-02")
@@ -127,9 +147,7 @@ def test_guests_wait(host: testinfra.host.Host, outside: testinfra.host.Host, su
         sheet.expect(offered["lobby"], f"the site {said} to its clients", "a lobby")
     else:
         sheet.could_not_look(f"whether there is a lobby: {offered.get('reason', 'not tried')}")
-    served = _comments_gone(_config(outside, subject))
-    hidden = re.search(r"hideLobbyButton[\"']?\s*:\s*true", served) is not None
-    sheet.expect(not hidden, f"the lobby's button is {'hidden' if hidden else 'shown'} in config.js", "shown")
+    _judge_button(_config(outside, subject, sheet)[1], sheet)
     outcome, said = _entered(facts, "room_without_member", "enter")
     if outcome:
         inside = outcome == "joined" or facts["room_without_member"].get("let_in")
@@ -137,6 +155,17 @@ def test_guests_wait(host: testinfra.host.Host, outside: testinfra.host.Host, su
     else:
         sheet.could_not_look(f"a guest before a host is there: {said}")
     _judge_lobby(facts, str(subject.settings.get("jitsi_lobby")), sheet)
+
+
+def _judge_button(config: Facts | None, sheet: Sheet) -> None:
+    if config is None:
+        return
+    values = [setting(config, name) for name in _BUTTON]
+    hidden = next((value for value in values if value is not None), False)
+    if isinstance(hidden, Expression):
+        sheet.could_not_look(f"whether the lobby's button is hidden, which config.js computes: {hidden}")
+    else:
+        sheet.expect(not hidden, f"the lobby's button is {'hidden' if hidden else 'shown'} in config.js", "shown")
 
 
 def _judge_lobby(facts: Facts, policy: str, sheet: Sheet) -> None:
@@ -187,10 +216,12 @@ def test_only_own_servers_are_handed_out(
         rows = told["services"]
         sheet.expect(bool(rows), f"a {who} is told {len(rows)} servers", "the site's own STUN and TURN")
         _judge_servers(f"a {who} is told", [(f"{row['type']}:", str(row.get("host", ""))) for row in rows], own, sheet)
-    served = _comments_gone(_config(outside, subject))
-    # A client that is told none takes a third party's (lib-jitsi-meet:modules/xmpp/xmpp.ts DEFAULT_STUN_SERVERS).
-    named = re.search(r"stunServers[\"']?\s*:", served) is not None
-    sheet.expect(named, f"config.js {'names' if named else 'does not name'} p2p.stunServers", "named, with own servers")
+    served, config = _config(outside, subject, sheet)
+    if config is not None:
+        # A client that is told none takes a third party's (lib-jitsi-meet:modules/xmpp/xmpp.ts DEFAULT_STUN_SERVERS).
+        named = setting(config, "p2p.stunServers") is not None
+        said = "names" if named else "does not name"
+        sheet.expect(named, f"config.js {said} p2p.stunServers", "named, with own servers")
     _judge_servers("config.js names", [("", name.strip("[]")) for name in _SERVER.findall(served)], own, sheet)
 
 
@@ -207,14 +238,23 @@ def _own_names(subject: Subject) -> set[str]:
     return {name.lower() for name in names}
 
 
-def _config(outside: testinfra.host.Host, subject: Subject) -> str:
-    """Return config.js as it is served, over the first address; raises NotTested where it is not."""
+def _config(outside: testinfra.host.Host, subject: Subject, sheet: Sheet) -> tuple[str, Facts | None]:
+    """Return config.js as it is served over the first address: its text without comments, and its values.
+
+    What cannot be had is noted, and "" or None in its place.
+    """
     domain = subject.settings["jitsi_domain"]
     resolve = f"--resolve '{domain}:443:{subject.address}'"
     (served,) = ask(outside, f"curl -sfk -m 10 {resolve} https://{domain}/config.js")
     if served.rc != 0:
-        raise NotTested(f"config.js is not served (curl ended with {served.rc})")
-    return text(served)
+        sheet.could_not_look(f"config.js is not served (curl ended with {served.rc})")
+        return "", None
+    script = text(served)
+    try:
+        return _comments_gone(script), read_config(script)
+    except NoConfiguration as problem:
+        sheet.could_not_look(f"config.js cannot be read: {problem}")
+        return _comments_gone(script), None
 
 
 def _comments_gone(script: str) -> str:

@@ -13,12 +13,12 @@ import testinfra.host
 from testinfra.backend.base import CommandResult
 
 from orchestrator.verification.asking import ask, json_of, text
-from orchestrator.verification.checks.test_network import _NFT, _members
+from orchestrator.verification.nftables import RULESET, members
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.sockets import SS, sockets
 from orchestrator.verification.subject import Subject
 
-_ENGINES = (
+ENGINES = (
     "for name in docker podman nerdctl; do command -v $name; done; "
     "ls -d /run/docker.sock /run/containerd/containerd.sock /run/podman/podman.sock 2>/dev/null; true"
 )
@@ -38,7 +38,7 @@ Published = tuple[str, str, str, str]
 @pytest.mark.control("NET-04")
 def test_container_ports(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """What engines say themselves, what listens in their containers' place, and what the kernel forwards."""
-    engines, listening, ruleset, iptables, *lists = ask(host, _ENGINES, SS, _NFT, _IPTABLES, *_LISTS.values())
+    engines, listening, ruleset, iptables, *lists = ask(host, ENGINES, SS, RULESET, _IPTABLES, *_LISTS.values())
     found = [*_helpers(text(listening)), *_forwarded(json_of(ruleset)["nftables"]), *_saved(text(iptables))]
     names = text(engines).split()
     if not names and not found:
@@ -89,13 +89,13 @@ def _opaque(part: dict[str, Any]) -> bool:
 
 def _destination(match: dict[str, Any]) -> tuple[str, list[str]]:
     payload = match["left"].get("payload", {}) if isinstance(match["left"], dict) else {}
-    return (payload["field"], _members(match["right"])) if payload.get("field") in ("daddr", "dport") else ("", [])
+    return (payload["field"], members(match["right"])) if payload.get("field") in ("daddr", "dport") else ("", [])
 
 
 def _ports(matches: list[dict[str, Any]], target: dict[str, Any]) -> Iterator[tuple[str, str]]:
     for match in matches:
         if _destination(match)[0] == "dport":
-            yield from ((match["left"]["payload"]["protocol"], port) for port in _members(match["right"]))
+            yield from ((match["left"]["payload"]["protocol"], port) for port in members(match["right"]))
     # `dnat to tcp dport map { 80 : 10.0.0.2 }` keeps its ports in the target.
     address = (target.get("dnat") or {}).get("addr")
     if isinstance(address, dict) and "map" in address:

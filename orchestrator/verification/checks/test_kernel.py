@@ -5,8 +5,12 @@ from __future__ import annotations
 import pytest
 import testinfra.host
 
-from orchestrator.verification.kernel import Kernel, look
+from orchestrator.verification.asking import ask, text
+from orchestrator.verification.checks.test_containers import ENGINES
+from orchestrator.verification.declarations import answered_for
+from orchestrator.verification.kernel import QUESTION, Kernel, look, read
 from orchestrator.verification.sheet import Sheet
+from orchestrator.verification.subject import Subject
 
 OFF, ON = ("0",), ("1",)
 # 2 is loose: an answer may come by another uplink, as media does on hosts with several.
@@ -64,6 +68,36 @@ def test_network_settings(host: testinfra.host.Host, sheet: Sheet) -> None:
 
 def _judge_interface(kernel: Kernel, name: str, allowed: tuple[str, ...], sheet: Sheet) -> None:
     kernel.note(name, kernel.values.get(name) in allowed, " or ".join(allowed), sheet)
+
+
+@pytest.mark.control("NET-09")
+def test_forwarding(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """A conferencing host is no router; where containers live it must be one, and else somebody answers for it."""
+    settings, engines = ask(host, QUESTION, ENGINES)
+    kernel, names = read(settings), text(engines).split()
+    # IPv4 asks the interface by which a packet comes, IPv6 only `all` (kernel: net/ipv4/route.c, net/ipv6/ip6_output.c).
+    here = [f"net/ipv4/conf/{interface}/forwarding" for interface in ("all", *kernel.interfaces("ipv4"))]
+    now = [name for name in (*here, "net/ipv6/conf/all/forwarding") if kernel.values.get(name) == "1"]
+    later = [
+        name
+        for name in ("net/ipv4/ip_forward", *here[:1], "net/ipv6/conf/all/forwarding")
+        if kernel.next_value(name) == "1"
+    ]
+    shown = ", ".join([*map(_shown, now), *(f"{_shown(name)} in the files of sysctl.d" for name in later)])
+    if not shown:
+        sheet.expect(True, "packets are not forwarded", "")
+    elif names:
+        sheet.expect(True, f"packets are forwarded for {', '.join(names)}", "")
+    elif kernel.container and not later and not kernel.ours & set(now):
+        sheet.could_not_look(f"packets are forwarded ({shown}); that belongs to the machine below ({kernel.container})")
+    else:
+        answered_for(
+            subject, "NET-09", sheet, f"packets are forwarded ({shown})", wanted="0 where no container engine is"
+        )
+
+
+def _shown(name: str) -> str:
+    return name.replace("/", ".")
 
 
 @pytest.mark.control("OS-06")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
+from dataclasses import dataclass
 
 import pytest
 import testinfra.host
@@ -20,37 +22,81 @@ CONFERENCE = (
     "/var/log/turn",
     "/var/log/coturn",
 )
-_PERIOD = {"hourly": 1 / 24, "daily": 1, "weekly": 7, "monthly": 31, "yearly": 366}
 _NAMESPACE = "conferencing"
+_NAMESPACED = re.compile(rf"/var/log/journal/[0-9a-f]+\.{_NAMESPACE}/")
+_PERIOD = {"hourly": 1 / 24, "weekly": 7, "monthly": 31, "yearly": 366}
+# What a rotation leaves behind: prosody.log.1, prosody.log.2.gz, prosody.log-20261126.gz.
+_ROTATED = re.compile(r"[.-](?:\d{1,3}|\d{8}(?:-?\d+)?)(?:\.(?:gz|xz|bz2|zst))?$")
+_FILES = "find /var/log -xdev -type f -printf '%T@ %p\\n'"
+_SETTINGS = "systemd-analyze cat-config systemd/journald{}.conf"
+_OLDEST = "journalctl {} -o short-unix --no-pager -q 2>/dev/null | head -n 1"
+# Of each unit: its main process, its namespace by its files, whether that process has the namespace's sockets in place of the
+# system's, and which files its processes write as logs.
+_UNITS = (
+    "{{ systemctl show -p Id -p MainPID -p ControlGroup -p LogNamespace {units}; echo; }} | while IFS== read -r name value; do "
+    'case "$name" in Id) id=$value;; MainPID) pid=$value;; ControlGroup) group=$value;; LogNamespace) namespace=$value;; '
+    '"") echo "unit $id $pid $namespace $(grep -c "/systemd/journal\\.{namespace} " /proc/$pid/mountinfo)"; '
+    "[ $pid = 0 ] || find $(sed 's#.*#/proc/&/fd#' /sys/fs/cgroup$group/cgroup.procs) "
+    "\\( -lname '/*.log' -o -lname '/var/log/*' \\) -printf 'open %l\\n'; namespace=; esac; done 2>/dev/null; true"
+)
 
 
-def _retention(line: str) -> float | None:
-    """Return the days that one of logrotate's "rotating pattern" lines amounts to, None where it has no limit."""
-    rotations = re.search(r"\((\d+) rotations\)", line)
-    if "(no old logs will be kept)" in line:
-        count = 0
-    elif rotations:
-        count = int(rotations.group(1))
-    else:
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """One of logrotate's rules: its patterns, the days that it keeps a line at most (None: no limit), what it rotates."""
+
+    patterns: tuple[str, ...]
+    days: float | None
+    files: tuple[str, ...]
+
+
+def rules(shown: str) -> Iterator[Rule]:
+    """Read what `logrotate --debug` says of each rule (logrotate:logrotate.c, rotateLogSet and findNeedRotating)."""
+    for block in re.split(r"^rotating pattern: ", shown, flags=re.M)[1:]:
+        first, *files = re.split(r"^considering log ", block, flags=re.M)
+        head = _HEAD.match(first)
+        if head is None:
+            raise RuntimeError(f"logrotate tells of a rule in other words: {first[:120]!r}")
+        rotated = [each.partition("\n")[0] for each in files if not re.search(r"-- skipping|^error: ", each, re.M)]
+        patterns = tuple(word.strip("\"'") for word in head["patterns"].split())
+        yield Rule(patterns, _days_kept(head, first[head.end() :]), tuple(rotated))
+
+
+_HEAD = re.compile(
+    r"(?P<patterns>.*?)\s+(?:(?P<word>hourly|weekly|monthly|yearly)|after (?P<days>\d+) days|\d+ bytes) ", re.S
+)
+
+
+def _days_kept(head: re.Match[str], told: str) -> float | None:
+    """Return the days of a rule. Only newer versions tell of maxage, which takes rotated files away."""
+    period = float(head["days"]) if head["days"] else _PERIOD.get(head["word"] or "")
+    # A file that must be large, or untouched for a while, may wait for its rotation for ever.
+    if period is None or re.search(r"only log files (?:>=|older than) ", told):
         return None
-    after = re.match(r" after (\d+) days", line)
-    period = next((days for word, days in _PERIOD.items() if f" {word} " in line), None)
-    days = float(after.group(1)) if after else period
-    if days is None:
-        return None
+    count = re.search(r"\((\d+) rotations\)|no old logs will be kept", told)
+    oldest = re.search(r"old logs are removed after (\d+) days", told)
+    kept = [period * int(count[1] or 0)] if count else []
+    kept += [float(oldest[1])] if oldest else []
     # The file that is being written spans one period more.
-    oldest = re.search(r"old logs are removed after (\d+) days", line)
-    return min(days * (count + 1), float(oldest.group(1)) + days) if oldest else days * (count + 1)
+    return min(kept) + period if kept else None
 
 
-def _days(text_: str) -> float:
-    """Return days of a systemd time span as it stands in journald.conf (90day, 2week, 604800)."""
-    units = {"": 86400, "s": 1, "sec": 1, "min": 60, "h": 3600, "hour": 3600, "day": 86400, "d": 86400, "week": 604800}
-    units |= {"w": 604800, "month": 2629800, "year": 31557600}
-    total = 0.0
-    for number, unit in re.findall(r"(\d+)\s*([a-z]*)", text_):
-        total += int(number) * (units.get(unit) or units[unit.rstrip("s")]) / (86400 if unit else 86400 * 86400)
-    return total
+_SPANS = {
+    **dict.fromkeys(("us", "usec", "\N{MICRO SIGN}s"), 1e-6 / 86400),
+    **dict.fromkeys(("ms", "msec"), 1e-3 / 86400),
+    **dict.fromkeys(("", "s", "sec", "second", "seconds"), 1 / 86400),
+    **dict.fromkeys(("m", "min", "minute", "minutes"), 1 / 1440),
+    **dict.fromkeys(("h", "hr", "hour", "hours"), 1 / 24),
+    **dict.fromkeys(("d", "day", "days"), 1),
+    **dict.fromkeys(("w", "week", "weeks"), 7),
+    **dict.fromkeys(("M", "month", "months"), 30.4375),
+    **dict.fromkeys(("y", "year", "years"), 365.25),
+}
+
+
+def _days(span: str) -> float:
+    """Return the days of a time span of systemd's (90day, 2week 3d, 604800); 0 for infinity (systemd.time(7))."""
+    return sum(float(number) * _SPANS[unit] for number, unit in re.findall(r"([\d.]+)\s*([^\W\d]*)", span))
 
 
 @pytest.mark.control("LOG-03")
@@ -58,53 +104,97 @@ def test_retention(host: testinfra.host.Host, subject: Subject, sheet: Sheet) ->
     """Two classes: conferences and administration, each with its declared period."""
     conference = int(subject.settings["jitsi_conference_log_days"])
     administrative = int(subject.settings["base_admin_log_days"])
-    rules, ages, journal, namespace, entries, now = ask(
+    rotation, timer, ages, units, system, namespace, *oldest, now = ask(
         host,
         "logrotate --debug /etc/logrotate.conf 2>&1; true",
-        "find /var/log -xdev -type f -not -path '/var/log/journal/*' -printf '%T@ %p\\n'",
-        "systemd-analyze cat-config systemd/journald.conf",
-        f"cat /etc/systemd/journald@{_NAMESPACE}.conf 2>/dev/null || true",
-        f"journalctl --namespace={_NAMESPACE} -o short-unix -n 1 --reverse --no-pager -q 2>/dev/null; "
-        f"journalctl --namespace={_NAMESPACE} -o short-unix --no-pager -q 2>/dev/null | head -n 1; true",
+        "systemctl is-active logrotate.timer; true",
+        _FILES,
+        _UNITS.format(units=" ".join(f"{unit}.service" for unit in subject.units()), namespace=_NAMESPACE),
+        _SETTINGS.format(""),
+        _SETTINGS.format(f"@{_NAMESPACE}"),
+        _OLDEST.format(""),
+        _OLDEST.format(f"--namespace={_NAMESPACE}"),
         "date +%s",
     )
-    _judge_rules(text(rules), conference, administrative, sheet)
-    _judge_journals(text(journal), text(namespace), conference, administrative, sheet)
+    running = text(timer).strip()
+    sheet.expect(running == "active", f"logrotate.timer is {running}", "active")
+    _judge_units(text(units), sheet)
+    written = {path for path in re.findall(r"^open (.*)$", text(units), re.M) if not path.endswith(" (deleted)")}
+    aged = dict(line.split(" ", 1)[::-1] for line in text(ages).splitlines())
+    known = list(rules(text(rotation)))
+    _judge_rules(known, written, conference, administrative, sheet)
+    for line in re.findall(r"^error: (.*)$", text(rotation), re.M):
+        sheet.expect(False, f"logrotate: {line}", "every rule works")
+    _judge_cover(known, written, sorted({*aged, *written}), sheet)
+    _judge_journals(text(system), text(namespace), conference, administrative, sheet)
     today = int(text(now))
     # The file that is written to counts from its last line; one more day passes until the next rotation.
-    for line in text(ages).splitlines():
-        stamp, _, path = line.partition(" ")
-        limit = conference if path.startswith(CONFERENCE) else administrative
+    for path, stamp in aged.items():
+        limit = conference if _of_conferences(path, written) else administrative
         days = (today - float(stamp)) / 86400
         if days > limit + 1:
             sheet.expect(False, f"{path} is {days:.0f} days old", f"gone after {limit} days")
-    oldest = [float(line.split()[0]) for line in text(entries).splitlines() if line[:1].isdigit()]
-    if oldest:
-        days = (today - min(oldest)) / 86400
-        sheet.expect(days <= conference + 1, f"oldest conference entry: {days:.1f} days", f"at most {conference} days")
+    for name, limit, answer in zip(("system", _NAMESPACE), (administrative, conference), oldest, strict=True):
+        _judge_oldest(name, text(answer), limit, today, sheet)
 
 
-def _judge_rules(shown: str, conference: int, administrative: int, sheet: Sheet) -> None:
-    seen = 0
-    rule = r"^rotating pattern: (.*?)((?:after|hourly|daily|weekly|monthly|yearly) .*?)$"
-    for pattern, rest in re.findall(rule, shown, re.M | re.S):
-        paths = pattern.split()
-        limit = conference if any(path.startswith(CONFERENCE) for path in paths) else administrative
-        days = _retention(f" {rest} ")
-        kept = "for ever" if days is None else f"{days:.0f} days"
-        seen += 1
-        # A rotation that is due by size or that never saw a file older than its period is bounded by maxage alone.
-        sheet.expect(days is not None and days <= limit + 1, f"{' '.join(paths)}: kept {kept}", f"at most {limit} days")
-    for line in re.findall(r"^error: (.*)$", shown, re.M):
-        sheet.expect(False, f"logrotate: {line}", "every rule works")
-    sheet.expect(seen > 0, f"{seen} rotation rules", "logrotate to have rules")
+def _of_conferences(path: str, written: set[str]) -> bool:
+    """Say whether a file speaks of conferences: by where it lies, or because a conferencing service writes it."""
+    return path.startswith(CONFERENCE) or _ROTATED.sub("", path) in written or bool(_NAMESPACED.match(path))
+
+
+def _judge_units(told: str, sheet: Sheet) -> None:
+    """Lines of conferences belong into the short journal, now and after the next start; coturn's are TRN-05's."""
+    for unit, pid, namespace, sockets in re.findall(r"^unit (\S+)\.service (\d+) (\S*) (\d*)$", told, re.M):
+        if unit == "coturn":
+            continue
+        kept = namespace == _NAMESPACE
+        sheet.expect(kept, f"{unit} logs into the {namespace or 'system'} journal", f"the {_NAMESPACE} journal")
+        if pid == "0":
+            sheet.could_not_look(f"{unit} does not run")
+        elif kept:
+            inside = sockets not in ("", "0")
+            started = f"{unit} was started {'with' if inside else 'without'} the {_NAMESPACE} journal"
+            sheet.expect(inside, started, "restarted since it has one")
+
+
+def _judge_rules(known: list[Rule], written: set[str], conference: int, administrative: int, sheet: Sheet) -> None:
+    for rule in known:
+        speaks = any(_of_conferences(path, written) for path in (*rule.patterns, *rule.files))
+        limit = conference if speaks else administrative
+        kept = "for ever" if rule.days is None else f"{rule.days:.0f} days"
+        fits = rule.days is not None and rule.days <= limit + 1
+        sheet.expect(fits, f"{' '.join(rule.patterns)}: kept {kept}", f"at most {limit} days")
+    sheet.expect(bool(known), f"{len(known)} rotation rules", "logrotate to have rules")
+
+
+def _judge_cover(known: list[Rule], written: set[str], paths: list[str], sheet: Sheet) -> None:
+    """Every log of conferences that is written to has a rule that rotates it."""
+    rotated = {path for rule in known for path in rule.files}
+    logs = [
+        path
+        for path in paths
+        if _of_conferences(path, written) and not _ROTATED.search(path) and not path.startswith("/var/log/journal/")
+    ]
+    for path in logs:
+        if path not in rotated:
+            sheet.expect(False, f"no rule rotates {path}", "a rule below /etc/logrotate.d")
+    sheet.expect(True, f"{len(logs)} log files of conferencing services", "")
+
+
+def _judge_oldest(name: str, line: str, limit: int, today: int, sheet: Sheet) -> None:
+    if line[:1].isdigit():
+        days = (today - float(line.split()[0])) / 86400
+        sheet.expect(days <= limit + 1, f"oldest entry of the {name} journal: {days:.1f} days", f"at most {limit} days")
+    elif name == "system":
+        sheet.could_not_look("the system journal holds no entry")
 
 
 def _judge_journals(system: str, namespace: str, conference: int, administrative: int, sheet: Sheet) -> None:
     for name, shown, limit in (("system", system, administrative), (_NAMESPACE, namespace, conference)):
-        values = dict(re.findall(r"^\s*(MaxRetentionSec|MaxFileSec)\s*=\s*(\S+)", shown, re.M))
+        values = dict(re.findall(r"^[ \t]*(MaxRetentionSec|MaxFileSec)[ \t]*=[ \t]*(.*?)[ \t]*$", shown, re.M))
         kept = _days(values.get("MaxRetentionSec", "0"))
         # A whole file goes at once, so entries outlive the period by one file's span.
         sheet.expect(0 < kept <= limit, f"{name} journal: kept {kept:.0f} days (0: no limit)", f"at most {limit} days")
-        span = _days(values.get("MaxFileSec", "1month"))
+        span = _days(values.get("MaxFileSec") or "1month")
         sheet.expect(0 < span <= 1, f"{name} journal: a file spans {span:.0f} days", "at most 1 day")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import pytest
@@ -12,9 +10,10 @@ import testinfra.host
 from testinfra.backend.base import CommandResult
 
 from orchestrator.inventory.derivations import MEDIA_PORT, STUN_PORT
+from orchestrator.verification.admission import Policy, bounds, policy
 from orchestrator.verification.asking import ask
 from orchestrator.verification.nmap import Scan, read, shown
-from orchestrator.verification.reach import Target, targets
+from orchestrator.verification.reach import targets
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.subject import Subject
 
@@ -33,56 +32,6 @@ _SWEEP = f"{_HOW} {_XML} --min-rate 5000 --max-retries 1 --host-timeout 100s -p-
 # What must be open is asked for again and again, so that a lost packet is no fault.
 _DECLARED = f"{_HOW} {_XML} --max-retries 6 --host-timeout 60s -p"
 _UDP = f"nmap -sU {_XML} --max-retries 3 --host-timeout 60s -p"
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """What one address may answer to one source: flows that let it in, and those that let in others only.
-
-    `doubtful` are restricted flows where it is not known how the host sees the source.
-    """
-
-    admitted: tuple[Mapping[str, Any], ...]
-    others: tuple[Mapping[str, Any], ...]
-    doubtful: tuple[Mapping[str, Any], ...]
-
-    def ports(self, *, single: bool) -> list[int]:
-        """Return the admitted single ports, or the bounds and the middle of each admitted range."""
-        found: set[int] = set()
-        for flow in self.admitted:
-            low, high = bounds(flow)
-            if single == (low == high):
-                found |= {low, (low + high) // 2, high}
-        return sorted(found)
-
-    def flow(self, port: int, flows: Iterable[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-        """Return the first of these flows that holds a port."""
-        return next((flow for flow in flows if bounds(flow)[0] <= port <= bounds(flow)[1]), None)
-
-
-def bounds(flow: Mapping[str, Any]) -> tuple[int, int]:
-    """Return a flow's lowest and highest port."""
-    low, _, high = str(flow["port"]).partition("-")
-    return int(low), int(high or low)
-
-
-def policy(flows: Iterable[Mapping[str, Any]], proto: str, target: Target) -> Policy:
-    """Sort a host's flows by whether they let in the vantage point."""
-    admitted, others, doubtful = [], [], []
-    version = ipaddress.ip_address(target.address).version
-    for flow in flows:
-        if flow["proto"] != proto:
-            continue
-        networks = [net for net in map(ipaddress.ip_network, flow["sources"]) if net.version == version]
-        if any(net.prefixlen == 0 for net in networks):
-            admitted.append(flow)
-        elif not target.source and networks:
-            doubtful.append(flow)
-        elif any(ipaddress.ip_address(target.source or "::") in net for net in networks):
-            admitted.append(flow)
-        else:
-            others.append(flow)
-    return Policy(tuple(admitted), tuple(others), tuple(doubtful))
 
 
 @pytest.mark.control("NET-02")

@@ -26,17 +26,19 @@ _JIBRI = (
     "grep -lsx java /proc/[0-9]*/comm | while read -r comm; do tr '\\0' ' ' <${comm%comm}cmdline; echo; done | grep -ci jibri; true"
 )
 # Every file below a directory of recordings, and every film below what nginx serves that no package brought along:
-# "time|directory|path". An empty directory of recordings has one line without a path.
+# "time|directory|path". An empty directory of recordings has one line without a path. Links are followed, and so is what is
+# mounted below: recordings outgrow the disk on which they begin.
 _RECORDINGS = r"""
 configured=$(cat /etc/jitsi/jibri/*.conf /etc/jitsi/jibri/*.json 2>/dev/null |
     sed -nE 's/^[^#]*recordings?[-_]directory"?[[:space:]]*[=:][[:space:]]*"?([^",}]+).*/\1/p')
+files='( -fstype proc -o -fstype sysfs ) -prune -o -type f'
 for folder in /srv/recordings /tmp/recordings $configured; do
     [ -d "$folder" ] || continue
     echo "|$folder|"
-    find "$folder" -xdev -type f -printf "%T@|$folder|%p\n"
+    find -L "$folder" $files -printf "%T@|$folder|%p\n"
 done
 nginx -T 2>/dev/null | sed -nE 's/^[[:space:]]*(root|alias)[[:space:]]+([^;$]+).*/\2/p' | sort -u | while read -r folder; do
-    find -L "$folder" -xdev -type f \( -iname '*.mp4' -o -iname '*.webm' -o -iname '*.mkv' -o -iname '*.flv' -o -iname '*.mov' \
+    find -L "$folder" $files \( -iname '*.mp4' -o -iname '*.webm' -o -iname '*.mkv' -o -iname '*.flv' -o -iname '*.mov' \
         -o -iname '*.m3u8' \) -printf '%T@ %p\n' 2>/dev/null | while read -r time path; do
         dpkg -S "$path" >/dev/null 2>&1 || echo "$time|$folder|$path"
     done

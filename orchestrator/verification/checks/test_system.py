@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
 import re
+import shlex
+from collections.abc import Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from urllib.parse import urlsplit
@@ -10,7 +13,8 @@ from urllib.parse import urlsplit
 import pytest
 import testinfra.host
 
-from orchestrator.verification.aptsources import SOURCES, sources
+from orchestrator.inventory import openpgp
+from orchestrator.verification.aptsources import FILES, SOURCES, entries, plain, sources
 from orchestrator.verification.asking import ask, text
 from orchestrator.verification.catalogue import select
 from orchestrator.verification.sheet import Sheet
@@ -20,6 +24,15 @@ DAYS = 7
 # What a service for people on the network cannot give up, whatever its sandbox.
 _INHERENT = ("PrivateNetwork=", "RestrictAddressFamilies=~AF_(INET|INET6)", "IPAddressDeny=")
 _WORST = 4
+# A new version of one of these stops or restarts what a meeting needs (jitsi-videobridge:debian/postinst,
+# jitsi-meet:debian/jitsi-meet-prosody.triggers, Debian: ca-certificates-java).
+_IN_MEETINGS = re.compile(r"jitsi-|(?:jicofo|jibri|jigasi|ca-certificates-java)$|prosody|openjdk-")
+# The keys that sign a source which is bound to none, those that are Debian's, and of these the ones that were altered.
+_KEYS = (
+    'for file in /etc/apt/trusted.gpg /etc/apt/trusted.gpg.d/*.gpg /etc/apt/trusted.gpg.d/*.asc; do [ -s "$file" ] && '
+    "echo \"trusted $file\"; done; dpkg -L debian-archive-keyring 2>/dev/null | sed 's/^/debian /'; "
+    "dpkg -V debian-archive-keyring 2>/dev/null | sed 's#^[^/]*#altered #'; true"
+)
 # A quarter of what a simulated upgrade costs; and it tells of held packages, which a simulation keeps quiet about.
 _INSTALLED = (
     "LC_ALL=C apt-cache policy $(dpkg-query -W -f '${binary:Package} ${db:Status-Status}\\n' | "
@@ -43,6 +56,19 @@ def test_security_updates(host: testinfra.host.Host, sheet: Sheet) -> None:
     for option in ("APT::Periodic::Update-Package-Lists", "APT::Periodic::Unattended-Upgrade"):
         seen = rows.get(option, "not set")
         sheet.expect(seen not in ("not set", "0"), f"{option} {seen}", "1")
+    # Without it all of them are on (apt:debian/apt.systemd.daily).
+    enabled = rows.get("APT::Periodic::Enable", "1")
+    sheet.expect(enabled != "0", f"APT::Periodic::Enable {enabled}", "1")
+    installed = set(re.findall(r"^(\S+?)(?::\w+)?:$", text(pending), re.M))
+    there = "unattended-upgrades" in installed
+    sheet.expect(there, f"unattended-upgrades is {'' if there else 'not '}installed", "installed")
+    excluded = re.findall(r'^Unattended-Upgrade::Package-Blacklist:: "(.*)";$', text(config), re.M)
+    exposed = sorted(name for name in installed if _IN_MEETINGS.match(name) and not _excluded(name, excluded))
+    sheet.expect(
+        not exposed,
+        f"taken without being asked: {', '.join(exposed) or 'nothing that meetings need'}",
+        "never by night",
+    )
     patterns = re.findall(r'^Unattended-Upgrade::Origins-Pattern:: "(.*)";$', text(config), re.M)
     secure = [pattern for pattern in patterns if "security" in pattern.lower()]
     sheet.expect(bool(secure), f"unattended-upgrades takes from {patterns}", "Debian's security archive")
@@ -52,6 +78,17 @@ def test_security_updates(host: testinfra.host.Host, sheet: Sheet) -> None:
     age = (int(text(now)) - max(times, default=0)) / 86400
     sheet.expect(age <= DAYS, f"package lists are {age:.1f} days old", f"at most {DAYS} days")
     _judge_pending(host, text(pending), int(text(now)), sheet)
+
+
+def _excluded(name: str, patterns: list[str]) -> bool:
+    """Say whether unattended-upgrades leaves a package alone: a pattern fits its beginning; a broken one fits nothing."""
+    for pattern in patterns:
+        try:
+            if re.match(pattern, name):
+                return True
+        except re.error:
+            continue
+    return False
 
 
 def _pending(policy: str) -> list[str]:
@@ -93,21 +130,35 @@ def _judge_pending(host: testinfra.host.Host, policy: str, now: int, sheet: Shee
 
 @pytest.mark.control("OS-05")
 def test_package_sources(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
-    """Every source apt really uses, by apt's own account."""
-    listed, config, trusting = ask(
+    """Every source that the files name or apt really uses: whose it is, and whose key it is bound to."""
+    listed, files, keys, config, trusting = ask(
         host,
         SOURCES,
+        FILES,
+        _KEYS,
         "apt-config dump",
         "cd /etc/apt; grep -aHiE '^[^#]*(trusted|allow-insecure|allow-weak)\\s*[=:]\\s*(yes|true|1)' sources.list "
         "sources.list.d/* 2>/dev/null; true",
     )
-    vendor = str(subject.settings.get("vendor_repository_url") or "").rstrip("/")
-    for uri, signed_by, origin, *_ in sorted(sources(text(listed))):
-        ours = bool(vendor) and uri.rstrip("/").startswith(vendor)
+    settings = subject.settings
+    vendor = (
+        plain(str(settings.get("vendor_repository_url") or "")),
+        str(settings.get("vendor_repository_suite") or ""),
+    )
+    origins = {(plain(source.uri), source.suite): source.origin for source in sources(text(listed))}
+    bound = {(plain(entry.uri), entry.suite): entry.signed_by for entry in entries(text(files))}
+    sheet.expect(bool(bound), f"{len(bound)} sources in apt's files", "Debian's at least")
+    for place in sorted(origins.keys() | bound.keys()):
+        origin, signed = origins.get(place, ""), bound.get(place, ())
+        shown = f"source {_public(place[0])} {place[1]}"
+        ours = place == vendor
+        whose = "Jitsi's" if ours else origin or "origin unknown"
         declared = ours or origin.startswith("Debian")
-        sheet.expect(declared, f"source {_public(uri)} ({origin or 'origin unknown'})", "Debian's or the declared one")
-        bound = bool(signed_by) or (not ours and origin.startswith("Debian"))
-        sheet.expect(bound, f"source {_public(uri)} is bound to {signed_by or 'any trusted key'}", "a key of its own")
+        sheet.expect(declared, f"{shown} ({whose})", "Debian's or the declared one")
+        if ours:
+            _judge_vendor(host, shown, signed, str(settings.get("vendor_repository_fingerprint") or ""), sheet)
+        elif declared:
+            _judge_debian(shown, signed, text(keys), sheet)
     for line in text(trusting).splitlines():
         sheet.expect(False, f"/etc/apt/{line.strip()}", "no source is trusted without a signature")
     loose = re.findall(
@@ -116,6 +167,40 @@ def test_package_sources(host: testinfra.host.Host, subject: Subject, sheet: She
         re.M,
     )
     sheet.expect(not loose, f"switched off: {', '.join(loose) or 'nothing'}", "no check is switched off")
+
+
+def _judge_vendor(
+    host: testinfra.host.Host, shown: str, signed: tuple[str, ...], fingerprint: str, sheet: Sheet
+) -> None:
+    """Jitsi's source is bound to a key of its own, and where that was declared, to this one alone."""
+    told = f"{shown} is bound to {', '.join(signed) or 'any trusted key'}"
+    wanted = fingerprint.replace(" ", "").upper()
+    if not signed or not wanted:
+        sheet.expect(bool(signed), told, "a key of its own")
+        return
+    paths = [name for name in signed if name.startswith("/")]
+    found = [name.rstrip("!").upper() for name in signed if name not in paths]
+    for path, content in zip(paths, ask(host, *(f"base64 -w0 {shlex.quote(path)}" for path in paths)), strict=True):
+        try:
+            found += openpgp.key_fingerprints(base64.b64decode(text(content)), subkeys=False)
+        except (RuntimeError, openpgp.NotOpenPGP):
+            found.append(f"no key in {path}")
+    sheet.expect(set(found) == {wanted}, f"{told}: {', '.join(found)}", wanted)
+
+
+def _judge_debian(shown: str, signed: tuple[str, ...], told: str, sheet: Sheet) -> None:
+    """Anybody can call a repository Debian's; only Debian's keys, as its package brings them, make it so."""
+    files: Mapping[str, set[str]] = {kind: set() for kind in ("trusted", "debian", "altered")}
+    for kind, _, path in (line.partition(" ") for line in told.splitlines()):
+        files[kind].add(path)
+    # A fingerprint chooses among the trusted keys.
+    keys = set(signed) if signed and all(name.startswith("/") for name in signed) else files["trusted"]
+    foreign = sorted(keys - (files["debian"] - files["altered"]))
+    seen = f"{shown} is bound to {', '.join(signed) or 'any trusted key'}"
+    if foreign:
+        sheet.expect(False, f"{seen}, among them {', '.join(foreign)}", "keys of debian-archive-keyring only")
+    else:
+        sheet.expect(bool(keys), seen, "keys of debian-archive-keyring")
 
 
 def _public(uri: str) -> str:

@@ -56,12 +56,15 @@ _OPENSSL_NAMES = {"prime256v1": "secp256r1", "prime192v1": "secp192r1"}
 # The oldest nmap that was seen to enumerate TLS 1.3's suites (Debian 12's).
 NMAP = (7, 93)
 _NMAP = "nmap -n -Pn -oX - --host-timeout 60s --script ssl-enum-ciphers,sslv2"
+# Who does not verify need not read all authorities of the world, which takes longer than the handshake.
+NO_STORE = "-no-CAfile -no-CApath -no-CAstore"
 # Our own side must not be what refuses: level 0 lets Debian's OpenSSL offer what it would not use itself.
 _TRY = (
     "for try in {tries}; do printf '== %s\\n' $try; timeout 8 openssl s_client -brief -connect '{connect}' "
-    "-servername {name} -${{try%%=*}} -groups ${{try#*=}} -cipher 'ECDHE:@SECLEVEL=0' </dev/null 2>&1; done; true"
+    f"-servername {{name}} -${{{{try%%=*}}}} -groups ${{{{try#*=}}}} -cipher 'ECDHE:@SECLEVEL=0' {NO_STORE}"
+    " </dev/null 2>&1; done; true"
 )
-_REFUSED = re.compile(r"alert (handshake failure|illegal parameter|insufficient security|protocol version)")
+REFUSED = re.compile(r"alert (handshake failure|illegal parameter|insufficient security|protocol version)")
 _DISK = "/etc/ratssaal/tls/fullchain.pem"
 _CA = "/usr/local/share/ca-certificates/ratssaal-ca.crt"
 # An unknown issuer, by OpenSSL's numbers.
@@ -210,19 +213,19 @@ def tried_groups(printed: str) -> Groups:
         names = offered.split(":")
         meant = [name for name in names if name not in CERTIFICATE] or names
         if "CONNECTION ESTABLISHED" in said:
-            group = _negotiated(said) if len(names) > 1 else names[0]
+            group = negotiated(said) if len(names) > 1 else names[0]
             taken[version].update({group: None} if group in meant else {})
         elif "cannot be set" in said:
             # Of several, which one it is that OpenSSL does not know shows only when each is tried on its own.
             blind |= len(meant) > 1
             unknown.update(dict.fromkeys(meant if len(meant) == 1 else ()))
-        elif not _REFUSED.search(said):
+        elif not REFUSED.search(said):
             trouble[f"{version} {meant[0]}: {' '.join(said.split())[-120:] or 'no answer'}"] = None
     refused = not blind and not set(taken["TLSv1.2"]) & set(CURVES)
     return Groups({v: tuple(names) for v, names in taken.items()}, tuple(unknown), tuple(trouble), refused)
 
 
-def _negotiated(said: str) -> str:
+def negotiated(said: str) -> str:
     """Return the group of a TLS 1.2 handshake (`Server Temp Key: ECDH, secp224r1, 224 bits`; `Peer Temp Key` since 3.5)."""
     found = re.search(r"(?:Server|Peer) Temp Key: (?:ECDH, )?(\w+)", said)
     name = found.group(1) if found else ""

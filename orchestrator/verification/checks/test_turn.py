@@ -138,10 +138,16 @@ def test_where_a_relay_may_send_from_outside(
 
 
 def peers(subject: Subject, ours: list[str]) -> dict[str, dict[str, bool]]:
-    """Return, by family, peers and whether a relay may send to them: special ranges, the site's hosts, the vantage point."""
+    """Return, by family, peers and whether a relay may send to them.
+
+    These are special ranges, the first and last address of each of the administration's networks, the site's hosts, and the
+    vantage point.
+    """
     found: dict[str, dict[str, bool]] = {family: dict.fromkeys(rows, False) for family, rows in NEVER.items()}
     site = [row[key] for row in subject.topology["hosts"].values() for key in ("address", "address6") if row[key]]
-    for address in [*site, *filter(None, ours)]:
+    networks = derivations.management_networks(subject.settings)
+    management = [str(network[end]) for network in networks for end in (0, -1)]
+    for address in [*management, *site, *filter(None, ours)]:
         found["6" if ":" in address else "4"][address] = _permitted(subject, address)
     return found
 

@@ -164,7 +164,8 @@ def _policy_faults(answer: Answer, policy: str) -> list[tuple[str, str]]:
 def _device_faults(policy: str) -> list[tuple[str, str]]:
     rows = dict(re.findall(r"([\w-]+)=(\([^)]*\)|[^,\s]+)", policy))
     seen = {device: rows.get(device, "not named") for device in DEVICES}
-    fitting = ("(self)", "self", "()")
+    # `()` would keep everybody from speaking and showing.
+    fitting = ("(self)", "self")
     return [(f"Permissions-Policy {name} {value}", "(self)") for name, value in seen.items() if value not in fitting]
 
 

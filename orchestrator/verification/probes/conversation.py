@@ -21,7 +21,7 @@ LIMIT = 36.0
 WAITS = 1.5
 """Seconds for which a guest is watched while it must not be let in."""
 OWNER = 2.5
-"""Seconds that the focus may take to make a member the owner of its room."""
+"""Seconds that the focus may take to make a member the owner of its room; for as long a guest is watched who must not become it."""
 OFFER = 10.0
 """Seconds until two members must have been offered a session; Jicofo asks the bridge meanwhile."""
 EXTDISCO = "urn:xmpp:extdisco:2"
@@ -250,6 +250,7 @@ class Conversation:
         self.facts["guest_in_meeting"] = seen
         arrived = seen["enter"]
         if arrived["outcome"] == "joined":
+            seen["stays"] = await guest.stays(room, arrived, OWNER)
             await guest.leave()
             seen["lock"] = await member.lock(room)
             if seen["lock"]:
@@ -268,6 +269,8 @@ class Conversation:
         await member.admit(room, guest.client.jid)
         seen["invited"] = await guest.invited(room, 3)
         seen["after_admission"] = await guest.enter(room)
+        if seen["after_admission"]["outcome"] == "joined":
+            seen["stays"] = await guest.stays(room, seen["after_admission"], OWNER)
         return seen
 
 

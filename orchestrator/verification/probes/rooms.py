@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import uuid
 from functools import partial
@@ -66,6 +67,21 @@ class Participant:
             )
         except xmpp.NoAnswer:
             return None
+
+    async def stays(self, room: str, entered: dict[str, Any], seconds: float) -> dict[str, Any]:
+        """Return affiliation and role in a room after some time: both can change while somebody is in it.
+
+        Raises NoAnswer where the connection ends meanwhile.
+        """
+        place, seen, clock = f"{room}/{self.nick}", entered, asyncio.get_running_loop()
+        end = clock.time() + seconds
+        while seen["affiliation"] != "owner" and (left := end - clock.time()) > 0:
+            try:
+                seen = entry(await self.client.wait(lambda stanza: _about(stanza, place), left))
+            except xmpp.NoAnswer:
+                if self.client.ended:
+                    raise
+        return {name: seen[name] for name in ("affiliation", "role")}
 
     async def sees(self, place: str, seconds: float) -> bool:
         """Say whether somebody's presence is seen at that place."""

@@ -80,6 +80,11 @@ class Client:
         self._ended = ""
         self._streaming = False
 
+    @property
+    def ended(self) -> str:
+        """Return why nothing more will come, "" while the connection lasts."""
+        return self._ended
+
     async def open(self, *, query: str = "", pin: str = "") -> None:
         """Connect by address under the site's name; raises NoAnswer, or Refused where the certificate is not the pinned one.
 

@@ -1,0 +1,142 @@
+"""What ACC-01 and ACC-05 make of conditions, arguments, owners and modes that a lab host does not have."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orchestrator.verification.checks import test_access
+from orchestrator.verification.sheet import Sheet
+from tests.unit.test_verification_checks import _faults, _sheet
+
+SSHD = "allowgroups root\nmaxauthtries 4\n" + "".join(f"{name} {row[0]}\n" for name, row in test_access.WANTED.items())
+FURTHER: dict[str, Any] = {
+    "conditional": [],
+    "arguments": "sshd: /usr/sbin/sshd -D",
+    "later": "",
+    "newest": "/etc/ssh/sshd_config",
+    "changed": 1000.9,
+    "read": 1000.0,
+    "runs": True,
+}
+
+
+def _sshd(shown: str = SSHD, **further: Any) -> Sheet:
+    said = {"mkdir -p /run/sshd; sshd -T": shown, "python3": json.dumps({**FURTHER, **further})}
+    return _sheet(test_access.test_sshd, said)
+
+
+def test_sshd_as_wanted_has_no_fault() -> None:
+    sheet = _sshd(
+        conditional=[["Match User x in /f", "passwordauthentication", "no"], ["Match all in /f", "forcecommand", "x"]]
+    )
+    assert sheet.faults == []
+    assert _sshd(runs=False, changed=2000.0).faults == []
+
+
+@pytest.mark.parametrize(
+    ("further", "seen"),
+    [
+        ({"conditional": [["Match User backup in /f", "passwordauthentication", "yes"]]}, "passwordauthentication yes (Match User"),
+        ({"conditional": [["Match Group staff in /f", "challengeresponseauthentication", "yes"]]}, "challengeresponse"),
+        ({"conditional": [["Match Address 10.0.0.0/8 in /f", "permitrootlogin", "yes"]]}, "permitrootlogin yes"),
+        ({"conditional": [["Match User x in /f", "maxauthtries", "1"]]}, "maxauthtries 1"),
+        ({"arguments": "sshd: /usr/sbin/sshd -D -o PasswordAuthentication=yes"}, "passwordauthentication yes (sshd's arguments)"),
+        ({"later": "-oPermitRootLogin=yes"}, "permitrootlogin yes (SSHD_OPTS in /etc/default/ssh)"),
+        ({"arguments": "sshd: /usr/sbin/sshd -D -f /root/sshd"}, "sshd's arguments name /root/sshd"),
+        ({"changed": 1001.0}, "sshd was not reloaded since /etc/ssh/sshd_config changed"),
+    ],
+)  # fmt: skip
+def test_what_sshd_does_not_tell_of_itself_is_found(further: dict[str, Any], seen: str) -> None:
+    sheet = _sshd(**further)
+    assert _faults(sheet).startswith(seen)
+    assert len(sheet.faults) == 1
+
+
+def test_files_of_sshd_are_read_as_sshd_does(tmp_path: Path) -> None:
+    """The command itself, with a directory of this test's own."""
+    folder = tmp_path / "ssh"
+    (folder / "sshd_config.d").mkdir(parents=True)
+    (folder / "sshd_config").write_text(
+        "Include sshd_config.d/*.conf\nPasswordAuthentication yes\n# Match User commented\n"
+        f'Match User backup\n\tPasswordAuthentication=yes # why\n\tInclude {folder}/inner\n  MATCH group staff\nPermitRootLogin "yes"\n'
+    )
+    (folder / "sshd_config.d" / "10.conf").write_text("Match Address 10.0.0.0/8\nX11Forwarding yes\n")
+    (folder / "inner").write_text("KbdInteractiveAuthentication yes\n")
+    for path in (*folder.rglob("*"), folder):
+        os.utime(path, (1000, 1000))
+    os.utime(folder / "sshd_config.d", (2000, 2000))
+    (tmp_path / "systemctl").write_text("#!/bin/sh\necho MainPID=0\necho StateChangeTimestamp=@1500\n")
+    (tmp_path / "systemctl").chmod(0o755)
+    (tmp_path / "default").write_text('#SSHD_OPTS=x\nSSHD_OPTS="-o PermitRootLogin=yes"\n')
+    command = test_access._FURTHER.replace("/etc/ssh", str(folder)).replace(
+        "/etc/default/ssh", str(tmp_path / "default")
+    )
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, env=environment)
+    said = json.loads(done.stdout)
+    backup, staff = (f"Match {who} in {folder}/sshd_config" for who in ("User backup", "group staff"))
+    assert said["conditional"] == [
+        [f"Match Address 10.0.0.0/8 in {folder}/sshd_config.d/10.conf", "x11forwarding", "yes"],
+        [backup, "passwordauthentication", "yes"],
+        [backup, "kbdinteractiveauthentication", "yes"],
+        [staff, "permitrootlogin", "yes"],
+    ]
+    # A file that is gone changes its directory only.
+    assert (said["newest"], said["changed"], said["read"]) == (f"{folder}/sshd_config.d", 2000, 1500)
+    assert (said["later"], said["runs"]) == ("-o PermitRootLogin=yes", False)
+
+
+def _secret(path: str = "/etc/turnserver.conf", mode: int = 0o640, **changed: Any) -> Sheet:
+    row = {"path": path, "mode": mode, "owner": "root", "group": "turnserver", "people": [], "anybody": False}
+    row |= {"lengths": [], "distinct": [], "in_arguments": 0}
+    return _sheet(test_access.test_secrets, {"python3": json.dumps([{**row, **changed}])})
+
+
+def test_owner_group_and_mode_of_every_secret_count() -> None:
+    assert _secret().faults == []
+    assert _secret(group="users", mode=0o600).faults == []
+    assert _secret(owner="turnserver").faults == []
+    assert _faults(_secret(group="users")) == "/etc/turnserver.conf 0640 root:users"
+    assert _faults(_secret(owner="anna", mode=0o600)) == "/etc/turnserver.conf 0600 anna:turnserver"
+    assert "to which anna belongs" in _faults(_secret(people=["anna"]))
+    assert _secret(people=["anna"], mode=0o600).faults == []
+    key = "/etc/ratssaal/tls/key.pem"
+    assert _secret(key, group="ssl-cert").faults == []
+    assert _faults(_secret(key, 0o660, group="ssl-cert")) == f"{key} 0660 root:ssl-cert"
+    assert _faults(_secret("/etc/jitsi/jicofo/jicofo.conf", group="turnserver"))
+    assert "holds a secret of 8 characters" in _faults(_secret(lengths=[8], distinct=[8]))
+
+
+def test_files_are_noted_where_they_hold_a_secret_by_any_name(tmp_path: Path) -> None:
+    """The command itself; a file that need hold none counts by a word, one that must by being there."""
+    for name, content in (
+        ("turnserver.conf", "lt-cred-mech\nuser=anna:pass\n"),
+        ("jitsi/jicofo/config", "JICOFO_HOST=localhost\n# password=commented\n"),
+        ("jitsi/videobridge/config", "JVB_PASSWORD_FILE=/etc/x\n"),
+        ("prosody/conf.avail/x.cfg.lua", '-- component_secret = "commented"\nmuc_mapper = "x"\n'),
+        ("prosody/conf.avail/y.cfg.lua", "external_service_secret = 'abcdefgh'\n"),
+        ("prosody/prosody.cfg.lua", "turncredentials_secret = os.getenv(1)\n"),
+        ("ratssaal/tls/key.pem", "key"),
+    ):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+        path.chmod(0o600)
+    command = test_access._SECRETS.replace('"/etc/', f'"{tmp_path}/').replace(
+        "/var/lib/prosody", str(tmp_path / "none")
+    )
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    found = {row["path"].removeprefix(f"{tmp_path}/"): row["lengths"] for row in json.loads(done.stdout)}
+    assert found == {
+        "turnserver.conf": [],
+        "jitsi/videobridge/config": [],
+        "prosody/conf.avail/y.cfg.lua": [8],
+        "prosody/prosody.cfg.lua": [],
+        "ratssaal/tls/key.pem": [],
+    }

@@ -1,0 +1,197 @@
+"""What LOG-03 makes of logrotate's rules, of the units' journals and of what lies below /var/log."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from orchestrator.verification.checks import test_logs
+from orchestrator.verification.sheet import Sheet
+from tests.unit.test_verification_checks import _faults, _sheet, _subject
+
+# As logrotate 3.21 (Debian 12) and 3.22 (Debian 13) print the same file.
+OLDER = """
+reading config file /etc/logrotate.conf
+
+Handling 6 logs
+
+rotating pattern: /t/log/*.log
+"/t/log2/missing.log"
+ 10485760 bytes (52 rotations)
+empty log files are rotated, old logs are removed
+considering log /t/log/a.log
+  log does not need rotating (log size is below the 'size' threshold)
+considering log /t/log2/missing.log
+  log /t/log2/missing.log does not exist -- skipping
+
+rotating pattern: /t/log2/c.log  after 1 days (6 rotations)
+empty log files are rotated, only log files >= 1048576 bytes are rotated, old logs are removed
+considering log /t/log2/c.log
+
+rotating pattern: /t/log2/*.foo  monthly empty log files are rotated, old logs are removed
+considering log /t/log2/d.foo
+considering log /t/log2/e.foo
+  log /t/log2/e.foo is symbolic link. Rotation of symbolic links is not allowed to avoid security issues -- skipping.
+
+rotating pattern: /t/log2/none.log  monthly (no old logs will be kept)
+empty log files are rotated, old logs are removed
+considering log /t/log2/none.log
+error: skipping "/t/log2/none.log" because parent directory has insecure permissions
+
+rotating pattern: /t/log2/f.bar  after 1 days (6 rotations)
+empty log files are not rotated, old logs are removed
+considering log /t/log2/f.bar
+"""
+NEWER = """
+rotating pattern: /t/log/*.log
+"/t/log2/missing.log" 10485760 bytes empty log files are rotated, (52 rotations), old logs are removed after 7 days
+considering log /t/log/a.log
+  log does not need rotating (log size is below the 'size' threshold)
+
+rotating pattern: /t/log2/c.log after 1 days empty log files are rotated, only log files older than 3 days are rotated, (6 rotations)
+considering log /t/log2/c.log
+
+rotating pattern: /t/log2/*.foo monthly empty log files are rotated, old logs are kept forever
+considering log /t/log2/d.foo
+
+rotating pattern: /t/log2/none.log monthly empty log files are rotated, no old logs will be kept
+
+rotating pattern: /t/log2/f.bar after 1 days empty log files are not rotated, (6 rotations), old logs are removed after 7 days
+considering log /t/log2/f.bar
+"""
+
+
+@pytest.mark.parametrize("shown", [OLDER, NEWER], ids=["3.21", "3.22"])
+def test_rules_are_told_apart_and_none_is_left_out(shown: str) -> None:
+    found = list(test_logs.rules(shown))
+    assert [rule.days for rule in found] == [None, None, None, 31, 7]
+    assert found[0].patterns == ("/t/log/*.log", "/t/log2/missing.log")
+    assert [rule.files for rule in found] == [
+        ("/t/log/a.log",),
+        ("/t/log2/c.log",),
+        ("/t/log2/d.foo",),
+        (),
+        ("/t/log2/f.bar",),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("told", "days"),
+    [
+        ("weekly (52 rotations)\nempty log files are rotated, old logs are removed", 371),
+        ("after 1 days (no old logs will be kept)\n", 1),
+        ("hourly (23 rotations)\n", 1),
+        ("after 1 days empty log files are rotated, (unlimited rotations), old logs are removed after 7 days", 8),
+        ("after 1 days empty log files are rotated, (400 rotations), old logs are removed after 7 days", 8),
+    ],
+)
+def test_days_of_a_rule(told: str, days: float) -> None:
+    (rule,) = test_logs.rules(f"rotating pattern: /x/*.log {told}\n")
+    assert rule.days == pytest.approx(days)
+
+
+def test_a_rule_in_words_that_are_not_known_is_an_error() -> None:
+    with pytest.raises(RuntimeError, match="other words"):
+        list(test_logs.rules("rotating pattern: /x/*.log at full moon (3 rotations)\n"))
+
+
+@pytest.mark.parametrize(
+    ("span", "days"),
+    [("7day", 7), ("2week 1d", 15), ("604800", 7), ("1month", 30.4375), ("12h", 0.5), ("90 days", 90), ("infinity", 0)],
+)
+def test_journal_time_span_in_days(span: str, days: float) -> None:
+    assert test_logs._days(span) == pytest.approx(days)
+
+
+NOW = 1_795_600_000
+DAY = 86400
+RULE = "rotating pattern: {} after 1 days ({} rotations)\n{}"
+RULES = RULE.format("/var/log/prosody/*.log", 6, "considering log /var/log/prosody/prosody.log\n") + RULE.format(
+    "/var/log/dpkg.log", 89, "considering log /var/log/dpkg.log\n"
+)
+UNITS = "".join(f"unit {unit}.service 1 conferencing 1\n" for unit in ("nginx", "prosody", "jicofo"))
+JOURNAL = "[Journal]\nMaxRetentionSec={}day\nMaxFileSec=1day\n"
+
+
+def _look(
+    *,
+    rules: str = RULES,
+    files: str = "",
+    units: str = UNITS,
+    namespace: str = JOURNAL.format(7),
+    oldest: float = 89,
+    conference: float = 7,
+    timer: str = "active\n",
+) -> Sheet:
+    said: dict[str, Any] = {
+        "logrotate": rules,
+        "systemctl is-active": timer,
+        "find": f"{NOW}.5 /var/log/prosody/prosody.log\n{NOW}.5 /var/log/dpkg.log\n{files}",
+        "{ systemctl": units,
+        "systemd-analyze cat-config systemd/journald.conf": JOURNAL.format(90),
+        "systemd-analyze cat-config systemd/journald@conferencing.conf": namespace,
+        "journalctl --namespace": f"{NOW - conference * DAY} h1 x\n",
+        "journalctl": f"{NOW - oldest * DAY} h1 x\n",
+        "date": str(NOW),
+    }
+    subject = _subject(jitsi_conference_log_days=7, base_admin_log_days=90)
+    return _sheet(test_logs.test_retention, said, subject=subject)
+
+
+def test_a_whole_host_keeps_its_logs_as_declared() -> None:
+    sheet = _look()
+    assert (sheet.faults, sheet.untested) == ([], [])
+
+
+def test_a_log_of_conferences_without_a_rule_is_found() -> None:
+    other = RULES[RULES.index("rotating pattern: /var/log/dpkg") :]
+    assert _faults(_look(rules=other)) == "no rule rotates /var/log/prosody/prosody.log"
+    # What a rotation left behind is judged by its age.
+    assert _look(files=f"{NOW}.5 /var/log/prosody/prosody.log.2.gz\n").faults == []
+    old = _look(files=f"{NOW - 20 * DAY}.5 /var/log/prosody/prosody.log.2.gz\n")
+    assert _faults(old) == "/var/log/prosody/prosody.log.2.gz is 20 days old"
+
+
+def test_a_log_of_a_service_counts_wherever_it_lies() -> None:
+    written = f"{UNITS}open /srv/www/access.log\nopen /var/log/gone.log (deleted)\n"
+    assert _faults(_look(units=written)) == "no rule rotates /srv/www/access.log"
+    rule = RULE.format("/srv/www/*.log", 30, "considering log /srv/www/access.log\n")
+    assert _faults(_look(units=written, rules=RULES + rule)) == "/srv/www/*.log: kept 31 days"
+
+
+def test_a_rule_by_size_is_no_limit() -> None:
+    rule = "rotating pattern: /var/log/nginx/*.log 10485760 bytes (52 rotations)\n"
+    assert _faults(_look(rules=RULES + rule)) == "/var/log/nginx/*.log: kept for ever"
+
+
+def test_units_log_into_the_short_journal_now_and_later() -> None:
+    lost = UNITS.replace("prosody.service 1 conferencing 1", "prosody.service 1  0")
+    assert _faults(_look(units=lost)) == "prosody logs into the system journal"
+    old = UNITS.replace("prosody.service 1 conferencing 1", "prosody.service 1 conferencing 0")
+    assert _faults(_look(units=old)) == "prosody was started without the conferencing journal"
+    stopped = UNITS.replace("prosody.service 1 conferencing 1", "prosody.service 0 conferencing ")
+    assert _look(units=stopped).untested == ["prosody does not run"]
+    assert _look(units=UNITS + "unit coturn.service 1  0\n").faults == []
+
+
+def test_what_the_journals_hold_counts() -> None:
+    assert _faults(_look(oldest=95)) == "oldest entry of the system journal: 95.0 days"
+    assert _faults(_look(conference=9)) == "oldest entry of the conferencing journal: 9.0 days"
+    left = f"{NOW - 20 * DAY}.5 /var/log/journal/00ff.conferencing/system@1.journal\n"
+    assert "is 20 days old" in _faults(_look(files=left))
+    assert _look(files=left.replace(".conferencing", "")).faults == []
+
+
+def test_settings_of_a_journal_in_all_their_files_count() -> None:
+    assert _faults(_look(namespace=JOURNAL.format(7) + JOURNAL.format(70))) == (
+        "conferencing journal: kept 70 days (0: no limit)"
+    )
+    emptied = f"{JOURNAL.format(7)}# /etc/systemd/journald@conferencing.conf.d/x.conf\n[Journal]\nMaxRetentionSec=\nMaxFileSec=1day\n"
+    assert "kept 0 days" in _faults(_look(namespace=emptied))
+    spaced = JOURNAL.format(7).replace("7day", " 2 months")
+    assert "kept 61 days" in _faults(_look(namespace=spaced))
+
+
+def test_rules_that_nobody_runs_are_a_fault() -> None:
+    assert _faults(_look(timer="inactive\n")) == "logrotate.timer is inactive"
