@@ -6,7 +6,7 @@ PYTHON ?= python3
 # The lab needs root. On an operator's machine make asks for it by sudo, and only where it is needed.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=XDG_STATE_HOME)
 
-.PHONY: help setup rehearse test lint unit scenarios machine test-vm docs bench wheel-test clean
+.PHONY: help setup rehearse test lint unit scenarios machine test-vm load docs bench wheel-test clean
 .DEFAULT_GOAL := help
 
 help: ## show these lines
@@ -35,6 +35,7 @@ lint: setup ## style, types, Ansible and shell checks
 	$(BIN)/yamllint --strict .
 	$(BIN)/ansible-lint --offline -q
 	shellcheck install-packages.sh .ci/run
+	shellcheck --exclude=SC1090,SC1091 $$(grep -rlE '^#!/bin/(ba)?sh' orchestrator/lab/standins/packages)
 
 unit: setup ## tests that need neither root nor a host
 	$(BIN)/python -m pytest -q -n 2 tests/unit
@@ -46,7 +47,10 @@ machine: setup ## one virtual machine: boot, converge, reboot, verify (root)
 	$(AS_ROOT) $(BIN)/python -m pytest -q -ra --durations=0 tests/vm/test_machine.py
 
 test-vm: setup ## all tests on virtual machines (root; an hour where KVM does not work)
-	$(AS_ROOT) $(BIN)/python -m pytest -q -ra --durations=0 tests/vm
+	$(AS_ROOT) $(BIN)/python -m pytest -q -ra -n 2 --dist loadgroup --durations=0 tests/vm
+
+load: setup ## five minutes of a meeting of fifty under the sandboxes (root)
+	$(AS_ROOT) env RATSSAAL_LOAD_SECONDS=300 $(BIN)/python -m pytest -q -ra tests/scenarios/test_sandbox_load.py
 
 docs: setup ## write the generated pages anew
 	$(BIN)/python docs/generate.py

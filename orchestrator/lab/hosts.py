@@ -138,6 +138,8 @@ def _write_identity(host: LabHost, names: Mapping[str, tuple[str, ...]]) -> None
     (etc / "hostname").write_text(host.name + "\n")
     (etc / "hosts").write_text(hosts_file(names))
     (etc / "resolv.conf").write_text(_resolver())
+    # The machine forwards for its labs, and a container begins with what the machine has (kernel: net/ipv4/devinet.c).
+    (etc / "sysctl.d/10-lab.conf").write_text("net.ipv4.ip_forward = 0\n")
     folder = etc / "systemd/network"
     folder.mkdir(parents=True, exist_ok=True)
     # Sorts before Debian's own 80-container-host0.network, which would ask for DHCP.

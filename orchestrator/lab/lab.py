@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import UsageError
-from orchestrator.lab import archives, discovery, drivers, forwarding, machines, processes, repository
+from orchestrator.lab import archives, discovery, drivers, forwarding, machines, processes, repository, timeserver
 from orchestrator.lab.hosts import LabHost, unmount
 from orchestrator.lab.locks import locked
 from orchestrator.lab.network import Network, dropping_chains, free_number
@@ -123,6 +123,7 @@ class Lab:
         names, key = names_of(members), _ssh_key(folder)
         network.up(names)
         self._warn_of_firewalls(network)
+        clock = record.driver == "vm" and self._serve_time(folder, network)
 
         def start(host: LabHost) -> None:
             if not machines.supervisors(name, host.name):
@@ -138,7 +139,7 @@ class Lab:
         if built is not None:
             repository.serve(built.path, folder, network)
             self._say("packages: STAND-INS in place of Jitsi's own, from the lab's repository")
-        return write_site(folder, members, built)
+        return write_site(folder, members, built, clock=clock)
 
     def _claim(self, name: str, wanted: Record) -> Record:
         """Return what is written down about the lab, after choosing a free network number for a new one."""
@@ -181,6 +182,7 @@ class Lab:
         found = folder.exists()
         found |= machines.kill(name)
         found |= repository.end(folder)
+        found |= timeserver.end(folder)
         for lab, target in discovery.mounts(STATE):
             if lab == name:
                 unmount(target)
@@ -193,6 +195,7 @@ class Lab:
             return found
         with locked(STATE / ".lock", lambda: None):
             if not any(_recorded(other) for other in _names()):
+                Network.last_down()
                 forwarding.restore(_FORWARDING)
         return found
 
@@ -219,6 +222,14 @@ class Lab:
     def half_made(self) -> dict[str, list[str]]:
         """Return what crashed labs left behind: lab name -> what is there."""
         return {name: found for name, found in discovery.traces(STATE).items() if _recorded(name) is None}
+
+    def _serve_time(self, folder: Path, network: Network) -> bool:
+        if timeserver.serve(folder, network):
+            return True
+        self._say(
+            f"warning: the lab's time server does not answer at {network.gateway}, so its machines ask Debian's pool"
+        )
+        return False
 
     def _warn_of_firewalls(self, network: Network) -> None:
         for chain in dropping_chains():

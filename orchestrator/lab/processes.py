@@ -32,6 +32,14 @@ def alive(pid: int) -> bool:
     return bool(fields) and fields[0] not in "ZX"
 
 
+def works_in(pid: int, folder: Path) -> bool:
+    """Return whether the process's working directory is this one, also if that is deleted meanwhile."""
+    try:
+        return os.readlink(f"/proc/{pid}/cwd").removesuffix(" (deleted)") == str(folder)
+    except OSError:
+        return False
+
+
 def kill_all(find: Callable[[], list[int]], seconds: float) -> list[int]:
     """Send SIGKILL to what `find` returns until it returns nothing alive; return what is left after `seconds`."""
     deadline = time.monotonic() + seconds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 import time
@@ -58,14 +57,9 @@ def end(folder: Path) -> bool:
 
 def servers(folder: Path) -> list[int]:
     """Return the package servers that were started in the lab's folder, also if that is deleted meanwhile."""
-    return [pid for pid, words in processes.command_lines() if "http.server" in words and _works_in(pid, folder)]
-
-
-def _works_in(pid: int, folder: Path) -> bool:
-    try:
-        return os.readlink(f"/proc/{pid}/cwd").removesuffix(" (deleted)") == str(folder)
-    except OSError:
-        return False
+    return [
+        pid for pid, words in processes.command_lines() if "http.server" in words and processes.works_in(pid, folder)
+    ]
 
 
 def _answers(address: str) -> bool:

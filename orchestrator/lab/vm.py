@@ -19,8 +19,8 @@ from orchestrator.lab.hosts import LabHost
 
 MEMORY_MB = 4096
 DISK = "16G"
-# Under TCG an ordinary kernel takes half a minute to its first service.
-BOOT_SECONDS = 300.0
+# Under TCG an ordinary kernel takes half a minute to its first service, and all services of a conference some minutes.
+BOOT_SECONDS = 600.0
 _PROBE_SECONDS = 20
 
 
@@ -104,7 +104,11 @@ def tap(host: LabHost) -> str:
 
 
 def qemu_argv(host: LabHost, accelerator: str) -> list[str]:
-    """Return the command line that boots the machine (pure). The kernel is Debian's own, loaded past a boot loader."""
+    """Return the command line that boots the machine (pure).
+
+    The kernel is Debian's own, loaded past a boot loader: the one that the root file system came with, also where the machine
+    has installed a newer one since (control OS-03 tells so).
+    """
     return [
         *_machine(accelerator, MEMORY_MB),
         *("-smp", "2", "-name", f"guest={host.machine}"),

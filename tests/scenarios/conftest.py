@@ -34,6 +34,7 @@ LONGEST_FIRST = (
     "test_drift",
     "test_audit",
     "test_variants",
+    "test_vantage",
     "test_wheel",
 )
 ROOT = Path(__file__).resolve().parents[2]
@@ -46,12 +47,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 @contextmanager
-def throwaway(name: str, *, debian: int = 13, playbook: str = "", driver: str = "container") -> Iterator[LabSite]:
-    """A lab with one host, converged by plain Ansible where a playbook is named; nothing of it stays."""
+def throwaway(
+    name: str, *, debian: int = 13, playbook: str = "", driver: str = "container", hosts: int = 1
+) -> Iterator[LabSite]:
+    """A lab whose first host is the site's, converged by plain Ansible where a playbook is named; nothing of it stays."""
     labs = Lab()
     labs.down(name)
     try:
-        site = labs.up(name, debian=debian, driver=driver)
+        site = labs.up(name, debian=debian, driver=driver, hosts=hosts)
         if playbook:
             play(site, playbook=playbook)
         yield site
@@ -142,7 +145,7 @@ class Played:
 
 def _longest(site: LabSite) -> int:
     """Return how many seconds a command may take; virtual machines are emulated where KVM does not work."""
-    return 3600 if site.hosts[0].driver == "vm" else 900
+    return 7200 if site.hosts[0].driver == "vm" else 900
 
 
 def play(site: LabSite, *arguments: str, playbook: str = "site.yml", check: bool = True) -> Played:
@@ -202,8 +205,9 @@ def ssh(site: LabSite, command: str, *, user: str = "root", address: str = "", c
     ]
     argv += ["-o", "StrictHostKeyChecking=yes", "-o", f"UserKnownHostsFile={site.known_hosts}"]
     target = f"{user}@{address or site.hosts[0].address}"
+    longest = _longest(site) // 3
     done = subprocess.run(
-        [*argv, target, command], capture_output=True, text=True, errors="replace", check=False, timeout=300
+        [*argv, target, command], capture_output=True, text=True, errors="replace", check=False, timeout=longest
     )
     assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout.strip()

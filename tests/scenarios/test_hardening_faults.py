@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.evidence.results import Result
 from orchestrator.lab import machines
 from orchestrator.lab.lab import LabSite
 from orchestrator.verification.runner import verify
@@ -84,6 +85,91 @@ OUTSIDE_ONLY = {
     *("CRY-02", "CRY-04", "CRY-05", "NET-02", "TRN-01", "TRN-02"),
     *("WEB-01", "WEB-02", "WEB-03", "WEB-05", "VKS-01", "VKS-02", "VKS-03", "VKS-11"),
 }
+
+
+# Runs a program from a directory as a service's own user, within what the service sees.
+_FROM = """
+pid=$(systemctl show -P MainPID {unit}) && user=$(stat -c %u /proc/$pid) && group=$(stat -c %g /proc/$pid)
+own=$(tr '\\0' '\\n' </proc/$pid/cmdline | sed -n 's/^-Djava.io.tmpdir=//p' | tail -n 1)
+for place in "$own" /tmp /var/tmp /dev/shm; do
+    nsenter --target $pid --mount --setuid $user --setgid $group \
+        sh -c "cp /bin/true $place/probe && $place/probe && echo $place; rm -f $place/probe" 2>&1
+done
+"""
+
+
+@pytest.mark.parametrize(("unit", "place"), [("jicofo", "jicofo"), ("jitsi-videobridge2", "jitsi-videobridge")])
+def test_a_library_is_loaded_though_tmp_runs_nothing(site: LabSite, unit: str, place: str) -> None:
+    """Where JNA cannot map what it unpacked, nobody can join: each JVM has a directory of its own for that."""
+    told = ssh(site, _FROM.format(unit=unit)).splitlines()
+    assert told[0] == f"/var/cache/{place}"
+    assert [line for line in told[1:] if "Permission denied" not in line] == []
+    assert len(told) == 4
+
+
+def test_what_others_depend_on_is_left_alone(site: LabSite) -> None:
+    """Containers need forwarding; packages and scripts the umask; connections their time stamps, which protect nobody."""
+    before = ssh(site, "cat /proc/sys/net/ipv4/ip_forward")
+    ssh(site, "sysctl -qw net.ipv4.ip_forward=1")
+    try:
+        assert play(site, playbook="harden.yml").changed == 0
+        assert ssh(site, "cat /proc/sys/net/ipv4/ip_forward") == "1"
+    finally:
+        ssh(site, f"sysctl -qw net.ipv4.ip_forward={before}")
+    assert ssh(site, "umask; bash -lc umask").split() == ["0022", "0022"]
+    assert ssh(site, "sysctl -n net.ipv4.tcp_timestamps") == "1"
+    assert ssh(site, "grep -lE 'tcp_timestamps|accept_ra|autoconf|ip_forward' /etc/sysctl.d/*ratssaal*; true") == ""
+
+
+# A router that advertises 2001:db8:77::/64 (RFC 4861 4.2 and 4.6.2); the kernel adds the checksum.
+_ADVERTISE = """
+import socket, struct, time
+prefix = socket.inet_pton(socket.AF_INET6, "2001:db8:77::")
+sent = struct.pack("!BBHBBHII", 134, 0, 0, 64, 0, 0, 0, 0) + struct.pack("!BBBBIII", 3, 4, 64, 0xC0, 300, 300, 0) + prefix
+line = socket.socket(socket.AF_INET6, socket.SOCK_RAW, socket.IPPROTO_ICMPV6)
+line.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_MULTICAST_HOPS, 255)
+for _ in range(10):
+    line.sendto(sent, ("ff02::1", 0, 0, socket.if_nametoindex("slaac1")))
+    time.sleep(0.5)
+"""
+
+
+def test_addresses_that_routers_advertise_are_taken(site: LabSite) -> None:
+    """Through the hardened kernel and the firewall, on an interface that nobody configures but the kernel."""
+    ssh(
+        site,
+        "ip netns add planted; ip link add slaac0 type veth peer name slaac1 netns planted; ip link set slaac0 up;"
+        " ip -n planted link set slaac1 up; sleep 3",
+    )
+    try:
+        ssh(site, f"ip netns exec planted python3 - <<'END'\n{_ADVERTISE}END")
+        assert "2001:db8:77:" in ssh(site, "ip -6 -o address show dev slaac0")
+    finally:
+        ssh(site, "ip link delete slaac0; ip netns delete planted")
+
+
+def test_a_second_owner_of_the_firewall_stops_a_run_before_it_begins(site: LabSite, state_home: Path) -> None:
+    ssh(site, "mkdir -p /etc/ufw && echo ENABLED=yes > /etc/ufw/ufw.conf && touch /usr/sbin/ufw")
+    try:
+        done = ratssaal(site, state_home, "provision")
+    finally:
+        ssh(site, "rm -r /etc/ufw /usr/sbin/ufw")
+    assert done.returncode == 3, done.stderr
+    assert "ufw keeps a firewall here" in done.stderr
+    assert "ufw disable" in done.stderr
+
+
+def test_strangers_attempts_lock_nobody_out(site: LabSite, tmp_path: Path) -> None:
+    """Somebody outside tries a key that opens nothing, time and again: root gets in from elsewhere, and nobody is counted."""
+    key = tmp_path / "key"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    argv = ["ip", "netns", "exec", site.network.outside, "ssh", "-i", str(key), "-o", "IdentitiesOnly=yes"]
+    argv += ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", f"UserKnownHostsFile={site.known_hosts}"]
+    argv += [f"root@{site.hosts[0].address}", "true"]
+    assert {subprocess.run(argv, capture_output=True, check=False).returncode for _ in range(15)} == {255}
+    assert ssh(site, "id -un; find /run/faillock -type f 2>/dev/null; true") == "root"
+    (finding, *_) = verify(load(site), controls=("ACC-06",), quick=True).findings
+    assert finding.result is Result.PASS, finding
 
 
 @pytest.fixture

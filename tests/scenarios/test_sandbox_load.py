@@ -1,6 +1,6 @@
 """The sandboxes under load: 50 people in ten rooms with 200 media paths through TURN to the bridge, by UDP and TLS, IPv4 and IPv6.
 
-The load lasts 30 s; RATSSAAL_LOAD_SECONDS=300 in the environment makes it five minutes.
+The load lasts 30 s, with `make load` five minutes (RATSSAAL_LOAD_SECONDS in the environment).
 
 A refused system call is answered with EPERM, which programs may keep to themselves. So here it kills the process instead: whoever
 asks for something that the sandbox forbids dies, and the journal says of it.

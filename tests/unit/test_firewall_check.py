@@ -1,4 +1,4 @@
-"""What NET-03 makes of rulesets as nft prints them, which is not always how they were written."""
+"""What NET-01 and NET-03 make of sockets and rulesets as ss and nft print them, which is not always how they were written."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import pytest
 
 from orchestrator.verification.checks import test_network
 from orchestrator.verification.sheet import Sheet
+from orchestrator.verification.sockets import undeclared
 from orchestrator.verification.subject import Subject
 from tests.unit.test_verification_checks import FakeHost
 
@@ -70,3 +71,100 @@ def test_only_what_every_chain_lets_in_is_let_in() -> None:
     assert "5222/tcp is not let in from 198.51.100.11" in _seen(*both)
     assert not any("198.51.100.0" in seen for seen in _seen(*both))
     assert _seen(*_rules(*BRIDGES), *_rules(JOINED, "198.51.100.20", "203.0.113.9", table="second")) == []
+
+
+ACCEPT: dict[str, Any] = {"accept": None}
+SOME = _match("ip", "saddr", {"prefix": {"addr": "203.0.113.0", "len": 24}})
+
+
+def _meta(key: str, right: Any, *, op: str = "==") -> dict[str, Any]:
+    return {"match": {"op": op, "left": {"meta": {"key": key}}, "right": right}}
+
+
+def _mapped(key: dict[str, Any], data: Any) -> dict[str, Any]:
+    return {"vmap": {"key": key, "data": data}}
+
+
+DPORT = {"payload": {"protocol": "tcp", "field": "dport"}}
+STATE = {"ct": {"key": "state"}}
+FURTHER = {"jump": {"target": "further"}}
+# Beside the two flows: a chain that takes everything, a set, one whose members come and go, and a map of verdicts.
+OBJECTS: list[dict[str, Any]] = [
+    {"chain": {"family": "inet", "table": "ratssaal", "name": "further"}},
+    {"rule": {"family": "inet", "table": "ratssaal", "chain": "further", "expr": [{"counter": None}, ACCEPT]}},
+    {"set": {"family": "inet", "table": "ratssaal", "name": "office", "elem": [{"elem": {"val": "203.0.113.7"}}]}},
+    {"set": {"family": "inet", "table": "ratssaal", "name": "knock", "flags": ["timeout"], "elem": []}},
+    {"map": {"family": "inet", "table": "ratssaal", "name": "doors", "elem": [[99, ACCEPT], [98, {"drop": None}]]}},
+]
+
+
+def _with(*expression: dict[str, Any]) -> list[str]:
+    rule = {"family": "inet", "table": "ratssaal", "chain": "input", "expr": list(expression)}
+    return _seen(*_rules(*BRIDGES), *OBJECTS, {"rule": rule})
+
+
+@pytest.mark.parametrize(
+    ("rule", "seen"),
+    [
+        ([ACCEPT], "everything is let in from anywhere"),
+        ([{"log": {"prefix": "x"}}, ACCEPT], "everything is let in from anywhere"),
+        ([{"limit": {"rate": 9, "per": "second"}}, ACCEPT], "everything is let in from anywhere"),
+        ([{"queue": {"num": 1}}], "everything is let in from anywhere"),
+        ([SOME, ACCEPT], "everything is let in from 203.0.113.0/24"),
+        ([SOME, FURTHER], "everything is let in from 203.0.113.0/24"),
+        ([_match("ip", "saddr", "@office"), ACCEPT], "everything is let in from 203.0.113.7"),
+        ([_match("ip", "saddr", "@knock"), ACCEPT], "everything is let in from @knock"),
+        (
+            [_match("ip6", "saddr", {"prefix": {"addr": "fe80::", "len": 10}}), ACCEPT],
+            "everything is let in from fe80::/10",
+        ),
+        ([_meta("l4proto", "tcp"), ACCEPT], "every port/tcp is let in from anywhere"),
+        ([_meta("nfproto", "ipv6"), ACCEPT], "everything is let in from ::/0"),
+        ([_meta("iifname", {"set": ["lo", "eth0"]}), ACCEPT], "everything is let in from anywhere"),
+        ([_meta("iifname", "lo", op="!="), ACCEPT], "everything is let in from anywhere"),
+        ([{"match": {"op": "!=", "left": DPORT, "right": 22}}, ACCEPT], "every port/tcp is let in from anywhere"),
+        ([_match("udp", "sport", 53), ACCEPT], "every port/udp is let in from anywhere"),
+        ([_match("ip", "protocol", "gre"), ACCEPT], "any other protocol is let in from 0.0.0.0/0"),
+        (
+            [_match("tcp", "dport", {"set": [22, {"range": [8000, 8010]}]}), ACCEPT],
+            "8000-8010/tcp is let in from anywhere",
+        ),
+        ([_mapped(DPORT, {"set": [[22, FURTHER], [80, ACCEPT]]})], "80/tcp is let in from anywhere"),
+        ([_mapped(DPORT, "@doors")], "99/tcp is let in from anywhere"),
+        ([_mapped(STATE, {"set": [["established", ACCEPT], ["new", FURTHER]]})], "everything is let in from anywhere"),
+    ],
+)
+def test_every_rule_that_lets_something_in_is_found(rule: list[dict[str, Any]], seen: str) -> None:
+    assert _with(*rule) == [seen]
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        [_meta("iifname", "lo"), ACCEPT],
+        [{"match": {"op": "in", "left": STATE, "right": ["established", "related"]}}, ACCEPT],
+        [_mapped(STATE, {"set": [["established", ACCEPT], ["invalid", {"drop": None}]]})],
+        [_meta("l4proto", {"set": ["icmp", "ipv6-icmp"]}), ACCEPT],
+        [_match("icmp", "type", "echo-request"), ACCEPT],
+        [_match("ip6", "saddr", {"prefix": {"addr": "fe80::", "len": 10}}), _match("udp", "dport", 546), ACCEPT],
+        [_match("ip", "saddr", "192.0.2.7"), _match("tcp", "dport", 22), ACCEPT],
+        [SOME, {"drop": None}],
+        [_mapped(DPORT, {"set": [[80, {"jump": {"target": "input"}}]]})],
+    ],
+)
+def test_what_opens_nothing_new_is_no_fault(rule: list[dict[str, Any]]) -> None:
+    assert _with(*rule) == []
+
+
+def test_a_rule_with_further_conditions_is_not_the_declared_one() -> None:
+    chain, *rules = _rules(*BRIDGES)
+    rules[0]["rule"]["expr"].insert(0, _meta("iifname", "eth0"))
+    assert _seen(chain, *rules) == ["22/tcp is not let in from anywhere"]
+
+
+def test_a_declared_range_of_ports_covers_each_of_them() -> None:
+    flow = {"proto": "tcp", "port": "5000-5010", "service": "extra"}
+    shown = 'tcp LISTEN 0 5 0.0.0.0:{}  0.0.0.0:* users:(("game",pid=1,fd=3))\n'
+    several = "".join(shown.format(port) for port in (4999, 5000, 5007, 5010, 5011))
+    assert [socket.port for socket in undeclared(several, [], [flow])] == [4999, 5011]
+    assert len(list(undeclared(several, [], [{**flow, "service": "coturn"}]))) == 5

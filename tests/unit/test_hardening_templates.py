@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import re
+import shlex
 
 import jinja2
 import pytest
 import yaml
 
 from orchestrator import content
+from orchestrator.verification.crypto import load_profiles
 
 TEMPLATES = content.root() / "roles/hardening/templates"
 # As playbooks/action_plugins/managed_host.py renders them.
 ENVIRONMENT = jinja2.Environment(loader=jinja2.FileSystemLoader(TEMPLATES), trim_blocks=True, lstrip_blocks=True)
 # What the role's own vars give to its templates.
 ENVIRONMENT.globals |= yaml.safe_load((TEMPLATES.parent / "vars/main.yml").read_text())
+ENVIRONMENT.globals["__hardening_ssh"] = load_profiles()["bsi-2026"].ssh.offer.model_dump()
 UNITS = sorted(path.name for path in TEMPLATES.glob("*.conf.j2") if "_sandbox.j2" in path.read_text())
 
 
@@ -30,15 +33,74 @@ def test_every_line_is_one_setting(name: str) -> None:
         assert re.fullmatch(r"(#.*|\[\w+\]|[A-Z]\w+=[^=]*|ExecStart=.*|)", line), line
 
 
-@pytest.mark.parametrize(("major", "skip", "bounds"), [(13, {}, 3), (12, {}, 2), (13, {"ACC-06": "ticket 17"}, 0)])
+def _sshd(major: int = 13, /, **skip: str) -> dict[str, str]:
+    """Return the drop-in's settings by keyword, as sshd reads them."""
+    given = {
+        "ansible_facts": {"ratssaal_host": {"major": major}},
+        "hardening_skip": {control.replace("_", "-"): reason for control, reason in skip.items()},
+    }
+    text = ENVIRONMENT.get_template("sshd.conf.j2").render(given, hardening_ssh_allow_groups=[])
+    rows = [line.partition(" ") for line in text.splitlines() if line and not line.startswith("#")]
+    found = {keyword: value for keyword, _, value in rows}
+    assert len(found) == len(rows), "sshd takes the first value of a keyword"
+    assert all(re.fullmatch(r"[A-Z]\w+", keyword) and value for keyword, value in found.items())
+    return found
+
+
+@pytest.mark.parametrize(("major", "skip", "bounds"), [(13, {}, 3), (12, {}, 2), (13, {"ACC_06": "ticket 17"}, 0)])
 def test_sshd_is_bounded_as_its_version_can_be_and_as_the_site_wants(
     major: int, skip: dict[str, str], bounds: int
 ) -> None:
-    given = {"ansible_facts": {"ratssaal_host": {"major": major}}, "hardening_skip": skip}
-    text = ENVIRONMENT.get_template("sshd.conf.j2").render(given, hardening_ssh_allow_groups=[])
-    keywords = [line.partition(" ")[0] for line in text.splitlines() if not line.startswith("#")]
-    assert sum(word in ("MaxStartups", "PerSourceMaxStartups", "PerSourcePenalties") for word in keywords) == bounds
-    assert ("PerSourcePenalties" in keywords) == (bounds == 3), (
+    settings = _sshd(major, **skip)
+    assert sum(word in settings for word in ("MaxStartups", "PerSourceMaxStartups", "PerSourcePenalties")) == bounds
+    assert ("PerSourcePenalties" in settings) == (bounds == 3), (
         "sshd of Debian 12 refuses a keyword that it does not know"
     )
-    assert all(re.fullmatch(r"[A-Z]\w+", word) for word in keywords)
+
+
+# A keyword of each control's part.
+PARTS = {"ACC_01": "AllowGroups", "ACC_06": "MaxAuthTries", "ACC_08": "ClientAliveInterval", "CRY_10": "MACs"}
+
+
+@pytest.mark.parametrize("control", PARTS)
+def test_a_control_of_sshd_is_left_alone_by_itself(control: str) -> None:
+    whole, rest = _sshd(), _sshd(**{control: "ticket 17"})
+    assert PARTS[control] in whole
+    assert PARTS[control] not in rest
+    others = {word for name, word in PARTS.items() if name != control}
+    assert others <= set(rest)
+    assert {word: whole[word] for word in rest} == rest
+    assert _sshd(**dict.fromkeys(PARTS, "ticket 17")) == {}
+
+
+def test_the_task_knows_each_part_of_sshd() -> None:
+    """A part whose control the task does not know would keep the drop-in from being written, or from going."""
+    (sshd, _) = yaml.safe_load((TEMPLATES.parent / "tasks/main.yml").read_text())
+    parts = set(sshd["vars"]["__parts"])
+    assert parts == {control.replace("_", "-") for control in PARTS}
+    assert parts == set(re.findall(r"'([A-Z]+-\d+)' not in", (TEMPLATES / "sshd.conf.j2").read_text()))
+
+
+def test_every_control_of_hardening_can_be_left_alone() -> None:
+    """Each control for which the role does anything is a key of hardening_skip, and the other way round."""
+    (sshd, rest) = yaml.safe_load((TEMPLATES.parent / "tasks/main.yml").read_text())
+    values = yaml.safe_load((TEMPLATES.parent / "vars/main.yml").read_text())
+    done = {*sshd["vars"]["__parts"], *rest["vars"]["__units"]}
+    done |= {*values["__hardening_sysctl"], *values["__hardening_absent"], *values["__hardening_files"]}
+    options = yaml.safe_load((TEMPLATES.parent / "meta/argument_specs.yml").read_text())["argument_specs"]["main"][
+        "options"
+    ]
+    assert set(options["hardening_skip"]["options"]) == done
+
+
+def test_directories_to_which_many_may_write_get_their_flags() -> None:
+    lines = ENVIRONMENT.get_template("mounts.service.j2").render().splitlines()
+    commands = [line.removeprefix("ExecStart=") for line in lines if line.startswith("ExecStart=")]
+    assert len(commands) == len(ENVIRONMENT.globals["__hardening_flags"]) == 5  # type: ignore[arg-type]
+    for command in commands:
+        assert shlex.split(command)[:2] == ["/bin/sh", "-c"]
+        assert len(shlex.split(command)) == 3
+        assert not re.search(r"[%$\\]", command), "systemd would read it as its own"
+        assert command.count("nosuid,nodev") == 2
+    # People keep their own programs at home; the JVMs' native libraries lie in none of these (test_hardening_faults.py).
+    assert [command for command in commands if "noexec" not in command] == [c for c in commands if " /home" in c]

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
 
 from orchestrator.errors import TaskFailed
-from orchestrator.lab import forwarding, network
+from orchestrator.lab import forwarding, network, timeserver
 from orchestrator.lab.network import Network, dropping_chains, free_number, hosts_file, nat_rules
 
 
@@ -58,6 +59,39 @@ def test_dropping_firewalls_of_the_machine_are_named() -> None:
     others = [chain | {"name": "out", "hook": "output"}, chain | {"name": "open", "policy": "accept"}]
     ruleset = json.dumps({"nftables": [{"metainfo": {}}, *({"chain": entry} for entry in [chain, *others])]})
     assert dropping_chains(ruleset) == ["ip filter FORWARD"]
+
+
+@pytest.mark.parametrize(("names", "unmounted"), [((), True), (("somebodys",), False)])
+def test_what_holds_namespaces_goes_with_the_last_of_them(
+    names: tuple[str, ...], unmounted: bool, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """`ip netns add` mounts it for everybody and never unmounts it."""
+    tried: list[tuple[str, ...]] = []
+    monkeypatch.setattr(network, "_NAMESPACES", tmp_path)
+    monkeypatch.setattr(network, "_try", lambda *argv: tried.append(argv))
+    for name in names:
+        (tmp_path / name).touch()
+    Network.last_down()
+    assert tried == ([("umount", str(tmp_path))] if unmounted else [])
+
+
+def test_the_time_is_told_as_ntp_has_it() -> None:
+    asked = bytes([0b00_100_011, 0, 6]) + bytes(37) + b"when-sent"[:8]
+    told = timeserver.answer(asked, 1_000_000_000.5, 1_000_000_001.25)
+    assert len(told) == 48
+    leap, version, mode = told[0] >> 6, told[0] >> 3 & 7, told[0] & 7
+    assert (leap, version, mode) == (0, 4, 4), "a server's answer, and no alarm"
+    assert 0 < told[1] < 16, "a stratum that is synchronised"
+    assert told[24:32] == b"when-sen", "or the client takes it for somebody else's answer"
+    seconds, fraction, sent, part = struct.unpack("!4I", told[32:48])
+    assert (seconds, fraction) == (3_208_988_800, 2**31)
+    assert (sent, part) == (3_208_988_801, 2**30)
+
+
+@pytest.mark.parametrize("asked", [b"", bytes(47), bytes([0b00_100_100]) + bytes(47), b"x" * 20])
+def test_what_is_no_question_gets_no_time(asked: bytes) -> None:
+    """A server's own answer, sent with a forged source, would go to and fro for ever."""
+    assert timeserver.answer(asked, 1.0, 1.0) == b""
 
 
 @pytest.fixture

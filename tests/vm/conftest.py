@@ -1,4 +1,7 @@
-"""Virtual machines for tests: Debian's ordinary kernel, as on an operator's server. Where KVM does not work they take minutes."""
+"""Virtual machines for tests: Debian's ordinary kernel, as on an operator's server. Where KVM does not work they take minutes.
+
+Each test belongs to one machine (xdist_group), so that two of them are at work side by side.
+"""
 
 from __future__ import annotations
 
@@ -10,7 +13,7 @@ import pytest
 from orchestrator.lab.lab import LabSite
 from tests.scenarios.conftest import ssh, throwaway
 
-BOOT_SECONDS = 300
+BOOT_SECONDS = 600
 
 
 @pytest.hookimpl(wrapper=True)
@@ -36,6 +39,13 @@ def machine12() -> Iterator[LabSite]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def bare13() -> Iterator[LabSite]:
+    """A Debian 13 machine as the installer leaves it."""
+    with throwaway("vmbare", driver="vm") as made:
+        yield made
+
+
 def reboot(machine: LabSite) -> None:
     """Reboot for real and wait until everything has started again."""
     before = boot_id(machine)
@@ -56,4 +66,4 @@ def boot_id(machine: LabSite) -> str:
 def wait_for_bridge(machine: LabSite) -> None:
     """Wait until Jicofo calls itself healthy, which it does not without a bridge."""
     health = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8888/about/health"
-    assert ssh(machine, f"for i in $(seq 120); do test $({health}) = 200 && break; sleep 1; done; {health}") == "200"
+    assert ssh(machine, f"for i in $(seq 300); do test $({health}) = 200 && break; sleep 1; done; {health}") == "200"

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orchestrator.lab.lab import LabSite
 from tests.scenarios.conftest import play, ssh
 from tests.vm.test_machine import KERNEL, SETTINGS, after_a_reboot
+
+pytestmark = pytest.mark.xdist_group("12")
 
 
 def test_it_has_a_kernel_of_its_own(machine12: LabSite) -> None:

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import pytest
+
 from orchestrator.evidence.results import Result
 from orchestrator.lab.lab import LabSite
 from orchestrator.verification.runner import verify
 from tests.scenarios.breaks import failed
 from tests.scenarios.conftest import load, play, ssh
 from tests.vm.conftest import reboot
+
+pytestmark = pytest.mark.xdist_group("13")
 
 # What a container cannot show: its kernel is the machine's below it.
 KERNELS = ("NET-10", "OS-03", "OS-06", "OS-10")

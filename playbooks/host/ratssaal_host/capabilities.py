@@ -45,17 +45,6 @@ def _apt_hosts(folder="/etc/apt"):
     return sorted(host.strip("[]") for host in found)
 
 
-def _tmp_is_foreign(path="/tmp", unit="/etc/systemd/system/tmp.mount"):
-    """Say whether somebody else mounts /tmp: the release, or the owner's /etc/fstab."""
-    if not os.path.ismount(path):
-        return False
-    try:
-        with open(unit) as handle:
-            return "Kept by Ratssaal" not in handle.read()
-    except OSError:
-        return True
-
-
 def _apparmor(module="/sys/module/apparmor/parameters/enabled"):
     """Say whether this kernel has AppArmor switched on, and its profiles are this host's own."""
     try:
@@ -86,7 +75,6 @@ def bring(step):
                 "python": platform.python_version(),
                 # OpenSSL 3.5 brought the hybrid group X25519MLKEM768 (openssl:CHANGES.md); older ones refuse its name.
                 "tls_hybrid": ssl.OPENSSL_VERSION_INFO >= (3, 5),
-                "tmp_is_foreign": _tmp_is_foreign(),
                 "apparmor": _apparmor(),
                 "apt_hosts": _apt_hosts(),
             }
