@@ -58,7 +58,7 @@ def run(command):
 commands = json.loads(base64.b64decode("{commands}"))
 now = time.time()
 try:
-    with concurrent.futures.ThreadPoolExecutor(8) as pool:
+    with concurrent.futures.ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
         rows = list(pool.map(run, commands))
 finally:
     DONE.set()

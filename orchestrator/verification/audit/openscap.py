@@ -32,7 +32,8 @@ _RELEASE = "print(open('/etc/os-release').read())"
 _PROGRAM = """
 import base64, bz2, glob, json, os, pathlib, shutil, signal, subprocess, sys, tempfile
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
-folder = pathlib.Path(tempfile.mkdtemp(prefix="ratssaal-audit-"))
+# Neither below /tmp nor below /run, where a hardened host runs no program.
+folder = pathlib.Path(tempfile.mkdtemp(prefix="ratssaal-audit-", dir="/var/lib"))
 def run(*argv, seconds=120, **more):
     return subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace", timeout=seconds, **more)
 try:

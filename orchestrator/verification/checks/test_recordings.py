@@ -19,7 +19,7 @@ RETENTION_DAYS = 30
 # At most this many recordings are tried by HTTP, the newest first.
 TRIED = 20
 NGINX = "nginx -T 2>/dev/null; true"
-JICOFO_DEBUG = "curl -sf -m 5 http://127.0.0.1:8888/debug || echo '{}'"
+JICOFO_DEBUG = "curl -sf -m 20 http://127.0.0.1:8888/debug || echo '{}'"
 # jibri:src/main/resources/reference.conf (recording.recordings-directory is /tmp/recordings) and jibri:README.md.
 _JIBRI = (
     "dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\\n' jibri 2>/dev/null; "
@@ -108,7 +108,7 @@ def test_recording_settings(host: testinfra.host.Host, subject: Subject, sheet: 
         raise NotApplicable("the web server does not run here")
     domain = subject.settings["jitsi_domain"]
     resolve = f"--resolve '{domain}:443:{subject.addresses[0]}'"
-    (served,) = ask(host, f"curl -sfk -m 5 {resolve} https://{domain}/config.js")
+    (served,) = ask(host, f"curl -sfk -m 20 {resolve} https://{domain}/config.js")
     config = read_config(text(served))
     for path in ("recordingService.enabled", "liveStreaming.enabled", "fileRecordingsEnabled", "liveStreamingEnabled"):
         value = setting(config, path)

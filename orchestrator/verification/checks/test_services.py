@@ -13,7 +13,7 @@ from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 
 CLOCK_SECONDS = 5
-_STATUS = "curl -s -o /dev/null -w '%{http_code}' -m 5 "
+_STATUS = "curl -s -o /dev/null -w '%{http_code}' -m 20 "
 # A STUN binding request (RFC 8489) and its answer, over UDP from the host to its own address.
 _STUN = (
     'python3 -c \'import os,socket,sys; f=socket.AF_INET6 if ":" in sys.argv[1] else socket.AF_INET; '
@@ -60,7 +60,7 @@ def test_jicofo_sees_the_bridge(host: testinfra.host.Host, subject: Subject, she
     health, debug = ask(
         host,
         f"{_STATUS} http://127.0.0.1:8888/about/health; true",
-        "curl -sf -m 5 http://127.0.0.1:8888/debug || echo '{}'",
+        "curl -sf -m 20 http://127.0.0.1:8888/debug || echo '{}'",
     )
     code = text(health).strip()
     sheet.expect(code == "200", f"Jicofo's health: {code}", "200")
@@ -80,7 +80,7 @@ def test_front(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> Non
     urls = " ".join(f"-o /dev/null https://{domain}{path}" for path in paths)
     # One connection for all paths of an address.
     asked = [
-        f"curl -s -m 5 -w '%{{http_code}}\\n' --resolve '{domain}:443:{address}' {urls}; true"
+        f"curl -s -m 20 -w '%{{http_code}}\\n' --resolve '{domain}:443:{address}' {urls}; true"
         for address in subject.addresses
     ]
     for address, result in zip(subject.addresses, ask(host, *asked), strict=True):
