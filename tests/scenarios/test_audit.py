@@ -14,7 +14,10 @@ from orchestrator.lab.lab import LabSite
 from tests.scenarios.conftest import ratssaal, ssh
 
 _DROP_IN = "/etc/ssh/sshd_config.d/00-ratssaal.conf"
-_LEFT = "ls -d /tmp/ratssaal-* /run/ratssaal-audit-* /var/lib/ratssaal-audit-* /run/lynis.pid /var/run/lynis.pid /root/lynis.pid /var/log/lynis* /usr/share/lynis 2>/dev/null; true"
+_LEFT = (
+    "ls -d /tmp/ratssaal-* /run/ratssaal-audit-* /var/lib/ratssaal-audit-* /run/lynis.pid /root/lynis.pid /var/log/lynis* "
+    "/usr/share/lynis 2>/dev/null; true"
+)
 
 
 def _audit(site: LabSite, state: Path, *arguments: str) -> tuple[int, dict[str, dict[str, Any]], Path]:
