@@ -166,7 +166,7 @@ def _run(job: dict[str, Any], tell: Callable[[Mapping[str, Any]], None]) -> _Ran
             with output.open("wb") as printed:
                 child = subprocess.Popen(
                     _argv(),
-                    env={**os.environ, plugin.JOB: str(described)},
+                    env={**_environment(), plugin.JOB: str(described)},
                     stdin=subprocess.DEVNULL,
                     stdout=printed,
                     stderr=printed,
@@ -180,6 +180,11 @@ def _run(job: dict[str, Any], tell: Callable[[Mapping[str, Any]], None]) -> _Ran
         finally:
             _end(child)
         return _Ran(rows, output.read_text(errors="replace"), code)
+
+
+def _environment() -> dict[str, str]:
+    """Return our environment without what somebody wants of other runs of pytest, such as to stop at the first failure."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

@@ -366,7 +366,7 @@ def _collected(tmp_path: Path, *arguments: str) -> list[str]:
     argv = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "orchestrator.verification.plugin"]
     argv += ["-c", os.devnull, f"--ratssaal-site={case.path}", *arguments]
     argv += ["--hosts=ssh://root@192.0.2.10,ssh://root@192.0.2.11", str(tmp_path / "test_plain.py")]
-    environment = {**os.environ, "ANSIBLE_VAULT_PASSWORD_FILE": str(case.password_file)}
+    environment = {**os.environ, "ANSIBLE_VAULT_PASSWORD_FILE": str(case.password_file), "PYTEST_ADDOPTS": ""}
     done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
     found = re.findall(r"::test_(\w+)\[ssh://192.0.2.1([01])\]", done.stdout)
     assert found, done.stdout + done.stderr
