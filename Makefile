@@ -26,7 +26,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt auditors.txt debian-packages.txt
 rehearse: setup ## provision, harden and verify one throwaway Jitsi host
 	@$(AS_ROOT) $(BIN)/ratssaal rehearse
 
-test: lint unit scenarios ## everything that must pass
+test: lint unit scenarios machine ## everything that must pass
 
 lint: setup ## style, types, Ansible and shell checks
 	$(BIN)/ruff check

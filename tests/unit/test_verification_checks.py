@@ -220,7 +220,9 @@ def test_ports_that_docker_tells_of_are_faults_unless_declared_or_local() -> Non
     assert _faults(_ports(told)) == (
         "8080/tcp is published on 0.0.0.0 by docker's cloud; 8080/tcp is published on [::] by docker's cloud"
     )
-    assert _ports(told, firewall_extra_flows=[{"proto": "tcp", "port": 8080}]).faults == []
+    for port, faults in ((8080, 0), ("8000-8100", 0), ("8081-8100", 2)):
+        flow = {"proto": "tcp", "port": port}
+        assert len(_ports(told, firewall_extra_flows=[flow]).faults) == faults
     silent = _ports({**here, "if command -v docker": (1, "Cannot connect to the Docker daemon")})
     assert silent.faults == []
     assert "Cannot connect" in silent.untested[0]

@@ -5,13 +5,14 @@ from __future__ import annotations
 import ipaddress
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import pytest
 import testinfra.host
 from testinfra.backend.base import CommandResult
 
+from orchestrator.verification.admission import bounds
 from orchestrator.verification.asking import ask, json_of, text
 from orchestrator.verification.nftables import RULESET, members
 from orchestrator.verification.sheet import NotApplicable, Sheet
@@ -45,14 +46,22 @@ def test_container_ports(host: testinfra.host.Host, subject: Subject, sheet: She
         raise NotApplicable("there is no container engine, and the kernel forwards no port")
     for name, result in zip(_LISTS, lists, strict=True):
         found += _listed(name, result, sheet)
-    allowed = {(f["proto"], str(f["port"])) for f in subject.flows() if f["service"] == "extra"}
+    declared = [flow for flow in subject.flows() if flow["service"] == "extra"]
     opened = sorted({row for row in found if not _local(row[2])})
     for proto, port, address, who in opened:
         place = f"{port}/{proto} is published on {address} by {who}"
         wanted = "published on 127.0.0.1, or declared in firewall_extra_flows"
-        sheet.expect((proto, port) in allowed, place, wanted)
+        sheet.expect(any(_within(proto, port, flow) for flow in declared), place, wanted)
     if not opened:
         sheet.expect(True, f"{', '.join(names) or 'a forwarding rule'}: no port is published", "")
+
+
+def _within(proto: str, port: str, flow: Mapping[str, Any]) -> bool:
+    """Say whether a published port, or a range of them, lies within a declared flow."""
+    if proto != flow["proto"] or not port.replace("-", "").isdigit():
+        return False
+    (low, high), (lowest, highest) = bounds({"port": port}), bounds(flow)
+    return lowest <= low and high <= highest
 
 
 def _local(address: str) -> bool:
