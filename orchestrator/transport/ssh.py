@@ -31,6 +31,7 @@ CONNECT_SECONDS = 15
 # For `Connection.run`: the script is a Python program and runs as root.
 PYTHON_AS_ROOT = "sh -c 'if [ \"$(id -u)\" = 0 ]; then exec python3 -; else exec sudo -n python3 -; fi'"
 _CHUNK = 65536
+_END_SECONDS = 5
 # Paramiko logs a traceback of its own for what is told here as an error with a hint.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
@@ -105,20 +106,28 @@ class Connection:
         many seconds.
         """
         seconds, mark = max(1, int(timeout)), secrets.token_hex(16)
+        out: list[bytes] = []
         channel = self._transport().open_session(timeout=CONNECT_SECONDS)
         try:
             # What the login shell's profile prints comes before the mark, and is no answer.
-            channel.exec_command(f"echo {mark}; exec timeout --kill-after=5 {seconds} {command}")
-            answer = _exchange(channel, script.encode(), seconds + 10, silent or seconds + 10)
+            channel.exec_command(f"echo {mark} $$; exec timeout --kill-after=5 {seconds} {command}")
+            answer = _exchange(channel, script.encode(), out, seconds + 10, silent or seconds + 10)
         except TimeoutError as error:
+            self._end(_text(out).partition(mark)[2].partition("\n")[0])
             raise self._failed(str(error)) from error
         finally:
             channel.close()
         # 124: coreutils' timeout ended the command, 137: it had to be killed.
         if answer.code in {124, 137}:
             raise self._failed(f"a command did not end within {seconds} s")
-        before, found, printed = answer.stdout.partition(f"{mark}\n")
-        return Answer(answer.code, printed if found else before, answer.stderr)
+        before, found, printed = answer.stdout.partition(mark)
+        return Answer(answer.code, printed.partition("\n")[2] if found else before, answer.stderr)
+
+    def _end(self, process: str) -> None:
+        """Let the host end what we no longer wait for: a closed channel alone does not."""
+        with suppress(Exception), self._transport().open_session(timeout=_END_SECONDS) as channel:
+            channel.exec_command(f"kill {int(process)}")
+            channel.status_event.wait(_END_SECONDS)
 
     def loopback(self, port: int, *, timeout: float = 10) -> paramiko.Channel:
         """Return a byte channel to a port on the host's own loopback; the caller closes it."""
@@ -219,13 +228,12 @@ def ssh_config(site: Site) -> str:
     return "\n".join(blocks)
 
 
-def _exchange(channel: paramiko.Channel, data: bytes, seconds: float, silent: float) -> Answer:
-    """Send the input and collect both outputs at the same time, so that neither side waits for the other.
+def _exchange(channel: paramiko.Channel, data: bytes, out: list[bytes], seconds: float, silent: float) -> Answer:
+    """Send the input and collect both outputs at the same time, standard output in `out`, so that neither side waits.
 
     Raises TimeoutError after `seconds`, or when nothing came for `silent` seconds.
     """
     channel.settimeout(0.05)
-    out: list[bytes] = []
     err: list[bytes] = []
     rest: bytes | None = data
     began = heard = time.monotonic()
