@@ -372,6 +372,37 @@ def test_accounts_of_prosody(code: Any, monkeypatch: pytest.MonkeyPatch, tmp_pat
     assert compared(code, roster) == [("a for b", "missing", "a subscription", "none")]
 
 
+_ASKED = """\t[false] = {
+\t\t["pending"] = {
+\t\t\t["focus.meet.test"] = {
+\t\t\t\t["name"] = "presence";
+\t\t\t};
+\t\t};
+\t};
+"""
+_SEES = '\t["focus.meet.test"] = {\n\t\t["groups"] = {};\n\t\t["subscription"] = "from";\n\t};\n'
+
+
+@pytest.mark.parametrize(
+    ("items", "watched"),
+    [
+        (_ASKED, False),
+        (_SEES, True),
+        (_ASKED + _SEES, True),
+        (_SEES + _ASKED, True),
+        (_SEES.replace("from", "to"), False),
+    ],
+)
+def test_a_component_that_only_asked_sees_nobody(
+    code: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, items: str, watched: bool
+) -> None:
+    """Where Prosody starts slowly its component asks before the account lets it see: both stand in the roster then."""
+    monkeypatch.setattr(code.accounts, "_DATA", str(tmp_path))
+    (tmp_path / "auth%2etest/roster").mkdir(parents=True)
+    (tmp_path / "auth%2etest/roster/focus.dat").write_text(f"return {{\n{items}}};\n")
+    assert code.accounts.is_watched("focus@auth.test", "focus.meet.test") is watched
+
+
 TABLE = "table inet ratssaal {\n\tchain input {\n\t\tpolicy drop;\n\t\ttcp dport 22 accept\n\t\ttcp dport 443 accept\n\t}\n}\n"
 RULES = {"kind": "ruleset", "name": "inet ratssaal"}
 

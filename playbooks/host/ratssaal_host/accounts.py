@@ -55,10 +55,15 @@ def _fits(fields, password):
 
 
 def is_watched(jid, by):
-    """Say whether the account's roster lets `by` see it (subscription "from", RFC 6121)."""
+    """Say whether the account's roster lets `by` see it (subscription "from", RFC 6121).
+
+    An item stands one step in; deeper, under the same name, lies what a component that runs already has asked for.
+    """
     try:
         with open(_path(jid, "roster")) as handle:
-            item = re.search(r'\["%s"\]\s*=\s*\{(.*?)\n\t\}' % re.escape(by), handle.read(), re.DOTALL)
+            item = re.search(
+                r'^\t\["%s"\]\s*=\s*\{(.*?)\n\t\}' % re.escape(by), handle.read(), re.DOTALL | re.MULTILINE
+            )
     except FileNotFoundError:
         return False
     return item is not None and re.search(r'\["subscription"\]\s*=\s*"(from|both)"', item.group(1)) is not None
