@@ -84,7 +84,10 @@ options:
           - In a name C(*) stands for every interface, those that are there now and those that come.
         type: dict
       units:
-        description: Units of systemd with name, enabled (bool), state (started or stopped) and masked (bool).
+        description:
+          - Units of systemd with name, enabled (bool), state (started or stopped) and masked (bool).
+          - C(health) is the address of a unit's own health check; the task ends when all of them answer 200, and fails where one
+            does not within three minutes.
         type: list
         elements: dict
       settle:

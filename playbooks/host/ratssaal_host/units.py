@@ -1,15 +1,21 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Units of systemd: enabled, started, restarted and reloaded, and seen to stay active."""
+"""Units of systemd: enabled, started, restarted and reloaded, seen to stay active, and to call themselves healthy."""
 
 from __future__ import annotations
 
+import http.client
 import os
 import subprocess
 import time
+import urllib.error
+import urllib.request
 
 from .files import clear_pending, pending
 
 ACTIVE = ("active", "activating", "reloading")
+# A Java service on a small machine takes its time, and Jicofo is not healthy before a bridge has come to it.
+HEALTH_SECONDS = 180
+_ASKING_SECONDS = 10
 _PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,Result"
 
 
@@ -134,6 +140,31 @@ class Units:
             clear_pending("restart", name)
             clear_pending("reload", name)
 
+    def answer(self, wanted):
+        """Wait until every unit that has a health check passes it: active says only that the process runs."""
+        deadline = time.monotonic() + HEALTH_SECONDS
+        for unit in wanted:
+            while "health" in unit:
+                code, said = health(unit["health"])
+                if code == 200:
+                    break
+                if time.monotonic() > deadline:
+                    told = "is not healthy after %s s: %s answers %s %s"
+                    self.fail(unit["name"], told % (HEALTH_SECONDS, unit["health"], code or "nothing:", said))
+                time.sleep(0.5)
+
+
+def health(url):
+    """Return the status of a service's own health check and the end of what it says; status 0 where nothing answers."""
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    try:
+        with direct.open(url, timeout=_ASKING_SECONDS) as answer:
+            return answer.status, ""
+    except urllib.error.HTTPError as error:
+        return error.code, error.read(2000).decode(errors="replace").strip()[-200:]
+    except (OSError, http.client.HTTPException) as error:
+        return 0, str(error)
+
 
 def applied(step):
     """Return what the manifest keeps of this step."""
@@ -172,4 +203,6 @@ def bring(step):
             units.bring(unit, state)
     if units.started and not step.check_mode:
         units.prove(step.settle)
+    if not step.check_mode:
+        units.answer(step.params)
     return {"changed": bool(units.done), "actions": units.done}

@@ -1,0 +1,75 @@
+"""The gate at the end of a step with units: what runs must also call itself healthy."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from orchestrator import content
+
+
+@pytest.fixture
+def units(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The code that handles units on a host."""
+    monkeypatch.syspath_prepend(str(content.root() / "playbooks/host"))
+    return importlib.import_module("ratssaal_host.units")
+
+
+@pytest.fixture
+def service() -> Iterator[HTTPServer]:
+    """A service whose health check answers what `codes` says, one after the other, the last one for ever."""
+
+    class Health(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            codes = self.server.codes  # type: ignore[attr-defined]
+            self.send_response(codes.pop(0) if len(codes) > 1 else codes[0])
+            self.end_headers()
+            self.wfile.write(b"No operational bridges available")
+
+        def log_message(self, *_: Any) -> None:
+            return
+
+    with HTTPServer(("127.0.0.1", 0), Health) as server:
+        Thread(target=server.serve_forever, daemon=True).start()
+        yield server
+        server.shutdown()
+
+
+def _wait(units: Any, url: str) -> None:
+    def fail(**told: Any) -> None:
+        raise RuntimeError(told["msg"])
+
+    step = SimpleNamespace(check_mode=False, fail=fail)
+    units.Units(step).answer([{"name": "nginx.service"}, {"name": "jicofo.service", "health": url}])
+
+
+def _url(service: HTTPServer) -> str:
+    return f"http://127.0.0.1:{service.server_port}/about/health"
+
+
+def test_a_service_may_take_its_time(units: Any, service: HTTPServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("http_proxy", "http://127.0.0.1:1")
+    codes = service.codes = [500, 503, 200]  # type: ignore[attr-defined]
+    _wait(units, _url(service))
+    assert codes == [200]
+
+
+def test_a_service_that_stays_unhealthy_ends_the_task(
+    units: Any, service: HTTPServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(units, "HEALTH_SECONDS", 1)
+    service.codes = [500]  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError, match=r"jicofo.service: is not healthy after 1 s.* 500 No operational bridges"):
+        _wait(units, _url(service))
+
+
+def test_a_service_that_does_not_answer_ends_the_task(units: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(units, "HEALTH_SECONDS", 0)
+    with pytest.raises(RuntimeError, match=r"answers nothing: .*refused"):
+        _wait(units, "http://127.0.0.1:1/about/health")
