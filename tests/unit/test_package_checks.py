@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+from email.utils import formatdate
 from typing import Any
 
 import pytest
@@ -60,6 +61,47 @@ def test_updates_that_are_switched_off_as_a_whole_or_have_no_program_are_faults(
 def test_what_meetings_need_is_excluded_by_patterns_that_fit(pattern: str, instead: str, exposed: str) -> None:
     sheet = _updates(SETTINGS.replace(f'"{pattern}"', f'"{instead or "^x$"}"'))
     assert _faults(sheet) == f"taken without being asked: {exposed}"
+
+
+_POLICY = """\
+unattended-upgrades:
+  Installed: 2
+  Candidate: 2
+  Version table:
+ *** 2 100
+libzstd1:
+  Installed: 1
+  Candidate: 2
+  Version table:
+     2 500
+        500 http://mirror.example/debian-security trixie-security/main amd64 Packages
+ *** 1 100
+"""
+_OLD, _NEW = NOW - 30 * 86400, NOW - 2 * 86400
+
+
+@pytest.mark.parametrize(
+    ("told", "fault"),
+    [
+        (f"{_NEW}\n", ""),
+        (f"{_OLD}\n", "libzstd1 is pending for 30 days"),
+        (f"last-modified: {formatdate(_NEW, usegmt=True)}\r\n", ""),
+        (f"Last-Modified: {formatdate(_OLD, usegmt=True)}\r\n", "libzstd1 is pending for 30 days"),
+        ("", "libzstd1 is pending since an unknown day"),
+    ],
+    ids=["package, new", "package, old", "archive, new", "archive, old", "neither"],
+)
+def test_a_pending_update_counts_by_its_archives_or_its_own_date(told: str, fault: str) -> None:
+    said = {
+        "apt-config": SETTINGS,
+        "systemctl": "active\nactive\n",
+        "cd /var/lib/apt": f"{NOW}\n",
+        "LC_ALL=C apt-cache": _POLICY,
+        "date": str(NOW),
+        "apt-get download": "'http://mirror.example/libzstd1_2_amd64.deb' libzstd1_2_amd64.deb 300000 SHA256:0\n",
+        "curl": told,
+    }
+    assert _faults(_sheet(test_system.test_security_updates, said)) == fault
 
 
 def test_sources_are_read_from_files_of_both_kinds() -> None:
