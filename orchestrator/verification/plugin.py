@@ -12,7 +12,7 @@ import inspect
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +46,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Register the marker, read the job or the site."""
     config.addinivalue_line("markers", "control(id): the control that a check decides")
+    config.addinivalue_line("markers", "last: burdens the host, so it is asked when all others have their answers")
     config.addinivalue_line(
         "markers", "control_node: looks from the control node where the vantage point is another host"
     )
@@ -283,21 +284,22 @@ class Batches(_Fixtures):
         items[:] = kept
 
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Ask all questions at the same time; run each check in earnest as soon as its answers are there."""
+        """Ask all questions at the same time; run each check in earnest as soon as its answers are there.
+
+        What burdens a host so much that others would no longer be answered in time waits until they are.
+        """
         if session.testsfailed:
             # A file of checks that cannot be read holds checks that nobody would miss.
             raise session.Interrupted("not all checks could be read")
-        groups: dict[str, list[pytest.Function]] = {}
-        for item in cast(list[pytest.Function], session.items):
-            groups.setdefault(item.nodeid if _is_outside(item) else _name(item), []).append(item)
-        inside = {key: items for key, items in groups.items() if key in self._lines}
+        items = cast(list[pytest.Function], session.items)
         with ThreadPoolExecutor(_AT_ONCE) as hosts, ThreadPoolExecutor(_AT_ONCE) as checks:
-            asked: dict[Future[None], list[pytest.Function]] = {}
-            for key, items in groups.items():
-                asked[(hosts if key in inside else checks).submit(self._prefetch, items)] = items
-            for answered in as_completed(asked):
-                for item in asked[answered]:
-                    item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+            for last in (False, True):
+                asked: dict[Future[None], list[pytest.Function]] = {}
+                for key, group in _grouped([item for item in items if _is_last(item) is last]).items():
+                    asked[(hosts if key in self._lines else checks).submit(self._prefetch, group)] = group
+                for answered in as_completed(asked):
+                    for item in asked[answered]:
+                        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
         return True
 
     def _prefetch(self, items: list[pytest.Function]) -> None:
@@ -366,6 +368,18 @@ def _host(name: str, ship: Any) -> testinfra.host.Host:
 
 def _is_outside(item: pytest.Function) -> bool:
     return "outside" in item.fixturenames
+
+
+def _is_last(item: pytest.Function) -> bool:
+    return item.get_closest_marker("last") is not None
+
+
+def _grouped(items: Iterable[pytest.Function]) -> dict[str, list[pytest.Function]]:
+    """Return the checks that ask together: the inside ones of a host, by its name; each outside one by itself."""
+    groups: dict[str, list[pytest.Function]] = {}
+    for item in items:
+        groups.setdefault(item.nodeid if _is_outside(item) else _name(item), []).append(item)
+    return groups
 
 
 def _name(item: pytest.Function) -> str:

@@ -66,7 +66,7 @@ class Break:
             ssh(site, self.command)
 
 
-TOGETHER = 6
+TOGETHER = 10
 
 
 def in_batches(rows: Iterable[Break]) -> list[tuple[Break, ...]]:

@@ -484,3 +484,28 @@ def test_socket_must_be_the_declared_one(socket: tuple[str, str, int, str], fits
 def test_mapped_addresses_are_shown_plain() -> None:
     shown = 'LISTEN 0 50 [::ffff:127.0.0.1]:8080 *:* users:(("java",pid=1,fd=11))\n'
     assert list(sockets.sockets(f"tcp {shown}")) == [("tcp", "127.0.0.1", 8080, "java")]
+
+
+_IN_TURN = """
+import time, pytest
+
+@pytest.mark.last
+@pytest.mark.control("NET-01")
+def test_scan(host, sheet):
+    sheet.expect(True, f"scanned {time.monotonic()}", "")
+
+@pytest.mark.control("NET-01")
+def test_other(host, sheet):
+    time.sleep(0.2)
+    sheet.expect(True, f"answered {time.monotonic()}", "")
+"""
+
+
+@pytest.mark.parametrize("marked", [True, False], ids=["last", "in any order"])
+def test_what_burdens_a_host_waits_for_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marked: bool
+) -> None:
+    text = _IN_TURN if marked else _IN_TURN.replace("@pytest.mark.last\n", "")
+    seen = _verified(tmp_path, monkeypatch, test_turn=text).seen
+    times = dict(part.split() for part in seen.split("; "))
+    assert (float(times["answered"]) < float(times["scanned"])) is marked

@@ -34,6 +34,7 @@ _DECLARED = f"{_HOW} {_XML} --max-retries 6 --host-timeout 60s -p"
 _UDP = f"nmap -sU {_XML} --max-retries 3 --host-timeout 60s -p"
 
 
+@pytest.mark.last
 @pytest.mark.control("NET-02")
 def test_ports_from_outside(
     host: testinfra.host.Host, outside: testinfra.host.Host, subject: Subject, sheet: Sheet
