@@ -22,6 +22,22 @@ DISK = "16G"
 # Under TCG an ordinary kernel takes half a minute to its first service, and all services of a conference some minutes.
 BOOT_SECONDS = 600.0
 _PROBE_SECONDS = 20
+# Where QEMU translates code, one processor may still run what the other has just patched. Linux switches the time stamps of
+# packets on and off that way, as often as anybody asks for them (chrony), and under many packets it then ended with "Oops:
+# int3" (seen with QEMU 7.2 and Linux 6.12). One socket that asks for them all the time keeps them on.
+_TIME_STAMPS = """\
+[Unit]
+Description=Packets have time stamps all the time (lab)
+DefaultDependencies=no
+
+[Service]
+ExecStart=/usr/bin/python3 -c "import signal, socket; s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); \
+s.setsockopt(socket.SOL_SOCKET, 29, 1); signal.pause()"
+
+[Install]
+WantedBy=sysinit.target
+"""
+_TIME_STAMPS_UNIT = "lab-time-stamps.service"
 
 
 def prepare(host: LabHost, lower: Path, names: Mapping[str, tuple[str, ...]], authorized_key: str) -> None:
@@ -32,6 +48,7 @@ def prepare(host: LabHost, lower: Path, names: Mapping[str, tuple[str, ...]], au
     ready = host.state / "image-ready"
     if not ready.exists():
         hosts.prepare(host, lower, names, authorized_key)
+        _keep_time_stamps(host.root / "etc/systemd/system")
         for name in ("vmlinuz", "initrd.img"):
             shutil.copyfile(host.root / name, host.state / name)
         _run("mke2fs", "-q", "-F", "-t", "ext4", "-L", "root", "-d", str(host.root), str(_base(host)), DISK)
@@ -41,6 +58,13 @@ def prepare(host: LabHost, lower: Path, names: Mapping[str, tuple[str, ...]], au
         below = (kept_layers(host) or [_base(host)])[0]
         kind = "raw" if below == _base(host) else "qcow2"
         _run("qemu-img", "create", "-q", "-f", "qcow2", "-b", str(below), "-F", kind, str(_disk(host)))
+
+
+def _keep_time_stamps(units: Path) -> None:
+    (units / _TIME_STAMPS_UNIT).write_text(_TIME_STAMPS)
+    wants = units / "sysinit.target.wants"
+    wants.mkdir(exist_ok=True)
+    (wants / _TIME_STAMPS_UNIT).symlink_to(f"../{_TIME_STAMPS_UNIT}")
 
 
 def boot(host: LabHost) -> None:
@@ -111,7 +135,7 @@ def qemu_argv(host: LabHost, accelerator: str) -> list[str]:
     """
     return [
         *_machine(accelerator, MEMORY_MB),
-        *("-smp", _processors(accelerator), "-name", f"guest={host.machine}"),
+        *("-smp", "2", "-name", f"guest={host.machine}"),
         *("-kernel", str(host.state / "vmlinuz"), "-initrd", str(host.state / "initrd.img")),
         *("-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 apparmor=1 security=apparmor"),
         *("-drive", f"file={_disk(host)},if=virtio,format=qcow2,cache=unsafe,discard=unmap"),
@@ -161,15 +185,6 @@ def accelerator(kernel: Path, initrd: Path) -> str:
             )
         said = Path(console.name).read_text(errors="replace")
     return "kvm" if "Kernel panic" in said or "Rebooting" in said else "tcg"
-
-
-def _processors(accelerator: str) -> str:
-    """Return how many processors a machine has.
-
-    Where QEMU translates code, one processor may still run what another has just patched: Debian's kernel, which switches its
-    static keys that way, ends with "Oops: int3" under load (seen with QEMU 7.2 and Linux 6.12). One cannot be late for itself.
-    """
-    return "2" if accelerator == "kvm" else "1"
 
 
 def _machine(accelerator: str, memory_mb: int) -> list[str]:

@@ -66,7 +66,7 @@ class Break:
             ssh(site, self.command)
 
 
-TOGETHER = 10
+TOGETHER = 6
 
 
 def in_batches(rows: Iterable[Break]) -> list[tuple[Break, ...]]:

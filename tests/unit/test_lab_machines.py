@@ -50,7 +50,6 @@ def test_a_virtual_machine_is_found_by_its_name_and_hangs_on_the_labs_bridge(tmp
     assert f"tap,id=lab,ifname={vm.tap(machine)},script=no,downscript=no" in argv
     assert len(vm.tap(machine)) <= 15
     assert argv[argv.index("-accel") + 1] == "tcg"
-    assert argv[argv.index("-smp") + 1] == "1", "translated code is not seen by two processors alike"
     assert drivers.of(machine).boot is vm.boot
     assert drivers.of(HOST).boot is machines.boot
 
