@@ -19,7 +19,7 @@ SUDO_USER = "operator"
 MARKER = "etc/ratssaal/lab-host"
 
 # Security updates come into the root file system by building it anew; what is pending for a week is a finding (OS-02).
-MAXIMUM_AGE_DAYS = 2
+MAXIMUM_AGE_DAYS = 1
 
 # A server as Debian's installer leaves it with "SSH server" ticked, less the kernel. What Ratssaal needs beyond that is
 # installed by its roles, as in production.

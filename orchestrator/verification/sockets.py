@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 SS = "ss -Hlntup"
+# Who listens in a container's place (Docker, rootless Docker, rootless Podman).
+CONTAINER_HELPERS = ("docker-proxy", "rootlesskit", "rootlessport", "slirp4netns", "pasta", "pasta.avx2", "conmon")
 
 
 class Socket(NamedTuple):
@@ -53,9 +55,14 @@ def _takes(socket: Socket, row: Mapping[str, Any]) -> bool:
 def undeclared(
     shown: str, listeners: Iterable[Mapping[str, Any]], flows: Iterable[Mapping[str, Any]]
 ) -> Iterator[Socket]:
-    """Yield the sockets that neither follow from the topology nor belong to a flow that the operator declared."""
+    """Yield the sockets that neither follow from the topology nor belong to a flow that the operator declared.
+
+    A container's port that only the host itself can reach is none of them: that is how NET-04 wants it published.
+    """
     expected = list(listeners)
     extra = [flow for flow in flows if flow["service"] == "extra"]
     for socket in sockets(shown):
+        if socket.process in CONTAINER_HELPERS and loopback(socket.address):
+            continue
         if not any(_takes(socket, flow) for flow in extra) and not any(fits(socket, row) for row in expected):
             yield socket

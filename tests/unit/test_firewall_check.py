@@ -168,3 +168,17 @@ def test_a_declared_range_of_ports_covers_each_of_them() -> None:
     several = "".join(shown.format(port) for port in (4999, 5000, 5007, 5010, 5011))
     assert [socket.port for socket in undeclared(several, [], [flow])] == [4999, 5011]
     assert len(list(undeclared(several, [], [{**flow, "service": "coturn"}]))) == 5
+
+
+@pytest.mark.parametrize(
+    ("address", "process", "ports"),
+    [
+        ("127.0.0.1", "docker-proxy", []),
+        ("[::1]", "docker-proxy", []),
+        ("0.0.0.0", "docker-proxy", [8085]),
+        ("127.0.0.1", "python3", [8085]),
+    ],
+)
+def test_a_containers_port_for_the_host_alone_is_expected(address: str, process: str, ports: list[int]) -> None:
+    shown = f'tcp LISTEN 0 4096 {address}:8085 0.0.0.0:* users:(("{process}",pid=1,fd=7))\n'
+    assert [socket.port for socket in undeclared(shown, [], [])] == ports

@@ -16,15 +16,13 @@ from orchestrator.verification.admission import bounds
 from orchestrator.verification.asking import ask, json_of, text
 from orchestrator.verification.nftables import RULESET, members
 from orchestrator.verification.sheet import NotApplicable, Sheet
-from orchestrator.verification.sockets import SS, sockets
+from orchestrator.verification.sockets import CONTAINER_HELPERS, SS, sockets
 from orchestrator.verification.subject import Subject
 
 ENGINES = (
     "for name in docker podman nerdctl; do command -v $name; done; "
     "ls -d /run/docker.sock /run/containerd/containerd.sock /run/podman/podman.sock 2>/dev/null; true"
 )
-# Who listens in a container's place (Docker, rootless Docker, rootless Podman).
-HELPERS = ("docker-proxy", "rootlesskit", "rootlessport", "slirp4netns", "pasta", "pasta.avx2", "conmon")
 _LISTS = {
     "docker": "if command -v docker >/dev/null; then docker ps --format '{{json .}}'; fi",
     "podman": "if command -v podman >/dev/null; then podman ps --format json; fi",
@@ -73,7 +71,7 @@ def _local(address: str) -> bool:
 
 def _helpers(shown: str) -> Iterator[Published]:
     for proto, address, port, process in sockets(shown):
-        if process in HELPERS:
+        if process in CONTAINER_HELPERS:
             yield proto, str(port), address, process
 
 
