@@ -1,4 +1,4 @@
-"""The gate at the end of a step with units: what runs must also call itself healthy."""
+"""Units on a host: what runs must also call itself healthy, and run by the files that are there."""
 
 from __future__ import annotations
 
@@ -73,3 +73,21 @@ def test_a_service_that_does_not_answer_ends_the_task(units: Any, monkeypatch: p
     monkeypatch.setattr(units, "HEALTH_SECONDS", 0)
     with pytest.raises(RuntimeError, match=r"answers nothing: .*refused"):
         _wait(units, "http://127.0.0.1:1/about/health")
+
+
+@pytest.mark.parametrize(
+    ("read", "outdated"),
+    [
+        ("", True),
+        ("/etc/systemd/system/x.service.d/10-ours.conf", False),
+        ("/run/systemd/system/x.service.d/1.conf", True),
+    ],
+)
+def test_a_drop_in_that_systemd_has_not_read_is_noticed(
+    units: Any, monkeypatch: pytest.MonkeyPatch, read: str, outdated: bool
+) -> None:
+    """Debian 12's systemd says that all is read, and would start Prosody without its groups."""
+    monkeypatch.setattr(units.glob, "glob", lambda pattern: [pattern.replace("*", "10-ours")])
+    state = {"LoadState": "loaded", "NeedDaemonReload": "no", "FragmentPath": "/lib/systemd/system/x.service"}
+    assert units._outdated("x.service", state | {"DropInPaths": read}) is outdated
+    assert not units._outdated("x.service", state | {"LoadState": "masked", "DropInPaths": read})

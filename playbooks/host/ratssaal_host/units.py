@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import glob
 import http.client
 import os
 import subprocess
@@ -16,7 +17,7 @@ ACTIVE = ("active", "activating", "reloading")
 # A Java service on a small machine takes its time, and Jicofo is not healthy before a bridge has come to it.
 HEALTH_SECONDS = 180
 _ASKING_SECONDS = 10
-_PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,Result"
+_PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,DropInPaths,Result"
 
 
 def _systemctl(*words):
@@ -48,12 +49,14 @@ def enabled(name, state):
 def _outdated(name, state):
     """Say whether systemd knows an older unit than the disk.
 
-    NeedDaemonReload compares only the files that systemd has read; a unit of ours that newly hides the one generated
-    from a SysV script is not noticed by it.
+    NeedDaemonReload compares only the files that systemd has read; it notices neither a unit of ours that newly hides the
+    one generated from a SysV script, nor (systemd 252, Debian 12) the first drop-in of a unit, whose directory is new.
     """
     own = "/etc/systemd/system/%s" % name
     hidden = os.path.isfile(own) and not os.path.islink(own) and state.get("FragmentPath") != own
-    return hidden or state.get("NeedDaemonReload") == "yes"
+    read = state.get("DropInPaths", "").split()
+    unread = state.get("LoadState") == "loaded" and any(path not in read for path in glob.glob(own + ".d/*.conf"))
+    return hidden or unread or state.get("NeedDaemonReload") == "yes"
 
 
 class Units:
