@@ -35,12 +35,12 @@ def _open(row: dict[str, Any]) -> set[str]:
 
 @contextmanager
 def _sshd(site: LabSite, change: str) -> Iterator[None]:
-    """Change the drop-in of sshd, and put it back."""
-    ssh(site, f"cp -p {_DROP_IN} /root/drop-in && {change} && sshd -t && systemctl reload ssh")
+    """Change the drop-in of sshd, and put it back. Its listening sockets are closed for a moment after a reload."""
+    ssh(site, f"cp -p {_DROP_IN} /root/drop-in && {change} && sshd -t && systemctl reload ssh && sleep 1")
     try:
         yield
     finally:
-        ssh(site, f"mv /root/drop-in {_DROP_IN} && systemctl reload ssh")
+        ssh(site, f"mv /root/drop-in {_DROP_IN} && systemctl reload ssh && sleep 1")
 
 
 @pytest.fixture(scope="module")
