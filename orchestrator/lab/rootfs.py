@@ -70,7 +70,7 @@ def root_file_system(release: int, say: Callable[[str], None], *, kernel: bool =
                 known.touch()
                 return known
         what = " with a kernel" if kernel else ""
-        say(f"building the root file system of Debian {release}{what} (once, about a minute)")
+        say(f"building the root file system of Debian {release}{what} (once a day, about a minute)")
         _build(release, target, sources, settings, kernel)
         _clear_outdated(name, target)
     return target

@@ -24,7 +24,8 @@ BOOT_SECONDS = 600.0
 _PROBE_SECONDS = 20
 # Where QEMU translates code, one processor may still run what the other has just patched. Linux switches the time stamps of
 # packets on and off that way, as often as anybody asks for them (chrony), and under many packets it then ended with "Oops:
-# int3" (seen with QEMU 7.2 and Linux 6.12). One socket that asks for them all the time keeps them on.
+# int3" (seen with QEMU 7.2 and Linux 6.12). One socket that asks for them all the time keeps them on (29: SO_TIMESTAMP, which
+# Python has no name for).
 _TIME_STAMPS = """\
 [Unit]
 Description=Packets have time stamps all the time (lab)

@@ -44,16 +44,7 @@ def test_wheel_carries_what_a_run_reads(wheel: Path) -> None:
 def test_installed_wheel_rehearses(wheel: Path, tmp_path: Path) -> None:
     clean = tmp_path / "venv"
     subprocess.run([sys.executable, "-m", "venv", str(clean)], check=True, timeout=120)
-    pip = [
-        str(clean / "bin/python"),
-        "-m",
-        "pip",
-        "install",
-        "--quiet",
-        "--no-compile",
-        "--constraint",
-        str(ROOT / "constraints.txt"),
-    ]
+    pip = [str(clean / "bin/python"), "-m", "pip", "install", "--quiet", "--constraint", str(ROOT / "constraints.txt")]
     subprocess.run([*pip, str(wheel)], check=True, timeout=600)
     environment = {
         "PATH": os.environ["PATH"],

@@ -54,6 +54,15 @@ def test_a_virtual_machine_is_found_by_its_name_and_hangs_on_the_labs_bridge(tmp
     assert drivers.of(HOST).boot is machines.boot
 
 
+def test_a_virtual_machine_keeps_time_stamps_on_from_its_boot(tmp_path: Path) -> None:
+    vm._keep_time_stamps(tmp_path)
+    (wanted,) = (tmp_path / "sysinit.target.wants").iterdir()
+    told = wanted.read_text()
+    assert told.count("ExecStart=") == 1
+    program = told.partition('-c "')[2].partition('"')[0]
+    compile(program, "ExecStart", "exec")
+
+
 @pytest.mark.parametrize("driver", ["container", "vm"])
 def test_a_snapshot_lies_on_the_one_before_and_a_revert_forgets_what_came_after(driver: str, tmp_path: Path) -> None:
     host = LabHost("h1", 1, Network("one", 3), tmp_path, driver)
