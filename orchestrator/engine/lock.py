@@ -51,7 +51,7 @@ def owner() -> str:
 def process_token(pid: int) -> str:
     """Return what tells a process from a later one with the same number: boot, start time; "" when it is gone."""
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
+        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
     except OSError:
         return ""
     fields = stat.rpartition(")")[2].split()

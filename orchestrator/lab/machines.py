@@ -202,7 +202,8 @@ def _leaders(supervisor: int) -> list[int]:
 
 def _namespaced_pid(pid: int) -> int:
     with suppress(OSError):
-        match = re.search(r"^NSpid:.*?(\d+)$", Path(f"/proc/{pid}/status").read_text(), flags=re.MULTILINE)
+        status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+        match = re.search(r"^NSpid:.*?(\d+)$", status, flags=re.MULTILINE)
         return int(match.group(1)) if match else 0
     return 0
 
@@ -213,7 +214,7 @@ def _members(lab: str, host: str = "") -> list[int]:
     found = []
     for path in Path("/proc").glob("[0-9]*/cgroup"):
         with suppress(OSError):
-            if group.search(path.read_text()):
+            if group.search(path.read_text(errors="replace")):
                 found.append(int(path.parent.name))
     return found
 

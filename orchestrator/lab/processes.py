@@ -61,8 +61,8 @@ def wait_until_gone(pids: list[int], seconds: float) -> None:
 
 
 def _stat(pid: int) -> list[str]:
-    """Return the fields of /proc/<pid>/stat behind the name: state, parent, ..."""
+    """Return the fields of /proc/<pid>/stat behind the name, which may be any bytes: state, parent, ..."""
     try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
         return []

@@ -120,7 +120,7 @@ def socket_owners() -> dict[str, tuple[int, str]]:
     owners: dict[str, tuple[int, str]] = {}
     for pid in filter(str.isdigit, os.listdir("/proc")):
         try:
-            with open(f"/proc/{pid}/comm") as handle:
+            with open(f"/proc/{pid}/comm", errors="replace") as handle:
                 name = handle.read().strip()
             for descriptor in os.listdir(f"/proc/{pid}/fd"):
                 target = os.readlink(f"/proc/{pid}/fd/{descriptor}")

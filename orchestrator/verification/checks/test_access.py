@@ -64,7 +64,7 @@ shown = subprocess.run(
 unit = dict(line.partition("=")[::2] for line in shown.splitlines())
 pid = unit["MainPID"]
 # sshd shows its arguments in its title.
-title = open("/proc/" + pid + "/cmdline").read().replace("\0", " ") if pid != "0" else ""
+title = open("/proc/" + pid + "/cmdline", errors="replace").read().replace("\0", " ") if pid != "0" else ""
 newest = max(files, key=files.get)
 print(json.dumps({
     "conditional": rows, "arguments": title.partition(" [listener]")[0], "later": "".join(later).strip("\"'"),

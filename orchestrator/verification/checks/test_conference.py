@@ -291,7 +291,7 @@ def bridge():
     for process in pathlib.Path("/proc").glob("[0-9]*"):
         try:
             words = (process / "cmdline").read_bytes().decode(errors="replace").split("\0")
-            ticks = int((process / "stat").read_text().rpartition(")")[2].split()[19])
+            ticks = int((process / "stat").read_text(errors="replace").rpartition(")")[2].split()[19])
         except (OSError, IndexError):
             continue
         if words[0].endswith("java") and any("jitsi-videobridge" in word for word in words):
