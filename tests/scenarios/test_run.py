@@ -24,6 +24,7 @@ from orchestrator.evidence.junit import junit_xml
 from orchestrator.inventory.scaffold import generated_password
 from orchestrator.inventory.vault import VaultAccess, changed_vault, read_vault
 from orchestrator.lab.lab import LabSite
+from orchestrator.verification.catalogue import load_catalogue
 from orchestrator.verification.runner import verify
 from tests.scenarios.breaks import unexpected
 from tests.scenarios.conftest import BIN, load, ratssaal, ssh, throwaway
@@ -283,7 +284,8 @@ def test_no_secret_shows_anywhere(tmp_path: Path) -> None:
             ratssaal(site, tmp_path, "provision", "--harden", "--diff"),
             ratssaal(site, tmp_path, "status", "--json"),
         ]
-        report = verify(load(site))
+        # The scan of all ports knows no secret and takes half a minute.
+        report = verify(load(site), controls=tuple(c.id for c in load_catalogue() if c.id != "NET-02"))
         _with_tokens_and_a_task_that_fails(site)
         runs.append(ratssaal(site, tmp_path, "provision", "--diff"))
         sampler.done.set()
