@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli import console
 from orchestrator.cli.siteargument import SiteArgument, site_argument
-from orchestrator.errors import UsageError
+from orchestrator.errors import PreflightFailed, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -26,7 +26,8 @@ def _change_options(function: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--check", is_flag=True, help="Tell what would change; change nothing."),
         click.option("--diff", is_flag=True, help="Show the differences in files (never in secret ones)."),
         click.option("--limit", default="", metavar="HOST", help="Only this host."),
-        click.option("--skip-preflight", is_flag=True, help="Do not look at the hosts first."),
+        click.option("--replace-altered", is_flag=True, help="Replace files that somebody altered since the last run."),
+        click.option("--skip-preflight", is_flag=True, help="Do not look at the hosts first, nor for altered files."),
         click.option("--json", "as_json", is_flag=True, help="Answer as JSON."),
     ):
         function = option(function)
@@ -39,8 +40,10 @@ def _change_options(function: Callable[..., Any]) -> Callable[..., Any]:
 def provision(site: SiteArgument, and_harden: bool, **options: Any) -> None:
     """Install and configure the hosts of SITE.
 
-    Safe to repeat: what is right stays untouched, what was altered by hand is repaired. After an interruption or a kill
-    the same command goes on. With --check nothing is changed. Only one run at a time works on a site.
+    Safe to repeat: what is right stays untouched, what went wrong is repaired. Files whose content somebody altered since
+    the last run are replaced only when you say so, at the terminal or by --replace-altered; --check --diff shows them. After
+    an interruption or a kill the same command goes on. With --check nothing is changed. Only one run at a time works on a
+    site.
 
     \b
     Exit codes: 0 done, 3 not ready (nothing was touched), 4 a host cannot be
@@ -55,13 +58,16 @@ def harden(site: SiteArgument, **options: Any) -> None:
     """Harden the hosts of SITE: SSH, kernel settings, sandboxes of the services.
 
     A change that would lock you out returns by itself: a second login is proven before the first is given up.
+    Files that somebody altered since the last run are replaced only when you say so.
 
     Exit codes as of `ratssaal provision`.
     """
     _change(site, "harden", **options)
 
 
-def _change(site: SiteArgument, verb: str, *, skip_preflight: bool, as_json: bool, **options: Any) -> None:
+def _change(
+    site: SiteArgument, verb: str, *, replace_altered: bool, skip_preflight: bool, as_json: bool, **options: Any
+) -> None:
     from orchestrator.engine.executor import Options
 
     chosen = Options(**options)
@@ -70,6 +76,8 @@ def _change(site: SiteArgument, verb: str, *, skip_preflight: bool, as_json: boo
         _check_limit(loaded, chosen.limit)
         if not skip_preflight:
             _preflight(loaded)
+            if not replace_altered:
+                _ask_for_altered(loaded, verb, chosen)
         result = converge(loaded, access, verb, chosen)
     if chosen.diff:
         click.echo((result.path / "console.log").read_text(errors="replace"))
@@ -102,6 +110,24 @@ def _preflight(site: Site) -> None:
     for warning in report.warnings:
         console.say(f"note: {warning}")
     report.require()
+
+
+def _ask_for_altered(site: Site, verb: str, chosen: Options) -> None:
+    """Name the files that somebody altered; raise PreflightFailed unless they may be replaced, or nothing is to change."""
+    from orchestrator.operations.altered import altered
+
+    found, unknown = altered(site, verb, [chosen.limit] if chosen.limit else [])
+    for problem in unknown:
+        console.say(f"note: {problem}")
+    if not found:
+        return
+    if chosen.check or console.interactive():
+        for problem in found:
+            console.say(f"note: {problem}")
+        if chosen.check or click.confirm("Replace what was altered?", err=True):
+            return
+    hint = "--check --diff shows what, --replace-altered replaces it; what is to stay belongs into the site"
+    raise PreflightFailed([*found[:-1], replace(found[-1], hint=hint)])
 
 
 def _summary(site: Site, argument: SiteArgument, verb: str, chosen: Options, result: RunResult) -> None:

@@ -121,6 +121,25 @@ def test_each_kind_of_difference_is_told_exactly_and_a_converge_puts_it_right(
     assert play(site, *pin).changed == 0
 
 
+def test_what_somebody_wrote_into_our_files_is_shown_and_replaced_on_purpose_only(
+    site: LabSite, state_home: Path
+) -> None:
+    file = "/etc/ssh/sshd_config.d/00-ratssaal.conf"
+    ssh(site, f"echo 'Banner /etc/issue.net' >> {file}")
+    refused = ratssaal(site, state_home, "harden")
+    assert refused.returncode == 3
+    assert f"h1: {file} was altered since the last run" in refused.stderr
+    assert ratssaal(site, state_home, "provision").returncode == 0, "of hardening's files provisioning touches none"
+    shown = ratssaal(site, state_home, "harden", "--check", "--diff")
+    assert shown.returncode == 0
+    assert f"h1: {file} was altered since the last run" in shown.stderr
+    assert "-Banner /etc/issue.net" in shown.stdout
+    assert ssh(site, f"tail -n 1 {file}") == "Banner /etc/issue.net"
+    assert ratssaal(site, state_home, "harden", "--replace-altered").returncode == 0
+    assert "Banner" not in ssh(site, f"cat {file}")
+    assert look(site, state_home)[0] == 0
+
+
 def test_an_altered_binary_is_found_by_a_deep_look_only(site: LabSite, state_home: Path) -> None:
     _, before = look(site, state_home, "--deep")
     ssh(site, "cp -a /usr/bin/curl /root/curl; printf x >> /usr/bin/curl")

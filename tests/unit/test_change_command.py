@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.cli import app
+from orchestrator.cli import app, console
+from orchestrator.cli.siteargument import SiteArgument
 from orchestrator.engine import executor
 from orchestrator.engine.executor import RunResult
 from orchestrator.errors import Problem, Unreachable
 from orchestrator.inventory.scaffold import create_site
-from orchestrator.inventory.site import Host, Site
-from orchestrator.operations import preflight
+from orchestrator.inventory.site import Host, Site, load_site
+from orchestrator.inventory.vault import VaultAccess
+from orchestrator.operations import altered, preflight
+from orchestrator.operations.drift import Difference, HostDrift
 from tests.unit.test_preflight_checks import facts
 
 VERBS = ("provision", "harden")
@@ -95,3 +99,100 @@ def test_a_host_that_the_site_does_not_have(town: Path, runs: list[str], capsys:
     assert call(town, "provision", "--limit", "mete") == 2
     assert "it has: meet" in capsys.readouterr().err
     assert runs == []
+
+
+def a_row(name: str, what: str, role: str, kind: str = "file") -> Difference:
+    return Difference(kind, name, what, "as applied", "altered", "a remedy", role, "T")
+
+
+CONTENT = a_row("/etc/nginx/nginx.conf", "content", "web")
+SSHD = a_row("/etc/ssh/sshd_config.d/00-ratssaal.conf", "content", "hardening")
+
+
+@pytest.fixture(scope="module")
+def loaded(town: Path) -> Site:
+    """The site, read once."""
+    with VaultAccess(town.parent / "password") as access:
+        return load_site(town, access)
+
+
+@pytest.fixture
+def compare(loaded: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """Let preflight pass and the host differ so from what was applied."""
+    monkeypatch.setattr(SiteArgument, "load", lambda *_: loaded)
+    fit = preflight.Report((), (), (), {}, ())
+    monkeypatch.setattr(preflight, "inspect", lambda site: fit)
+
+    def choose(*rows: Difference, error: str = "") -> None:
+        monkeypatch.setattr(altered, "drift", lambda site, hosts: (HostDrift("meet", rows, error=error),))
+
+    return choose
+
+
+@pytest.mark.parametrize(
+    ("row", "asking"),
+    [
+        (CONTENT, {"provision", "both"}),
+        (SSHD, {"harden", "both"}),
+        (a_row("/etc/localtime", "link", "base"), {"provision", "both"}),
+        (a_row("/etc/prosody/conf.d/localhost.cfg.lua", "present", "prosody"), {"provision", "both"}),
+        (a_row("/etc/nginx/nginx.conf", "missing", "web"), set()),
+        (a_row("/etc/nginx/nginx.conf", "mode", "web"), set()),
+        (a_row("/etc/nginx/nginx.conf", "unfinished", "web"), set()),
+        (a_row("chrony", "missing", "base", "package"), set()),
+    ],
+    ids=lambda value: f"{value.kind} {value.what}" if isinstance(value, Difference) else "",
+)
+def test_only_what_would_be_lost_stops_the_run_that_would_replace_it(
+    town: Path,
+    runs: list[str],
+    compare: Callable[..., None],
+    row: Difference,
+    asking: set[str],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    compare(row)
+    calls = {"provision": ("provision",), "harden": ("harden",), "both": ("provision", "--harden")}
+    stopped = {name for name, arguments in calls.items() if call(town, *arguments) == 3}
+    said = capsys.readouterr().err
+    assert stopped == asking
+    assert len(runs) == len(calls) - len(asking)
+    assert (f"meet: {row.name} " in said) is bool(asking)
+    assert ("--replace-altered replaces it" in said) is bool(asking)
+
+
+@pytest.mark.parametrize("option", ["--replace-altered", "--skip-preflight", "--check"])
+def test_who_says_so_replaces_and_a_look_is_never_held_back(
+    town: Path, runs: list[str], compare: Callable[..., None], option: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(CONTENT)
+    assert call(town, "provision", option) == 0
+    assert runs == ["provision"]
+    assert ("nginx.conf was altered since the last run" in capsys.readouterr().err) is (option == "--check")
+
+
+@pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 3), ("\n", 3)])
+def test_at_a_terminal_one_is_asked(
+    town: Path,
+    runs: list[str],
+    compare: Callable[..., None],
+    answer: str,
+    code: int,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    compare(CONTENT)
+    monkeypatch.setattr(console, "interactive", lambda: True)
+    monkeypatch.setattr("sys.stdin", io.StringIO(answer))
+    assert call(town, "provision") == code
+    assert len(runs) == (code == 0)
+    assert "Replace what was altered? [y/N]" in capsys.readouterr().err
+
+
+def test_a_host_that_cannot_be_compared_is_named(
+    town: Path, runs: list[str], compare: Callable[..., None], capsys: pytest.CaptureFixture[str]
+) -> None:
+    compare(error="the comparison did not run: sudo")
+    assert call(town, "provision") == 0
+    assert "meet: cannot be compared with what was applied: the comparison did not run" in capsys.readouterr().err
+    assert runs == ["provision"]

@@ -31,7 +31,7 @@ SECRET = "Kanarienvogel-8b2c"
 def code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """What runs on a host, with its manifest in a temporary directory."""
     monkeypatch.syspath_prepend(str(content.root() / "playbooks/host"))
-    names = ("accounts", "digest", "drift", "files", "manifest", "packages", "steps", "sysctl", "units")
+    names = ("accounts", "digest", "drift", "files", "intent", "manifest", "packages", "steps", "sysctl", "units")
     modules = {name: importlib.import_module(f"ratssaal_host.{name}") for name in names}
     monkeypatch.setattr(modules["digest"], "FOLDER", str(tmp_path / "manifest"))
     return SimpleNamespace(**modules)
@@ -135,6 +135,40 @@ def test_a_failed_task_of_several_phases_keeps_the_part_of_before(code: Any, tmp
     assert differences(code) == []
 
 
+def killed_after_writing(code: Any, monkeypatch: pytest.MonkeyPatch, *steps: dict[str, Any]) -> None:
+    """Run a task that is killed when its files are written and its part of the manifest is not."""
+
+    def die(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(code.manifest, "write", die)
+        with pytest.raises(KeyboardInterrupt):
+            apply(code, *steps)
+
+
+def test_what_a_killed_task_left_is_no_ones_change_until_somebody_alters_it(
+    code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file, link = tmp_path / "one", tmp_path / "link"
+    apply(code, a_file(file), {"files": [{"dest": str(link), "link": "one"}]})
+    killed_after_writing(code, monkeypatch, a_file(file, "two\n"), {"files": [{"dest": str(link), "link": "two"}]})
+    assert file.read_text() == "two\n"
+    wanted = ("unfinished", "as applied", "as an interrupted run left it")
+    assert differences(code) == [("file", str(link), *wanted), ("file", str(file), *wanted)]
+    file.write_text("three\n")
+    assert [row[2] for row in differences(code)] == ["unfinished", "content"]
+
+
+def test_once_noted_an_intention_excuses_nothing(code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply(code, a_file(tmp_path / "one"))
+    killed_after_writing(code, monkeypatch, a_file(tmp_path / "one", "two\n"))
+    apply(code, a_file(tmp_path / "one"))
+    (tmp_path / "one").write_text("two\n")
+    assert [row[2] for row in differences(code)] == ["content"]
+    assert code.intent.read() == {}
+
+
 def test_a_part_that_cannot_be_read_is_told(code: Any, tmp_path: Path) -> None:
     apply(code, a_file(tmp_path / "one"))
     (file,) = (tmp_path / "manifest").rglob("*.json")
@@ -152,12 +186,14 @@ def test_a_lost_key_makes_the_manifest_anew(code: Any, tmp_path: Path) -> None:
     assert [part["role"] for part in code.manifest.read()] == ["web"], "hashes with the lost key would all differ"
 
 
-def test_a_disk_that_takes_no_manifest_fails_the_task(code: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("there", "message"), [("one\n", "what was applied"), ("other\n", "what is to be written")])
+def test_a_disk_that_takes_no_manifest_fails_the_task(code: Any, tmp_path: Path, there: str, message: str) -> None:
     (tmp_path / "manifest").write_text("")
+    (tmp_path / "one").write_text(there)
     told = apply(code, a_file(tmp_path / "one"))
     assert told["failed"] is True
-    assert "cannot be noted" in told["msg"]
-    assert told["changed_paths"] == [str(tmp_path / "one")]
+    assert f"{message} cannot be noted in {tmp_path}" in told["msg"]
+    assert (tmp_path / "one").read_text() == there
 
 
 # --- each kind, and its negative -------------------------------------------------------------------------------------------

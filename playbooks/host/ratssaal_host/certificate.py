@@ -8,9 +8,9 @@ import re
 import subprocess
 import tempfile
 
-from .files import FileProblem, applied_file, group_id, mark_pending, read_bytes, replace
+from .files import FileProblem, announce, applied_file, group_id, mark_pending, read_bytes, write_entry
 
-_FILES = {"fullchain.pem": 0o644, "ca.pem": 0o644, "key.pem": 0o640}
+_FILES = {"key.pem": 0o640, "fullchain.pem": 0o644, "ca.pem": 0o644}
 
 
 def _openssl(*words, stdin=None):
@@ -66,19 +66,26 @@ def _request(parameters):
     return _openssl("req", "-new", "-key", key, "-subj", "/CN=" + parameters["names"][0][:64])
 
 
-def _install(parameters):
+def _entries(parameters, contents):
+    """Return the files of a certificate, whose contents are given in the order of _FILES, as entries of a manifest."""
+    for (name, mode), content in zip(_FILES.items(), contents, strict=True):
+        path, group = os.path.join(parameters["dest"], name), parameters["group"] if name == "key.pem" else "root"
+        entry = {"dest": path, "state": "file", "mode": "%04o" % mode, "owner": "root", "group": group}
+        yield entry | {"force": True, "validate": None, "bytes": content}
+
+
+def _install(step):
+    parameters = step.params
     folder = parameters["dest"]
     new_key = read_bytes(os.path.join(folder, "key.new.pem"))
     if new_key is None:
         raise FileProblem("no key waits for this certificate in %s" % folder)
-    group = group_id(parameters["group"])
-    if group is None:
-        raise FileProblem("no group %s on this host" % parameters["group"])
+    authority = parameters["ca_certificate"].encode()
+    entries = list(_entries(parameters, (new_key, parameters["certificate"].encode() + authority, authority)))
+    announce(step, entries)
     mark_pending("reload", parameters["reloads"])
-    replace(os.path.join(folder, "key.pem"), new_key, 0o640, 0, group)
-    chain = parameters["certificate"] + parameters["ca_certificate"]
-    replace(os.path.join(folder, "fullchain.pem"), chain.encode(), 0o644, 0, 0)
-    replace(os.path.join(folder, "ca.pem"), parameters["ca_certificate"].encode(), 0o644, 0, 0)
+    for entry in entries:
+        write_entry(entry)
     os.unlink(os.path.join(folder, "key.new.pem"))
 
 
@@ -87,12 +94,8 @@ def applied(step):
     parameters = step.params
     if parameters["phase"] != "look" or step.done["reasons"]:
         return None
-    items = []
-    for name, mode in _FILES.items():
-        path, group = os.path.join(parameters["dest"], name), parameters["group"] if name == "key.pem" else "root"
-        entry = {"dest": path, "state": "file", "mode": "%04o" % mode, "owner": "root", "group": group, "force": True}
-        items.append(applied_file(entry | {"bytes": read_bytes(path) or b""}))
-    return items
+    contents = [read_bytes(os.path.join(parameters["dest"], name)) or b"" for name in _FILES]
+    return [applied_file(entry) for entry in _entries(parameters, contents)]
 
 
 def bring(step):
@@ -100,7 +103,7 @@ def bring(step):
     parameters = step.params
     if parameters["phase"] == "install":
         try:
-            _install(parameters)
+            _install(step)
         except (FileProblem, OSError) as problem:
             step.fail(msg=str(problem))
         return {"changed": True, "changed_paths": [parameters["dest"]]}

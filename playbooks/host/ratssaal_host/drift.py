@@ -14,7 +14,7 @@ import shlex
 import stat
 import subprocess
 
-from . import accounts, manifest, packages, sysctl, units
+from . import accounts, intent, manifest, packages, sysctl, units
 from .files import differences
 from .steps import MARK
 
@@ -63,13 +63,22 @@ class Host:
             raise LookupError("systemctl show tells nothing")
         return found
 
+    @functools.cached_property
+    def intended(self):
+        """Return what an interrupted run was about to write, by path."""
+        return intent.read()
+
 
 # Each yields (what, wanted, found) of one item: `what` is a word for programs, the others are for people.
 
 
 def _file(item, host):
     path, state = item["dest"], item["state"]
-    for what in differences(item):
+    found = differences(item)
+    if found and path in host.intended and not differences(host.intended[path]):
+        yield "unfinished", "as applied", "as an interrupted run left it"
+        return
+    for what in found:
         at = None if what == "missing" else os.lstat(path)
         if what == "missing":
             yield what, "a %s" % state, "nothing"

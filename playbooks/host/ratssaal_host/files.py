@@ -13,7 +13,7 @@ import shutil
 import stat
 import subprocess
 
-from . import digest
+from . import digest, intent
 
 PENDING = "/var/lib/ratssaal/pending"
 
@@ -258,14 +258,24 @@ def applied(step):
     return [item for entry in _entries(step) for item in (applied_file(entry), *applied_accounts(entry))]
 
 
+def announce(step, entries):
+    """Note what is written next, so that after a kill it is not taken for somebody's own change; fails the step where it cannot."""
+    if not step.noted:
+        return
+    try:
+        digest.make_key()
+        intent.note([applied_file(entry) for entry in entries])
+    except OSError as error:
+        step.fail(msg="what is to be written cannot be noted in %s: %s" % (digest.FOLDER, error.strerror))
+
+
 def bring(step):
     """Compare, and write what differs; return what that was, with what has to be restarted or reloaded for it."""
-    entries = _entries(step)
+    differing = [(entry, reasons) for entry in _entries(step) if (reasons := differences(entry))]
+    if differing and not step.check_mode:
+        announce(step, [entry for entry, _ in differing])
     changed, diffs, restarts, reloads = [], [], set(), set()
-    for entry in entries:
-        reasons = differences(entry)
-        if not reasons:
-            continue
+    for entry, reasons in differing:
         changed.append(entry["dest"])
         if step.diff:
             diffs.append(_diff(entry, reasons))

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 
-from .files import FileProblem, applied_accounts, applied_file, differences, read_bytes, replace, write_entry
+from .files import FileProblem, announce, applied_accounts, applied_file, differences, read_bytes, replace, write_entry
 from .units import applied_units
 
 _GUARD = "/var/lib/ratssaal/guard"
@@ -109,6 +109,7 @@ class Guard:
 
     def apply(self):
         """Save, arm, write, check, put to use; whatever fails is put back at once."""
+        announce(self.step, self.entries)
         self.save()
         self.arm()
         try:

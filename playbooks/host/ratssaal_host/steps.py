@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from . import digest, manifest
+from . import digest, intent, manifest
 from .files import FileProblem
 
 KINDS = ("accounts", "capabilities", "certificate", "files", "guard", "packages", "sysctl", "units")
@@ -29,7 +29,7 @@ class Failed(Exception):
 
 
 class Step:
-    """One step: what is asked of its kind's code, and whether steps before it changed anything."""
+    """One step: what is asked of its kind's code, whether steps before it changed anything, and whether the manifest has it."""
 
     def __init__(self, raw, task, before):
         self.kind = next(kind for kind in KINDS if raw.get(kind) is not None)
@@ -37,6 +37,7 @@ class Step:
         self.contents, self.settle = raw.get("contents", {}), raw.get("settle", 0)
         self.check_mode, self.diff = task["check_mode"], task["diff"]
         self.changed = before["changed"]
+        self.noted = bool(task.get("part"))
         self._before = before
         self._code = importlib.import_module("." + self.kind, __package__)
         self.done = {}
@@ -91,7 +92,9 @@ def _note(part, steps, finished):
     digest.make_key()
     items = [step.applied() for step in steps]
     if None not in items and (finished or part["phased"] is False):
-        manifest.write(part, [item for several in items for item in several], finished)
+        told = [item for several in items for item in several]
+        manifest.write(part, told, finished)
+        intent.forget(told)
 
 
 def _alone():
