@@ -57,7 +57,7 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
         refusals = self._prove(arguments["confirm_seconds"])
         if not refusals:
             confirmed = self._phase("confirm", arguments, task_vars)
-            return confirmed | {"changed_paths": looked.get("changed_paths", [])}
+            return confirmed | {key: looked.get(key, []) for key in ("changed_paths", "diff")}
         return self._put_back(arguments, task_vars, refusals)
 
     def _phase(self, phase: str, arguments: dict[str, Any], task_vars: dict[str, Any] | None) -> dict[str, Any]:

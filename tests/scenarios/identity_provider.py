@@ -1,4 +1,7 @@
-"""Stands for an identity provider: prints a token. Arguments: the shared secret, and whether its holder moderates (yes, no)."""
+"""Stands for an identity provider: makes tokens, and publishes the keys that it signs them with.
+
+As a program it prints a token. Arguments: the shared secret, and whether its holder moderates (yes, no).
+"""
 
 from __future__ import annotations
 
@@ -8,25 +11,56 @@ import hmac
 import json
 import sys
 import time
+from collections.abc import Callable
+
+from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.hashes import SHA256
+
+Sign = Callable[[bytes], bytes]
 
 
-def token(secret: str, **claims: object) -> str:
-    """Return claims signed with a shared secret (RFC 7519, HS256)."""
+def _coded(value: bytes) -> bytes:
+    return base64.urlsafe_b64encode(value).rstrip(b"=")
 
-    def part(value: object) -> bytes:
-        return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=")
 
-    body = part({"alg": "HS256", "typ": "JWT"}) + b"." + part(claims)
-    signature = hmac.new(secret.encode(), body, hashlib.sha256).digest()
-    return (body + b"." + base64.urlsafe_b64encode(signature).rstrip(b"=")).decode()
+def _token(header: dict[str, str], claims: dict[str, object], sign: Sign) -> str:
+    """Return signed claims (RFC 7519)."""
+    body = b".".join(_coded(json.dumps(part).encode()) for part in ({"typ": "JWT", **header}, claims))
+    return (body + b"." + _coded(sign(body))).decode()
+
+
+def _claims(*, moderator: bool) -> dict[str, object]:
+    """Return what is good for every room for ten minutes."""
+    now = int(time.time())
+    user = {"id": "1", "name": "probe", "moderator": moderator}
+    meant = {"iss": "town", "aud": "town", "sub": "*", "room": "*"}
+    return {**meant, "context": {"user": user}, "exp": now + 600, "nbf": now - 10}
 
 
 def membership(secret: str, *, moderator: bool) -> str:
-    """Return a token that is good for every room for ten minutes."""
-    now = int(time.time())
-    user = {"id": "1", "name": "probe", "moderator": moderator}
-    times = {"exp": now + 600, "nbf": now - 10}
-    return token(secret, iss="town", aud="town", sub="*", room="*", context={"user": user}, **times)
+    """Return a token for every room, signed with a shared secret (HS256)."""
+
+    def sign(body: bytes) -> bytes:
+        return hmac.new(secret.encode(), body, hashlib.sha256).digest()
+
+    return _token({"alg": "HS256"}, _claims(moderator=moderator), sign)
+
+
+def signed_membership(key: rsa.RSAPrivateKey, name: str) -> str:
+    """Return a moderator's token for every room, signed with the provider's key of that name (RS256)."""
+    header = {"alg": "RS256", "kid": name}
+    return _token(header, _claims(moderator=True), lambda body: key.sign(body, padding.PKCS1v15(), SHA256()))
+
+
+def published(key: rsa.RSAPrivateKey, name: str) -> str:
+    """Return the public half of a key as a JWKS (RFC 7517)."""
+
+    def number(value: int) -> str:
+        return _coded(value.to_bytes((value.bit_length() + 7) // 8, "big")).decode()
+
+    public = key.public_key().public_numbers()
+    row = {"kty": "RSA", "use": "sig", "alg": "RS256", "kid": name, "n": number(public.n), "e": number(public.e)}
+    return json.dumps({"keys": [row]})
 
 
 if __name__ == "__main__":

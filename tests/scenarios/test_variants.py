@@ -5,13 +5,16 @@ from __future__ import annotations
 import html
 import json
 import re
+import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from orchestrator.evidence.results import Finding, Result
@@ -21,7 +24,7 @@ from orchestrator.lab.rootfs import SUDO_USER
 from orchestrator.verification.runner import verify
 from tests.scenarios.breaks import failed, unexpected
 from tests.scenarios.conftest import load, play, ssh, throwaway
-from tests.scenarios.identity_provider import membership
+from tests.scenarios.identity_provider import membership, published, signed_membership
 from tests.unit.test_preflight_local import Authority, key_pem, pem
 
 PASSWORD = "the password of a bought bundle"
@@ -57,10 +60,15 @@ def _bundle(authority: Authority, names: list[str]) -> bytes:
 
 
 @pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabSite]:
+def authority() -> Authority:
+    """Who signs the certificates that the town bought."""
+    return Authority()
+
+
+@pytest.fixture(scope="module")
+def site(authority: Authority, tmp_path_factory: pytest.TempPathFactory) -> Iterator[LabSite]:
     """A host with everything chosen otherwise."""
     with throwaway("variant12", debian=12) as made:
-        authority = Authority()
         names = [made.domain, f"turn.{made.domain}"]
         leaf = authority.issue(made.domain, authority.leaf_key, "middle", authority.middle_key, names=names)
         (made.path / "chain.pem").write_bytes(pem(leaf, authority.middle))
@@ -195,6 +203,47 @@ def test_a_token_makes_a_moderator_by_its_claim_alone(site: LabSite) -> None:
     _set(site, f"{_PROVIDER} no", f"{_PROVIDER} yes")
     play(site)
     assert {f.result for f in _outside(site).values()} == {Result.PASS}
+
+
+PROVIDER = "id.town.example"
+
+
+@pytest.fixture
+def provider(site: LabSite, authority: Authority, tmp_path: Path) -> Iterator[rsa.RSAPrivateKey]:
+    """An identity provider outside, by the name PROVIDER: publishes a key that is called k1, and tokens are signed with."""
+    key = rsa.generate_private_key(65537, 2048)
+    leaf = authority.issue(PROVIDER, authority.leaf_key, "middle", authority.middle_key, names=[PROVIDER])
+    (tmp_path / "served.pem").write_bytes(pem(leaf, authority.middle) + key_pem(authority.leaf_key))
+    (tmp_path / "certs").write_text(published(key, "k1"))
+    argv = ["ip", "netns", "exec", site.network.outside, "openssl", "s_server", "-WWW", "-quiet", "-accept", "443"]
+    argv += ["-cert", "served.pem", "-cert_chain", "served.pem"]
+    ssh(site, f"echo '{site.network.outside_address} {PROVIDER}' >> /etc/hosts")
+    with subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as served:
+        yield key
+        served.terminate()
+
+
+def test_tokens_are_checked_with_the_keys_that_the_provider_publishes(
+    site: LabSite, provider: rsa.RSAPrivateKey
+) -> None:
+    """The stand-in of upstream's module fetches them, within Prosody's sandbox and through our firewall."""
+    _set(site, "{app_id: town}", f"{{app_id: town, jwks_url: 'https://{PROVIDER}/certs'}}")
+    play(site)
+    time.sleep(10)
+    other = rsa.generate_private_key(65537, 2048)
+    tokens = {
+        "the provider's": signed_membership(provider, "k1"),
+        "another key's": signed_membership(other, "k1"),
+        "of an unknown name": signed_membership(provider, "k2"),
+        "of the shared secret": membership(SECRET, moderator=True),
+    }
+    tokens["an altered one"] = tokens["the provider's"][:-8] + "AAAAAAAA"
+    answers = {
+        kind: ssh(site, f"python3 - {site.domain} ANONYMOUS '?token={token}' <<'END'\n{LOGIN}\nEND")
+        for kind, token in tokens.items()
+    }
+    assert {kind for kind, answer in answers.items() if "<success" in answer} == {"the provider's"}, answers
+    _set(site, f", jwks_url: 'https://{PROVIDER}/certs'", "")
 
 
 def test_accounts_with_a_lobby_by_default(site: LabSite) -> None:

@@ -31,7 +31,7 @@ SECRET = "Kanarienvogel-8b2c"
 def code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """What runs on a host, with its manifest in a temporary directory."""
     monkeypatch.syspath_prepend(str(content.root() / "playbooks/host"))
-    names = ("accounts", "digest", "drift", "files", "intent", "manifest", "packages", "steps", "sysctl", "units")
+    names = ("accounts", "digest", "drift", "files", "manifest", "packages", "steps", "sysctl", "units")
     modules = {name: importlib.import_module(f"ratssaal_host.{name}") for name in names}
     monkeypatch.setattr(modules["digest"], "FOLDER", str(tmp_path / "manifest"))
     return SimpleNamespace(**modules)
@@ -147,26 +147,42 @@ def killed_after_writing(code: Any, monkeypatch: pytest.MonkeyPatch, *steps: dic
             apply(code, *steps)
 
 
-def test_what_a_killed_task_left_is_no_ones_change_until_somebody_alters_it(
+def test_what_a_killed_task_left_is_not_taken_for_somebodys_change(
     code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    file, link = tmp_path / "one", tmp_path / "link"
-    apply(code, a_file(file), {"files": [{"dest": str(link), "link": "one"}]})
-    killed_after_writing(code, monkeypatch, a_file(file, "two\n"), {"files": [{"dest": str(link), "link": "two"}]})
-    assert file.read_text() == "two\n"
-    wanted = ("unfinished", "as applied", "as an interrupted run left it")
-    assert differences(code) == [("file", str(link), *wanted), ("file", str(file), *wanted)]
-    file.write_text("three\n")
-    assert [row[2] for row in differences(code)] == ["unfinished", "content"]
+    file, other = tmp_path / "one", tmp_path / "two"
+    apply(code, a_file(file))
+    apply(code, a_file(other), role="base")
+    killed_after_writing(code, monkeypatch, a_file(file, "two\n"))
+    other.write_text("by hand")
+    assert differences(code) == [
+        ("manifest", "web", "unfinished", "a task that ended well", "it was interrupted when it ran last"),
+        ("file", str(file), "unfinished", "as applied", "as an interrupted run left it"),
+        ("file", str(other), "content", "as applied", "altered"),
+    ]
 
 
-def test_once_noted_an_intention_excuses_nothing(code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    apply(code, a_file(tmp_path / "one"))
-    killed_after_writing(code, monkeypatch, a_file(tmp_path / "one", "two\n"))
-    apply(code, a_file(tmp_path / "one"))
-    (tmp_path / "one").write_text("two\n")
+def test_the_next_run_that_ends_is_answerable_again(code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "one"
+    apply(code, a_file(file))
+    killed_after_writing(code, monkeypatch, a_file(file, "two\n"))
+    apply(code, a_file(file))
+    assert differences(code) == []
+    file.write_text("two\n")
     assert [row[2] for row in differences(code)] == ["content"]
-    assert code.intent.read() == {}
+
+
+def test_a_change_of_several_phases_that_failed_has_put_back_what_was(code: Any, tmp_path: Path) -> None:
+    apply(code, a_file(tmp_path / "one"))
+    (tmp_path / "taken").mkdir()
+    assert apply(code, a_file(tmp_path / "one", "two\n"), a_file(tmp_path / "taken"), phased=True)["failed"] is True
+    assert code.manifest.begun() == set()
+
+
+def test_a_task_that_changes_nothing_begins_nothing(code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply(code, a_file(tmp_path / "one"))
+    killed_after_writing(code, monkeypatch, a_file(tmp_path / "one"))
+    assert code.manifest.begun() == set()
 
 
 def test_a_part_that_cannot_be_read_is_told(code: Any, tmp_path: Path) -> None:
@@ -186,7 +202,7 @@ def test_a_lost_key_makes_the_manifest_anew(code: Any, tmp_path: Path) -> None:
     assert [part["role"] for part in code.manifest.read()] == ["web"], "hashes with the lost key would all differ"
 
 
-@pytest.mark.parametrize(("there", "message"), [("one\n", "what was applied"), ("other\n", "what is to be written")])
+@pytest.mark.parametrize(("there", "message"), [("one\n", "what was applied"), ("other\n", "what is to change")])
 def test_a_disk_that_takes_no_manifest_fails_the_task(code: Any, tmp_path: Path, there: str, message: str) -> None:
     (tmp_path / "manifest").write_text("")
     (tmp_path / "one").write_text(there)

@@ -8,7 +8,7 @@ import re
 import subprocess
 import tempfile
 
-from .files import FileProblem, announce, applied_file, group_id, mark_pending, read_bytes, write_entry
+from .files import FileProblem, applied_file, group_id, mark_pending, read_bytes, write_entry
 
 _FILES = {"key.pem": 0o640, "fullchain.pem": 0o644, "ca.pem": 0o644}
 
@@ -82,7 +82,7 @@ def _install(step):
         raise FileProblem("no key waits for this certificate in %s" % folder)
     authority = parameters["ca_certificate"].encode()
     entries = list(_entries(parameters, (new_key, parameters["certificate"].encode() + authority, authority)))
-    announce(step, entries)
+    step.begins()
     mark_pending("reload", parameters["reloads"])
     for entry in entries:
         write_entry(entry)

@@ -14,7 +14,7 @@ import shlex
 import stat
 import subprocess
 
-from . import accounts, intent, manifest, packages, sysctl, units
+from . import accounts, manifest, packages, sysctl, units
 from .files import differences
 from .steps import MARK
 
@@ -64,9 +64,9 @@ class Host:
         return found
 
     @functools.cached_property
-    def intended(self):
-        """Return what an interrupted run was about to write, by path."""
-        return intent.read()
+    def begun(self):
+        """Return the roles that an interrupted run was at work on."""
+        return manifest.begun()
 
 
 # Each yields (what, wanted, found) of one item: `what` is a word for programs, the others are for people.
@@ -75,7 +75,7 @@ class Host:
 def _file(item, host):
     path, state = item["dest"], item["state"]
     found = differences(item)
-    if found and path in host.intended and not differences(host.intended[path]):
+    if found and item["role"] in host.begun:
         yield "unfinished", "as applied", "as an interrupted run left it"
         return
     for what in found:
@@ -253,6 +253,10 @@ def compare(parts):
     rows = [_row({"kind": "manifest", "name": _name(part), **part}, fault) for part in parts for fault in _faults(part)]
     items = wanted_of(parts)
     host = Host(items)
+    interrupted = ("unfinished", "a task that ended well", "it was interrupted when it ran last")
+    rows += [
+        _row({"kind": "manifest", "name": role, "role": role, "task": ""}, interrupted) for role in sorted(host.begun)
+    ]
     for item in items:
         try:
             rows += [_row(item, found) for found in COMPARISONS[item["kind"]](item, host)]

@@ -13,7 +13,7 @@ import shutil
 import stat
 import subprocess
 
-from . import digest, intent
+from . import digest
 
 PENDING = "/var/lib/ratssaal/pending"
 
@@ -236,9 +236,14 @@ def _entry(raw, content):
     return entry
 
 
-def _diff(entry, reasons):
+def diff(entry, reasons):
+    """Return what differs as Ansible shows it; of secrets that something does."""
     header = "%s (%s)" % (entry["dest"], ", ".join(reasons))
-    if entry["secret"] or entry["state"] != "file" or "content" not in reasons + ["content"] * ("missing" in reasons):
+    if (
+        entry.get("secret")
+        or entry["state"] != "file"
+        or "content" not in reasons + ["content"] * ("missing" in reasons)
+    ):
         return {"before_header": header, "after_header": header, "before": "", "after": ""}
     before = read_bytes(entry["dest"]) or b""
     return {
@@ -258,27 +263,16 @@ def applied(step):
     return [item for entry in _entries(step) for item in (applied_file(entry), *applied_accounts(entry))]
 
 
-def announce(step, entries):
-    """Note what is written next, so that after a kill it is not taken for somebody's own change; fails the step where it cannot."""
-    if not step.noted:
-        return
-    try:
-        digest.make_key()
-        intent.note([applied_file(entry) for entry in entries])
-    except OSError as error:
-        step.fail(msg="what is to be written cannot be noted in %s: %s" % (digest.FOLDER, error.strerror))
-
-
 def bring(step):
     """Compare, and write what differs; return what that was, with what has to be restarted or reloaded for it."""
     differing = [(entry, reasons) for entry in _entries(step) if (reasons := differences(entry))]
-    if differing and not step.check_mode:
-        announce(step, [entry for entry, _ in differing])
+    if differing:
+        step.begins()
     changed, diffs, restarts, reloads = [], [], set(), set()
     for entry, reasons in differing:
         changed.append(entry["dest"])
         if step.diff:
-            diffs.append(_diff(entry, reasons))
+            diffs.append(diff(entry, reasons))
         restarts.update(entry["restarts"])
         reloads.update(entry["reloads"])
         if step.check_mode:

@@ -9,7 +9,7 @@ import shlex
 import shutil
 import subprocess
 
-from .files import FileProblem, announce, applied_accounts, applied_file, differences, read_bytes, replace, write_entry
+from .files import FileProblem, applied_accounts, applied_file, diff, differences, read_bytes, replace, write_entry
 from .units import applied_units
 
 _GUARD = "/var/lib/ratssaal/guard"
@@ -66,7 +66,9 @@ class Guard:
         reasons = {entry["dest"]: differences(entry) for entry in self.entries}
         changed = sorted(path for path, found in reasons.items() if found)
         ineffective = not changed and self.shell(self.parameters["effective"])[0] != 0
-        return {"changed": bool(changed) or ineffective, "changed_paths": changed, "ineffective": ineffective}
+        found = {"changed": bool(changed) or ineffective, "changed_paths": changed, "ineffective": ineffective}
+        shown = [entry for entry in self.entries if reasons[entry["dest"]] and self.step.diff]
+        return found | {"diff": [diff(entry, reasons[entry["dest"]]) for entry in shown]}
 
     def save(self):
         """Write the old state and the script that puts it back, whole, before anything changes."""
@@ -109,7 +111,7 @@ class Guard:
 
     def apply(self):
         """Save, arm, write, check, put to use; whatever fails is put back at once."""
-        announce(self.step, self.entries)
+        self.step.begins()
         self.save()
         self.arm()
         try:

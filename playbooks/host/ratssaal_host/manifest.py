@@ -7,12 +7,15 @@ A file's time is when its task last ran; its content changes only when what the 
 from __future__ import annotations
 
 import contextlib
+import glob
 import json
 import os
 import urllib.parse
 
 from . import digest
 from .files import replace
+
+_BEGUN = "begun"
 
 
 def _folder(role):
@@ -23,16 +26,33 @@ def _file(task):
     return urllib.parse.quote(task, safe="") + ".json"
 
 
+def begin(part):
+    """Note that one of the role's tasks has begun to change the host; `write` forgets it, and so does `give_up`."""
+    digest.make_key()
+    folder = _folder(part["role"])
+    os.makedirs(folder, 0o700, exist_ok=True)
+    with open(os.path.join(folder, _BEGUN), "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as handle:
+        os.fsync(handle.fileno())
+
+
+def give_up(part):
+    """Forget that a task has begun: it failed, and put back what it had changed."""
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(os.path.join(_folder(part["role"]), _BEGUN))
+
+
+def begun():
+    """Return the roles of which a task has begun and never ended: a kill or a reboot came between."""
+    marks = glob.glob(os.path.join(glob.escape(digest.FOLDER), "*", _BEGUN))
+    return {urllib.parse.unquote(os.path.basename(os.path.dirname(path))) for path in marks}
+
+
 def write(part, items, finished):
     """Replace what one task applied; `part` has role, task and all tasks that the role has now: others' files go."""
     folder = _folder(part["role"])
     os.makedirs(folder, 0o700, exist_ok=True)
     if os.stat(digest.FOLDER).st_mode & 0o077:
         os.chmod(digest.FOLDER, 0o700)
-    kept = {_file(task) for task in part["tasks"]}
-    for name in os.listdir(folder):
-        if name not in kept:
-            os.unlink(os.path.join(folder, name))
     path = os.path.join(folder, _file(part["task"]))
     text = json.dumps({"items": items, "finished": finished}, sort_keys=True)
     try:
@@ -44,6 +64,10 @@ def write(part, items, finished):
         os.utime(path)
     else:
         replace(path, text.encode(), 0o600, os.getuid(), os.getgid())
+    kept = {_file(task) for task in part["tasks"]}
+    for name in os.listdir(folder):
+        if name not in kept:
+            os.unlink(os.path.join(folder, name))
 
 
 def read():

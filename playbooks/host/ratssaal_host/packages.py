@@ -259,7 +259,7 @@ def _lock_holder(path):
 
 def _command(pid):
     try:
-        with open("/proc/%s/cmdline" % pid) as handle:
+        with open("/proc/%s/cmdline" % pid, errors="replace") as handle:
             return "%s (%s)" % (pid, handle.read().replace("\0", " ").strip() or "?")
     except OSError:
         return pid
@@ -318,6 +318,7 @@ def bring(step):
     busy = packages.missing() or packages.broken or packages.outdated() or unwanted or _leftover()
     ours = False
     if busy and not step.check_mode:
+        step.begins()
         _wait_for_locks(step)
         packages.read()
         ours = _deny_starts()

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from . import digest, intent, manifest
+from . import digest, manifest
 from .files import FileProblem
 
 KINDS = ("accounts", "capabilities", "certificate", "files", "guard", "packages", "sysctl", "units")
@@ -29,7 +29,7 @@ class Failed(Exception):
 
 
 class Step:
-    """One step: what is asked of its kind's code, whether steps before it changed anything, and whether the manifest has it."""
+    """One step: what is asked of its kind's code, and whether steps before it changed anything."""
 
     def __init__(self, raw, task, before):
         self.kind = next(kind for kind in KINDS if raw.get(kind) is not None)
@@ -37,7 +37,7 @@ class Step:
         self.contents, self.settle = raw.get("contents", {}), raw.get("settle", 0)
         self.check_mode, self.diff = task["check_mode"], task["diff"]
         self.changed = before["changed"]
-        self.noted = bool(task.get("part"))
+        self._part = task.get("part")
         self._before = before
         self._code = importlib.import_module("." + self.kind, __package__)
         self.done = {}
@@ -46,6 +46,14 @@ class Step:
         """Bring the host into the wanted state and return what was done."""
         self.done = self._code.bring(self)
         return self.done
+
+    def begins(self):
+        """Note that the host changes now, so that what a kill leaves is not taken for somebody's own change."""
+        if self._part and not self.check_mode:
+            try:
+                manifest.begin(self._part)
+            except OSError as error:
+                self.fail(msg="what is to change cannot be noted in %s: %s" % (digest.FOLDER, error.strerror))
 
     def applied(self):
         """Return what the manifest keeps of this step, None where a later phase of the task tells."""
@@ -92,9 +100,9 @@ def _note(part, steps, finished):
     digest.make_key()
     items = [step.applied() for step in steps]
     if None not in items and (finished or part["phased"] is False):
-        told = [item for several in items for item in several]
-        manifest.write(part, told, finished)
-        intent.forget(told)
+        manifest.write(part, [item for several in items for item in several], finished)
+    elif not finished:
+        manifest.give_up(part)
 
 
 def _alone():

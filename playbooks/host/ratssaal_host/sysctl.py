@@ -6,7 +6,7 @@ from __future__ import annotations
 import glob
 import os
 
-from .files import FileProblem, announce, applied_file, differences, read_bytes, write_entry
+from .files import FileProblem, applied_file, differences, read_bytes, write_entry
 
 _KERNEL = "/proc/sys/"
 
@@ -73,7 +73,7 @@ def bring(step):
     if differences(entry):
         changed.append(entry["dest"])
         if not step.check_mode:
-            announce(step, [entry])
+            step.begins()
             try:
                 write_entry(entry)
             except FileProblem as problem:

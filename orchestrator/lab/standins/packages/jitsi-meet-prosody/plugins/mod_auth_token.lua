@@ -1,4 +1,5 @@
--- Stand-in of jitsi-meet:resources/prosody-plugins/mod_auth_token.lua: really checks HS256 tokens; JWKS it does not know and refuses.
+-- Stand-in of jitsi-meet:resources/prosody-plugins/mod_auth_token.lua: really checks tokens, HS256 ones with app_secret, or
+-- RS256 ones with the keys that cache_keys_url publishes (JWKS); never both, as upstream.
 local sasl = require "util.sasl";
 local new_sasl = sasl.new;
 local generate_uuid = require "util.uuid".generate;
@@ -6,19 +7,72 @@ local hashes = require "util.hashes";
 local base64 = require "util.encodings".base64;
 local json = require "util.json";
 local formdecode = require "util.http".formdecode;
+local http = require "net.http";
+local timer = require "util.timer";
+local pkey = require "openssl.pkey";
+local digest = require "openssl.digest";
 
 local app_id = module:get_option_string("app_id");
 local app_secret = module:get_option_string("app_secret");
 local issuers = module:get_option_array("asap_accepted_issuers", { app_id });
 local audiences = module:get_option_array("asap_accepted_audiences", { "*" });
 local allow_empty = module:get_option_boolean("allow_empty_token", false);
-if not app_secret then
-	module:log("error", "this stand-in checks tokens with app_secret only; every login will be refused");
+local keys_url = module:get_option_string("cache_keys_url");
+if not app_secret and not keys_url then
+	module:log("error", "neither app_secret nor cache_keys_url; every login will be refused");
 end
 
 local function unpack64(text)
 	text = text:gsub("-", "+"):gsub("_", "/");
 	return base64.decode(text .. ("="):rep((4 - #text % 4) % 4));
+end
+
+local function der(tag, content)
+	local n = #content;
+	local long = n < 256 and string.char(129, n) or string.char(130, math.floor(n / 256), n % 256);
+	return string.char(tag) .. (n < 128 and string.char(n) or long) .. content;
+end
+
+local function integer(bytes)
+	return der(2, (bytes:byte(1) >= 128 and "\0" or "") .. bytes);
+end
+
+-- A public RSA key of a JWKS as OpenSSL reads it (RFC 5280 4.1.2.7, RFC 8017 A.1.1).
+local function rsa_key(n, e)
+	local algorithm = der(48, "\6\9\42\134\72\134\247\13\1\1\1\5\0");
+	local info = der(48, algorithm .. der(3, "\0" .. der(48, integer(n) .. integer(e))));
+	return pkey.new("-----BEGIN PUBLIC KEY-----\n" .. base64.encode(info):gsub(("."):rep(64), "%0\n") .. "\n-----END PUBLIC KEY-----\n");
+end
+
+local keys = {};
+
+local function read_keys(body)
+	keys = {};
+	for _, key in ipairs((json.decode(body) or {}).keys or {}) do
+		if key.kty == "RSA" and key.kid then
+			keys[key.kid] = rsa_key(unpack64(key.n), unpack64(key.e));
+		end
+	end
+end
+
+local function load_keys()
+	http.request(keys_url, nil, function (body, code)
+		if code == 200 then
+			read_keys(body);
+		else
+			module:log("warn", "no keys from %s: %s %s", keys_url, code, body);
+		end
+		timer.add_task(code == 200 and 3600 or 5, load_keys);
+	end);
+end
+if keys_url then load_keys(); end
+
+local function signed(header, text, signature)
+	if keys_url then
+		local key = header.alg == "RS256" and keys[header.kid];
+		return key and key:verify(signature, digest.new("sha256"):update(text));
+	end
+	return header.alg == "HS256" and hashes.hmac_sha256(app_secret, text) == signature;
 end
 
 local function accepted(list, value)
@@ -30,10 +84,9 @@ end
 
 local function verify(token)
 	local head, body, signature = token:match("^([%w_-]+)%.([%w_-]+)%.([%w_-]+)$");
-	if not head or not app_secret then return nil, "no usable token"; end
+	if not head or not (app_secret or keys_url) then return nil, "no usable token"; end
 	local header = json.decode(unpack64(head) or "") or {};
-	if header.alg ~= "HS256" then return nil, "algorithm not accepted"; end
-	if hashes.hmac_sha256(app_secret, head .. "." .. body) ~= unpack64(signature) then return nil, "wrong signature"; end
+	if not signed(header, head .. "." .. body, unpack64(signature)) then return nil, "wrong signature"; end
 	local claims = json.decode(unpack64(body) or "") or {};
 	if not claims.exp or claims.exp < os.time() then return nil, "expired"; end
 	if not accepted(issuers, claims.iss) then return nil, "issuer not accepted"; end
