@@ -23,19 +23,24 @@ from orchestrator.inventory.vault import VaultAccess
 from orchestrator.lab.lab import Lab, LabHost, LabSite
 
 OnHost = Callable[..., str]
-# Two workers take files in this order: what takes minutes must not begin last.
+# The workers take files in this order: what takes minutes must not begin last.
 LONGEST_FIRST = (
     "test_run",
-    "test_verification",
     "test_conference",
+    "test_verification",
     "test_outside",
     "test_converge",
+    "test_variants",
     "test_standins",
+    "test_vantage",
+    "test_faults",
+    "test_wheel",
+    "test_browser",
+    "test_modules",
     "test_drift",
     "test_audit",
-    "test_variants",
-    "test_vantage",
-    "test_wheel",
+    "test_lab_hosts",
+    "test_hardening_faults",
 )
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent

@@ -1,5 +1,6 @@
 #!/bin/bash
-# jicofo:resources/jicofo.sh: takes its usual configuration file, refuses to run without any
+# jicofo:resources/jicofo.sh: takes its usual configuration file, refuses to run without any. That only the first
+# compiler works is ours.
 here=/usr/share/jicofo
 : "${JICOFO_MAX_MEMORY:=3072m}"
 case "$JAVA_SYS_PROPS" in
@@ -12,5 +13,5 @@ case "$JAVA_SYS_PROPS" in
     ;;
 esac
 # shellcheck disable=SC2086  # several words on purpose
-exec java -Xmx$JICOFO_MAX_MEMORY -XX:+HeapDumpOnOutOfMemoryError -XX:HeapDumpPath=/tmp -Djdk.tls.ephemeralDHKeySize=2048 \
-    -Dstandin.version="$(cat $here/version)" $JAVA_SYS_PROPS -cp "$here/jicofo.jar:$here/lib/*" standin.Focus "$@"
+exec java -XX:TieredStopAtLevel=1 -Xmx$JICOFO_MAX_MEMORY -XX:+HeapDumpOnOutOfMemoryError -XX:HeapDumpPath=/tmp \
+    -Djdk.tls.ephemeralDHKeySize=2048 -Dstandin.version="$(cat $here/version)" $JAVA_SYS_PROPS -cp "$here/jicofo.jar:$here/lib/*" standin.Focus "$@"
