@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing import Any
 
     from orchestrator.engine.executor import Options, RunResult
+    from orchestrator.engine.plan import Plan
     from orchestrator.inventory.site import Site
     from orchestrator.inventory.vault import VaultAccess
 
@@ -69,6 +70,7 @@ def _change(
     site: SiteArgument, verb: str, *, replace_altered: bool, skip_preflight: bool, as_json: bool, **options: Any
 ) -> None:
     from orchestrator.engine.executor import Options
+    from orchestrator.operations.converge import converge_plan
 
     chosen = Options(**options)
     with site.vault() as access:
@@ -77,7 +79,7 @@ def _change(
         if not skip_preflight:
             _preflight(loaded)
             if not replace_altered:
-                _ask_for_altered(loaded, verb, chosen)
+                _ask_for_altered(loaded, converge_plan(loaded, verb), chosen)
         result = converge(loaded, access, verb, chosen)
     if chosen.diff:
         click.echo((result.path / "console.log").read_text(errors="replace"))
@@ -112,13 +114,11 @@ def _preflight(site: Site) -> None:
     report.require()
 
 
-def _ask_for_altered(site: Site, verb: str, chosen: Options) -> None:
+def _ask_for_altered(site: Site, plan: Plan, chosen: Options) -> None:
     """Name the files that somebody altered; raise PreflightFailed unless they may be replaced, or nothing is to change."""
     from orchestrator.operations.altered import altered
 
-    found, unknown = altered(site, verb, [chosen.limit] if chosen.limit else [])
-    for problem in unknown:
-        console.say(f"note: {problem}")
+    found = altered(site, plan, [chosen.limit] if chosen.limit else [])
     if not found:
         return
     if chosen.check or console.interactive():
@@ -126,8 +126,8 @@ def _ask_for_altered(site: Site, verb: str, chosen: Options) -> None:
             console.say(f"note: {problem}")
         if chosen.check or click.confirm("Replace what was altered?", err=True):
             return
-    hint = "--check --diff shows what, --replace-altered replaces it; what is to stay belongs into the site"
-    raise PreflightFailed([*found[:-1], replace(found[-1], hint=hint)])
+    hint = "--check --diff shows what; take what is to stay into the site, then run with --replace-altered"
+    raise PreflightFailed([*found[:-1], replace(found[-1], hint=found[-1].hint or hint)])
 
 
 def _summary(site: Site, argument: SiteArgument, verb: str, chosen: Options, result: RunResult) -> None:

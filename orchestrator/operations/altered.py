@@ -7,32 +7,36 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from orchestrator.engine.plan import Plan
 from orchestrator.errors import Problem
 from orchestrator.inventory.site import Site
 from orchestrator.operations.drift import Difference, drift
 
 # What would be lost. A missing file, another mode or what a killed run left is put right without a question.
-_LOST = {"content": "was altered", "link": "was altered", "present": "was made by somebody else"}
-_HARDENING = "hardening"
+_LOST = {
+    "content": "was altered",
+    "link": "was altered",
+    "type": "was replaced",
+    "present": "was made by somebody else",
+}
 
 
-def altered(site: Site, verb: str, hosts: Iterable[str] = ()) -> tuple[list[Problem], list[Problem]]:
-    """Return the altered files that a run of `verb` would replace, and the hosts of which that cannot be told.
+def altered(site: Site, plan: Plan, hosts: Iterable[str] = ()) -> list[Problem]:
+    """Return the altered files that the plan's roles would replace, and each host that cannot be compared.
 
     Looks at all hosts (or the named ones) at the same time, one round trip each, and touches nothing.
     """
-    found, unknown = [], []
+    found = []
     for host in drift(site, hosts):
+        roles = {role for step in plan.steps if host.name in step.hosts for role in step.roles}
+        found += [_problem(host.name, row) for row in host.differences if row.role in roles and _is_lost(row)]
         if host.error:
-            unknown.append(Problem(f"cannot be compared with what was applied: {host.error}", host.name, host.hint))
-        found += [_problem(host.name, row) for row in host.differences if _would_go(row, verb)]
-    return found, unknown
+            found.append(Problem(f"cannot be compared with what was applied: {host.error}", host.name, host.hint))
+    return found
 
 
-def _would_go(row: Difference, verb: str) -> bool:
-    """Say whether a file is one of the verb's roles and something of it would be lost."""
-    concerned = {"harden": row.role == _HARDENING, "provision": row.role != _HARDENING}.get(verb, True)
-    return row.kind == "file" and row.what in _LOST and concerned
+def _is_lost(row: Difference) -> bool:
+    return row.kind == "file" and row.what in _LOST and row.found != "empty"
 
 
 def _problem(host: str, row: Difference) -> Problem:

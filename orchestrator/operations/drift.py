@@ -156,8 +156,8 @@ def _remedy(row: Mapping[str, str], host: str, converge: str) -> str:
     if kind == "group" and what == "members added":
         users = row["found"].split(", ")
         return "on the host: " + "; ".join(f"gpasswd --delete {user} {row['name']}" for user in users)
-    if kind == "file" and what == "content":
-        return f"{converge} (with --check --diff --limit {host} it only shows the content)"
+    if kind == "file" and what in ("content", "link", "type", "present"):
+        return f"{converge} --replace-altered (with --check --diff --limit {host} it only shows what)"
     return converge
 
 

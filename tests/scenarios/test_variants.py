@@ -218,16 +218,19 @@ def provider(site: LabSite, authority: Authority, tmp_path: Path) -> Iterator[rs
     argv = ["ip", "netns", "exec", site.network.outside, "openssl", "s_server", "-WWW", "-quiet", "-accept", "443"]
     argv += ["-cert", "served.pem", "-cert_chain", "served.pem"]
     ssh(site, f"echo '{site.network.outside_address} {PROVIDER}' >> /etc/hosts")
+    _set(site, "{app_id: town}", f"{{app_id: town, jwks_url: 'https://{PROVIDER}/certs'}}")
     with subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as served:
-        yield key
-        served.terminate()
+        try:
+            yield key
+        finally:
+            served.terminate()
+            _set(site, f", jwks_url: 'https://{PROVIDER}/certs'", "")
 
 
 def test_tokens_are_checked_with_the_keys_that_the_provider_publishes(
     site: LabSite, provider: rsa.RSAPrivateKey
 ) -> None:
     """The stand-in of upstream's module fetches them, within Prosody's sandbox and through our firewall."""
-    _set(site, "{app_id: town}", f"{{app_id: town, jwks_url: 'https://{PROVIDER}/certs'}}")
     play(site)
     time.sleep(10)
     other = rsa.generate_private_key(65537, 2048)
@@ -243,7 +246,6 @@ def test_tokens_are_checked_with_the_keys_that_the_provider_publishes(
         for kind, token in tokens.items()
     }
     assert {kind for kind, answer in answers.items() if "<success" in answer} == {"the provider's"}, answers
-    _set(site, f", jwks_url: 'https://{PROVIDER}/certs'", "")
 
 
 def test_accounts_with_a_lobby_by_default(site: LabSite) -> None:

@@ -28,6 +28,10 @@ from tests.scenarios.conftest import BIN, load, play, ratssaal, ssh
 _NGINX = "/etc/nginx/sites-available/*.conf"
 _JVB = "/etc/jitsi/videobridge/jvb.conf"
 _SANDBOX = "/etc/systemd/system/coturn.service.d/80-ratssaal-sandbox.conf"
+_PLANTED_UDP = (
+    "systemd-run -q --unit=planted-udp python3 -c"
+    " 'import socket, time; s = socket.socket(type=socket.SOCK_DGRAM); s.bind((str(), 4713)); time.sleep(900)'"
+)
 _PLANTED = "systemd-run -q --unit=planted python3 -m http.server 4712 --bind 0.0.0.0"
 BREAKS = [
     Break(
@@ -42,7 +46,13 @@ BREAKS = [
         "sed -i 's/^MACs /MACs hmac-sha1,/' /etc/ssh/sshd_config.d/00-ratssaal.conf && systemctl reload ssh && sleep 1",
         "macs: hmac-sha1",
     ),
-    Break("NET-01", f"{_PLANTED} && sleep 1", "python3 listens on 0.0.0.0:4712/tcp", "systemctl stop planted"),
+    Break(
+        "NET-01",
+        f"{_PLANTED} && {_PLANTED_UDP} && sleep 1",
+        "python3 listens on 0.0.0.0:4712/tcp",
+        "systemctl stop planted planted-udp",
+        more=("python3 listens on 0.0.0.0:4713/udp",),
+    ),
     Break(
         "NET-03",
         "nft add rule inet ratssaal input tcp dport 4711 accept && nft add rule inet ratssaal input udp sport 53 accept",

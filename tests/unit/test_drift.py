@@ -25,13 +25,15 @@ from orchestrator.transport.ssh import Answer, ConnectionFailed, Reason
 from tests.unit.site_cases import Case, new_case
 
 SECRET = "Kanarienvogel-8b2c"
+UNFINISHED = ("unfinished", "a task that ended well", "it began and has not ended: interrupted, or at work now")
+HALFWAY = ("unfinished", "as applied", "as an interrupted run left it")
 
 
 @pytest.fixture
 def code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """What runs on a host, with its manifest in a temporary directory."""
     monkeypatch.syspath_prepend(str(content.root() / "playbooks/host"))
-    names = ("accounts", "digest", "drift", "files", "manifest", "packages", "steps", "sysctl", "units")
+    names = ("accounts", "digest", "drift", "files", "guard", "manifest", "packages", "steps", "sysctl", "units")
     modules = {name: importlib.import_module(f"ratssaal_host.{name}") for name in names}
     monkeypatch.setattr(modules["digest"], "FOLDER", str(tmp_path / "manifest"))
     return SimpleNamespace(**modules)
@@ -53,7 +55,7 @@ def apply(code: Any, *steps: dict[str, Any], name: str = "T", check: bool = Fals
 
 def differences(code: Any) -> list[tuple[str, str, str, str, str]]:
     """Return what differs from the manifest now."""
-    rows = code.drift.compare(code.manifest.read())
+    rows = code.drift.compare(code.manifest.read(), code.manifest.begun())
     return [tuple(row[key] for key in ("kind", "name", "what", "wanted", "found")) for row in rows]
 
 
@@ -132,7 +134,8 @@ def test_a_failed_task_of_several_phases_keeps_the_part_of_before(code: Any, tmp
     apply(code, a_file(tmp_path / "one"))
     (tmp_path / "taken").mkdir()
     apply(code, a_file(tmp_path / "taken"), phased=True)
-    assert differences(code) == []
+    assert differences(code) == [("manifest", "web : T", *UNFINISHED)]
+    assert [item["name"] for item in code.manifest.read()[0]["items"]] == [str(tmp_path / "one")]
 
 
 def killed_after_writing(code: Any, monkeypatch: pytest.MonkeyPatch, *steps: dict[str, Any]) -> None:
@@ -147,19 +150,47 @@ def killed_after_writing(code: Any, monkeypatch: pytest.MonkeyPatch, *steps: dic
             apply(code, *steps)
 
 
+def begun(code: Any) -> list[tuple[str, str]]:
+    """Return which tasks have begun and not ended."""
+    return [(role, task) for role, task, _, _ in code.manifest.begun()]
+
+
 def test_what_a_killed_task_left_is_not_taken_for_somebodys_change(
     code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     file, other = tmp_path / "one", tmp_path / "two"
     apply(code, a_file(file))
-    apply(code, a_file(other), role="base")
+    apply(code, a_file(other), name="another", tasks=["another", "T"])
     killed_after_writing(code, monkeypatch, a_file(file, "two\n"))
     other.write_text("by hand")
     assert differences(code) == [
-        ("manifest", "web", "unfinished", "a task that ended well", "it was interrupted when it ran last"),
-        ("file", str(file), "unfinished", "as applied", "as an interrupted run left it"),
+        ("manifest", "web : T", *UNFINISHED),
+        ("file", str(file), *HALFWAY),
         ("file", str(other), "content", "as applied", "altered"),
     ]
+
+
+def test_what_somebody_wrote_long_after_a_kill_is_theirs(
+    code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "one"
+    apply(code, a_file(file))
+    killed_after_writing(code, monkeypatch, a_file(file, "two\n"))
+    (mark,) = (tmp_path / "manifest").rglob("*.begun")
+    os.utime(mark, (1, 1))
+    assert [row[2] for row in differences(code)] == ["unfinished", "content"]
+
+
+def test_another_task_of_the_role_ends_nothing_but_itself(
+    code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    both: dict[str, Any] = {"tasks": ["another", "T"]}
+    apply(code, a_file(tmp_path / "one"), **both)
+    killed_after_writing(code, monkeypatch, a_file(tmp_path / "one", "two\n"))
+    apply(code, a_file(tmp_path / "two"), name="another", **both)
+    assert begun(code) == [("web", "T")]
+    apply(code, a_file(tmp_path / "one"), **both)
+    assert begun(code) == []
 
 
 def test_the_next_run_that_ends_is_answerable_again(code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -172,17 +203,55 @@ def test_the_next_run_that_ends_is_answerable_again(code: Any, tmp_path: Path, m
     assert [row[2] for row in differences(code)] == ["content"]
 
 
-def test_a_change_of_several_phases_that_failed_has_put_back_what_was(code: Any, tmp_path: Path) -> None:
+@pytest.mark.parametrize("phased", [False, True])
+def test_what_a_failed_task_wrote_is_not_taken_for_somebodys_change(code: Any, tmp_path: Path, phased: bool) -> None:
     apply(code, a_file(tmp_path / "one"))
     (tmp_path / "taken").mkdir()
-    assert apply(code, a_file(tmp_path / "one", "two\n"), a_file(tmp_path / "taken"), phased=True)["failed"] is True
-    assert code.manifest.begun() == set()
+    steps = [{**a_file(tmp_path / "one", "two\n")}, a_file(tmp_path / "taken")]
+    assert apply(code, *steps, phased=phased)["failed"] is True
+    assert [row[2] for row in differences(code)] == (["unfinished", "unfinished"] if phased else ["unfinished"])
+
+
+def test_a_failed_task_forgets_nothing_that_it_had_applied_before(code: Any, tmp_path: Path) -> None:
+    (tmp_path / "taken").mkdir()
+    apply(code, a_file(tmp_path / "one"), a_file(tmp_path / "two"))
+    assert apply(code, a_file(tmp_path / "taken"), a_file(tmp_path / "two"))["failed"] is True
+    (tmp_path / "two").write_text("by hand")
+    (mark,) = (tmp_path / "manifest").rglob("*.begun")
+    os.utime(mark, (1, 1))
+    assert [row[:3] for row in differences(code)] == [
+        ("manifest", "web : T", "unfinished"),
+        ("file", str(tmp_path / "two"), "content"),
+    ]
+
+
+def test_a_change_that_is_put_back_has_not_begun(code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A guarded change whose check refuses the new file."""
+    monkeypatch.setattr(code.guard, "_GUARD", str(tmp_path / "guard"))
+    monkeypatch.setattr(code.guard.Guard, "arm", lambda self: None)
+    wanted = a_file(tmp_path / "one", "two\n")
+    files = [entry | {"content_base64": wanted["contents"]["0"]} for entry in wanted["files"]]
+    change = {"name": "x", "files": files, "check": "false", "apply": "true", "undo": "true", "effective": "true"}
+    change |= {"units": [], "rulesets": [], "phase": "apply"}
+    apply(code, a_file(tmp_path / "one"))
+    seen: list[list[tuple[str, str]]] = []
+    save = code.guard.Guard.save
+
+    def note_and_save(guard: Any) -> None:
+        seen.append(begun(code))
+        save(guard)
+
+    monkeypatch.setattr(code.guard.Guard, "save", note_and_save)
+    assert "put back as it was" in apply(code, {"guard": change}, phased=True)["msg"]
+    assert seen == [[("web", "T")]]
+    assert begun(code) == []
+    assert differences(code) == []
 
 
 def test_a_task_that_changes_nothing_begins_nothing(code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     apply(code, a_file(tmp_path / "one"))
     killed_after_writing(code, monkeypatch, a_file(tmp_path / "one"))
-    assert code.manifest.begun() == set()
+    assert begun(code) == []
 
 
 def test_a_part_that_cannot_be_read_is_told(code: Any, tmp_path: Path) -> None:
@@ -590,7 +659,7 @@ def test_remedies(site: Site) -> None:
     name = site.hosts[0].name
     assert [found.remedy for found in judge(name, told(*rows), site).differences] == [
         converge,
-        f"{converge} (with --check --diff --limit {name} it only shows the content)",
+        f"{converge} --replace-altered (with --check --diff --limit {name} it only shows what)",
         "on the host: gpasswd --delete eve ssh-login; gpasswd --delete mallory ssh-login",
         "on the host: apt-get install --reinstall curl",
     ]

@@ -122,6 +122,13 @@ def test_nested_problems_have_their_own_lines(case: Case) -> None:
     assert "jitsi_jwt.issuers.1" in problems[case.at("issuers:")].message
 
 
+def test_tokens_need_something_to_check_them_with(case: Case) -> None:
+    case.append("jitsi_auth: jwt\njitsi_jwt: {app_id: town}\n")
+    problem = case.only_problem()
+    assert "there is nothing to check a token with" in problem.message
+    assert "jwks_url" in problem.hint
+
+
 @pytest.mark.parametrize("value", ["{{ ansible_host }}", "https://{% if x %}a{% endif %}.example"])
 def test_template_where_a_literal_is_required(case: Case, value: str) -> None:
     case.append(f'jitsi_allowed_origins:\n  - "{value}"\n')

@@ -191,6 +191,16 @@ def test_site_in_the_lab_asks_no_dns(tmp_path: Path) -> None:
     assert all("reserved name" in p or p.endswith(NO_VENDOR_KEY) for p in problems)
 
 
+@pytest.mark.parametrize("source", ["pem", "pkcs12"])
+def test_the_sites_own_certificate_files_are_judged(tmp_path: Path, source: str) -> None:
+    case = new_case(tmp_path)
+    case.append(f"certificates_source: {source}\ncertificates_chain_file: x\ncertificates_key_file: x\n")
+    case.append("certificates_pkcs12_file: x\n")
+    (case.path / "x").write_text("nothing of the kind")
+    places = [remark.problem.where for remark in judge_control_node(case.load()) if remark.blocking]
+    assert any(place.endswith("/x") or place == "x" for place in places), places
+
+
 def test_private_key_that_others_may_read(tmp_path: Path) -> None:
     case, key = new_case(tmp_path), tmp_path / "id"
     case.append("")

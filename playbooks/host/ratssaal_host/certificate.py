@@ -66,6 +66,11 @@ def _request(parameters):
     return _openssl("req", "-new", "-key", key, "-subj", "/CN=" + parameters["names"][0][:64])
 
 
+def paths(parameters):
+    """Return the files of a certificate."""
+    return [os.path.join(parameters["dest"], name) for name in _FILES]
+
+
 def _entries(parameters, contents):
     """Return the files of a certificate, whose contents are given in the order of _FILES, as entries of a manifest."""
     for (name, mode), content in zip(_FILES.items(), contents, strict=True):
@@ -94,7 +99,7 @@ def applied(step):
     parameters = step.params
     if parameters["phase"] != "look" or step.done["reasons"]:
         return None
-    contents = [read_bytes(os.path.join(parameters["dest"], name)) or b"" for name in _FILES]
+    contents = [read_bytes(path) or b"" for path in paths(parameters)]
     return [applied_file(entry) for entry in _entries(parameters, contents)]
 
 

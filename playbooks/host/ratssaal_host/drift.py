@@ -18,6 +18,9 @@ from . import accounts, manifest, packages, sysctl, units
 from .files import differences
 from .steps import MARK
 
+# How long after a task has begun a file may have changed by it, apt's own time included.
+_TASK_SECONDS = 3600
+_INTERRUPTED = ("unfinished", "a task that ended well", "it began and has not ended: interrupted, or at work now")
 _OF_A_FILE = {"owner": lambda at: _named(pwd.getpwuid, at.st_uid), "group": lambda at: _named(grp.getgrgid, at.st_gid)}
 
 
@@ -43,8 +46,9 @@ def _run(*argv):
 class Host:
     """What several comparisons look at, looked at once."""
 
-    def __init__(self, items):
+    def __init__(self, items, begun):
         self.items = items
+        self._begun = begun
 
     @functools.cached_property
     def packages(self):
@@ -63,10 +67,10 @@ class Host:
             raise LookupError("systemctl show tells nothing")
         return found
 
-    @functools.cached_property
-    def begun(self):
-        """Return the roles that an interrupted run was at work on."""
-        return manifest.begun()
+    def left_halfway(self, path):
+        """Say whether a task that has not ended may have left a file so: not long after it had begun."""
+        at = max((at for _, _, at, files in self._begun if path in files), default=None)
+        return at is not None and (not os.path.lexists(path) or os.lstat(path).st_ctime < at + _TASK_SECONDS)
 
 
 # Each yields (what, wanted, found) of one item: `what` is a word for programs, the others are for people.
@@ -75,7 +79,7 @@ class Host:
 def _file(item, host):
     path, state = item["dest"], item["state"]
     found = differences(item)
-    if found and item["role"] in host.begun:
+    if found and host.left_halfway(path):
         yield "unfinished", "as applied", "as an interrupted run left it"
         return
     for what in found:
@@ -248,15 +252,19 @@ def wanted_of(parts):
     return [found[key] for key in sorted(found)]
 
 
-def compare(parts):
-    """Return what differs: dictionaries with kind, name, what, wanted, found, role and task; `parts` is the manifest."""
+def compare(parts, begun=()):
+    """Return what differs: dictionaries with kind, name, what, wanted, found, role and task.
+
+    `parts` is the manifest, `begun` the tasks that had begun and not ended when it was read.
+    """
     rows = [_row({"kind": "manifest", "name": _name(part), **part}, fault) for part in parts for fault in _faults(part)]
     items = wanted_of(parts)
-    host = Host(items)
-    interrupted = ("unfinished", "a task that ended well", "it was interrupted when it ran last")
-    rows += [
-        _row({"kind": "manifest", "name": role, "role": role, "task": ""}, interrupted) for role in sorted(host.begun)
-    ]
+    host = Host(items, begun)
+    told = {(row["role"], row["task"]) for row in rows}
+    for role, task, _, _ in begun:
+        if (role, task) not in told:
+            part = {"kind": "manifest", "role": role, "task": task}
+            rows.append(_row(part | {"name": _name(part)}, _INTERRUPTED))
     for item in items:
         try:
             rows += [_row(item, found) for found in COMPARISONS[item["kind"]](item, host)]
@@ -318,6 +326,8 @@ def _owners(paths):
 
 def look(*, deep):
     """Return what the host is against its manifest; `deep` asks dpkg about every packaged file, which takes a while."""
+    # First: what ends meanwhile is in the manifest then.
+    begun = manifest.begun()
     parts = manifest.read()
     if parts is None:
         return {"manifest": False}
@@ -326,7 +336,7 @@ def look(*, deep):
     return {
         "manifest": True,
         "parts": [{key: part[key] for key in ("role", "task", "at", "finished")} for part in parts],
-        "differences": compare(parts) + (verified(items) if deep else []),
+        "differences": compare(parts, begun) + (verified(items) if deep else []),
         "other_tables": other_tables(items),
         "sockets": sockets if code == 0 else None,
         "sockets_problem": said,

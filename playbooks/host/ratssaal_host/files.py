@@ -265,11 +265,12 @@ def applied(step):
 
 def bring(step):
     """Compare, and write what differs; return what that was, with what has to be restarted or reloaded for it."""
-    differing = [(entry, reasons) for entry in _entries(step) if (reasons := differences(entry))]
-    if differing:
-        step.begins()
     changed, diffs, restarts, reloads = [], [], set(), set()
-    for entry, reasons in differing:
+    for entry in _entries(step):
+        reasons = differences(entry)
+        if not reasons:
+            continue
+        step.begins()
         changed.append(entry["dest"])
         if step.diff:
             diffs.append(diff(entry, reasons))

@@ -107,6 +107,7 @@ class Guard:
         )
         if code != 0:
             shutil.rmtree(self.folder)
+            self.step.gives_up()
             self.step.fail(msg="nothing was changed: the undo timer does not start: %s" % output)
 
     def apply(self):
@@ -140,6 +141,7 @@ class Guard:
     def restore(self):
         """Put the old state back now."""
         self.shell("systemctl stop %s.timer; sh %s" % (self.timer, shlex.quote(os.path.join(self.folder, "restore"))))
+        self.step.gives_up()
 
 
 def applied(step):

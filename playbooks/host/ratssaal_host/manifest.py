@@ -15,7 +15,7 @@ import urllib.parse
 from . import digest
 from .files import replace
 
-_BEGUN = "begun"
+_BEGUN = ".begun"
 
 
 def _folder(role):
@@ -26,34 +26,56 @@ def _file(task):
     return urllib.parse.quote(task, safe="") + ".json"
 
 
-def begin(part):
-    """Note that one of the role's tasks has begun to change the host; `write` forgets it, and so does `give_up`."""
+def begin(part, files):
+    """Note that a task begins to change the host, and which files are its own; `write` forgets it when it has ended well."""
     digest.make_key()
-    folder = _folder(part["role"])
-    os.makedirs(folder, 0o700, exist_ok=True)
-    with open(os.path.join(folder, _BEGUN), "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as handle:
+    os.makedirs(_folder(part["role"]), 0o700, exist_ok=True)
+    known = _read(_begun(part)) or []
+    with open(_begun(part), "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as handle:
+        json.dump(sorted({*known, *files}), handle)
+        handle.flush()
         os.fsync(handle.fileno())
 
 
 def give_up(part):
-    """Forget that a task has begun: it failed, and put back what it had changed."""
+    """Forget that a task has begun: it has put back what was there."""
     with contextlib.suppress(FileNotFoundError):
-        os.unlink(os.path.join(_folder(part["role"]), _BEGUN))
+        os.unlink(_begun(part))
 
 
 def begun():
-    """Return the roles of which a task has begun and never ended: a kill or a reboot came between."""
-    marks = glob.glob(os.path.join(glob.escape(digest.FOLDER), "*", _BEGUN))
-    return {urllib.parse.unquote(os.path.basename(os.path.dirname(path))) for path in marks}
+    """Return what has begun and not ended, (role, task, at, files): interrupted, failed on the way, or at work now."""
+    found = []
+    for path in glob.glob(os.path.join(glob.escape(digest.FOLDER), "*", "*" + _BEGUN)):
+        with contextlib.suppress(OSError):
+            role, task = os.path.basename(os.path.dirname(path)), os.path.basename(path)[: -len(_BEGUN)]
+            found.append((*map(urllib.parse.unquote, (role, task)), os.stat(path).st_mtime, _read(path) or []))
+    return found
+
+
+def _begun(part):
+    return os.path.join(_folder(part["role"]), urllib.parse.quote(part["task"], safe="") + _BEGUN)
+
+
+def _read(path):
+    try:
+        with open(path) as handle:
+            return json.load(handle)
+    except (OSError, ValueError):
+        return None
 
 
 def write(part, items, finished):
-    """Replace what one task applied; `part` has role, task and all tasks that the role has now: others' files go."""
+    """Replace what one task applied; `part` has role, task and all tasks that the role has now: others' files go.
+
+    Of a task that failed on the way, what it had applied before stays known where it did not come to it again.
+    """
     folder = _folder(part["role"])
     os.makedirs(folder, 0o700, exist_ok=True)
     if os.stat(digest.FOLDER).st_mode & 0o077:
         os.chmod(digest.FOLDER, 0o700)
     path = os.path.join(folder, _file(part["task"]))
+    items = items if finished else [*items, *_others(path, items)]
     text = json.dumps({"items": items, "finished": finished}, sort_keys=True)
     try:
         with open(path) as handle:
@@ -64,10 +86,20 @@ def write(part, items, finished):
         os.utime(path)
     else:
         replace(path, text.encode(), 0o600, os.getuid(), os.getgid())
-    kept = {_file(task) for task in part["tasks"]}
+    kept = {name for task in part["tasks"] for name in (_file(task), os.path.basename(_begun(part | {"task": task})))}
     for name in os.listdir(folder):
         if name not in kept:
             os.unlink(os.path.join(folder, name))
+    if finished:
+        give_up(part)
+
+
+def _others(path, items):
+    """Return what a part's file holds beside these items."""
+    told = {(item["kind"], item["name"]) for item in items}
+    with contextlib.suppress(TypeError, KeyError):
+        return [item for item in _read(path)["items"] if (item["kind"], item["name"]) not in told]
+    return []
 
 
 def read():

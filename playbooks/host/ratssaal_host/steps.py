@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from . import digest, manifest
+from . import certificate, digest, manifest
 from .files import FileProblem
 
 KINDS = ("accounts", "capabilities", "certificate", "files", "guard", "packages", "sysctl", "units")
@@ -37,7 +37,7 @@ class Step:
         self.contents, self.settle = raw.get("contents", {}), raw.get("settle", 0)
         self.check_mode, self.diff = task["check_mode"], task["diff"]
         self.changed = before["changed"]
-        self._part = task.get("part")
+        self._task, self._noted = task, False
         self._before = before
         self._code = importlib.import_module("." + self.kind, __package__)
         self.done = {}
@@ -49,11 +49,18 @@ class Step:
 
     def begins(self):
         """Note that the host changes now, so that what a kill leaves is not taken for somebody's own change."""
-        if self._part and not self.check_mode:
-            try:
-                manifest.begin(self._part)
-            except OSError as error:
-                self.fail(msg="what is to change cannot be noted in %s: %s" % (digest.FOLDER, error.strerror))
+        if self._noted or self.check_mode or not self._task.get("part"):
+            return
+        try:
+            manifest.begin(self._task["part"], [path for raw in self._task["steps"] for path in _paths(raw)])
+            self._noted = True
+        except OSError as error:
+            self.fail(msg="what is to change cannot be noted in %s: %s" % (digest.FOLDER, error.strerror))
+
+    def gives_up(self):
+        """Forget that the host was to change: everything is as it was."""
+        if self._task.get("part") and not self.check_mode:
+            manifest.give_up(self._task["part"])
 
     def applied(self):
         """Return what the manifest keeps of this step, None where a later phase of the task tells."""
@@ -62,6 +69,13 @@ class Step:
     def fail(self, msg, **done):
         """End the task; what was done before is told, too. Raises Failed."""
         raise Failed(joined(self._before, done) | {"failed": True, "msg": msg})
+
+
+def _paths(raw):
+    """Return the files that a step may write."""
+    found = [entry["dest"] for entry in (raw.get("files") or []) + (raw.get("guard") or {}).get("files", [])]
+    found += [raw["sysctl"]["path"]] if raw.get("sysctl") else []
+    return found + (certificate.paths(raw["certificate"]) if raw.get("certificate") else [])
 
 
 def joined(before, done):
@@ -101,8 +115,6 @@ def _note(part, steps, finished):
     items = [step.applied() for step in steps]
     if None not in items and (finished or part["phased"] is False):
         manifest.write(part, [item for several in items for item in several], finished)
-    elif not finished:
-        manifest.give_up(part)
 
 
 def _alone():

@@ -6,7 +6,7 @@ from __future__ import annotations
 import glob
 import os
 
-from .files import FileProblem, applied_file, differences, read_bytes, write_entry
+from .files import FileProblem, applied_file, diff, differences, read_bytes, write_entry
 
 _KERNEL = "/proc/sys/"
 
@@ -69,9 +69,11 @@ def applied(step):
 
 def bring(step):
     """Compare file and kernel, write what differs; return that, and what the kernel does not let this host set."""
-    values, entry, changed, not_settable = _values(step), _file(step), [], []
-    if differences(entry):
+    values, entry, changed, not_settable, diffs = _values(step), _file(step), [], [], []
+    reasons = differences(entry)
+    if reasons:
         changed.append(entry["dest"])
+        diffs += [diff(entry, reasons)] if step.diff else []
         if not step.check_mode:
             step.begins()
             try:
@@ -88,4 +90,4 @@ def bring(step):
             changed.append(name)
         else:
             not_settable.append(name)
-    return {"changed": bool(changed), "changed_settings": changed, "not_settable": not_settable}
+    return {"changed": bool(changed), "changed_settings": changed, "not_settable": not_settable, "diff": diffs}

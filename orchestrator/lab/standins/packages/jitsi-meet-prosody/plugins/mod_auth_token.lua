@@ -47,22 +47,21 @@ end
 local keys = {};
 
 local function read_keys(body)
-	keys = {};
-	for _, key in ipairs((json.decode(body) or {}).keys or {}) do
+	local found = {};
+	for _, key in ipairs(json.decode(body).keys) do
 		if key.kty == "RSA" and key.kid then
-			keys[key.kid] = rsa_key(unpack64(key.n), unpack64(key.e));
+			found[key.kid] = rsa_key(unpack64(key.n), unpack64(key.e));
 		end
 	end
+	keys = found;
 end
 
 local function load_keys()
 	http.request(keys_url, nil, function (body, code)
-		if code == 200 then
-			read_keys(body);
-		else
-			module:log("warn", "no keys from %s: %s %s", keys_url, code, body);
-		end
-		timer.add_task(code == 200 and 3600 or 5, load_keys);
+		local good, why = code == 200, body;
+		if good then good, why = pcall(read_keys, body); end
+		if not good then module:log("warn", "no keys from %s: %s %s", keys_url, code, why); end
+		timer.add_task(good and 3600 or 5, load_keys);
 	end);
 end
 if keys_url then load_keys(); end
@@ -70,7 +69,7 @@ if keys_url then load_keys(); end
 local function signed(header, text, signature)
 	if keys_url then
 		local key = header.alg == "RS256" and keys[header.kid];
-		return key and key:verify(signature, digest.new("sha256"):update(text));
+		return key and signature and key:verify(signature, digest.new("sha256"):update(text));
 	end
 	return header.alg == "HS256" and hashes.hmac_sha256(app_secret, text) == signature;
 end
