@@ -217,13 +217,17 @@ def provider(site: LabSite, authority: Authority, tmp_path: Path) -> Iterator[rs
     (tmp_path / "certs").write_text(published(key, "k1"))
     argv = ["ip", "netns", "exec", site.network.outside, "openssl", "s_server", "-WWW", "-quiet", "-accept", "443"]
     argv += ["-cert", "served.pem", "-cert_chain", "served.pem"]
+    # A lab has no DNS, and Prosody leaves /etc/hosts alone unless told (prosody:net/unbound.lua).
+    hosts = "/etc/prosody/conf.d/a.cfg.lua"
     ssh(site, f"echo '{site.network.outside_address} {PROVIDER}' >> /etc/hosts")
+    ssh(site, f"echo 'Host \"*\"; unbound = {{ hoststxt = true; resolvconf = true }}' > {hosts}; chmod 644 {hosts}")
     _set(site, "{app_id: town}", f"{{app_id: town, jwks_url: 'https://{PROVIDER}/certs'}}")
     with subprocess.Popen(argv, cwd=tmp_path, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as served:
         try:
             yield key
         finally:
             served.terminate()
+            ssh(site, f"rm {hosts}")
             _set(site, f", jwks_url: 'https://{PROVIDER}/certs'", "")
 
 
