@@ -6,7 +6,7 @@ PYTHON ?= python3
 # The lab needs root. On an operator's machine make asks for it by sudo, and only where it is needed.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=XDG_STATE_HOME)
 
-.PHONY: help setup rehearse test lint unit scenarios machine test-vm load docs bench wheel-test clean
+.PHONY: help setup rehearse test lint unit scenarios machine test-vm load docs bench clean
 .DEFAULT_GOAL := help
 
 help: ## show these lines

@@ -29,7 +29,9 @@ def rehearse(debian: str, out: Path, keep: bool, as_json: bool) -> int:
     Touches no server of yours. Needs root. The host is removed at the end, also after a failure.
 
     \b
-    Exit codes: 0 everything passed, 5 a task failed, 6 verification found something.
+    Exit codes: 0 no finding (what could not be tested on a lab host is
+    counted apart), 2 not as root or a program is missing, 5 a task failed,
+    6 verification found something.
     """
     from orchestrator.cli.progress import Phases
     from orchestrator.cli.verify import report_files, require_writable, write_reports

@@ -113,7 +113,13 @@ BREAKS = [
     *inside_breaks.BREAKS,
     *hardening_breaks.BREAKS,
     # Last: others restart the bridge.
-    Break("AVL-02", "systemctl stop jitsi-videobridge2", "jitsi-videobridge2.service is inactive", alone=True),
+    Break(
+        "AVL-02",
+        "systemctl stop jitsi-videobridge2 && sleep 3",
+        "jitsi-videobridge2.service is inactive",
+        more=("the bridge's health: 000", "Jicofo sees 0 operational bridges"),
+        alone=True,
+    ),
 ]
 # Nothing can be said of them yet, whatever the host is like.
 NOT_YET = {"BCK-01", "CHG-02"}
