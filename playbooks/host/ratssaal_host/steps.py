@@ -109,7 +109,8 @@ def run(task):
 def _note(part, steps, finished):
     """Write a task's part of the manifest, also where a step failed: what the ones before it applied is there.
 
-    A task of several phases is written by the one that found all of it in place; where it fails it has put back the old state.
+    A task of several phases is written by the one that found all of it in place. Where it fails the part of before stays, and so
+    does the note that it has begun, unless it has put back the old state.
     """
     digest.make_key()
     items = [step.applied() for step in steps]
