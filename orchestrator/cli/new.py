@@ -31,16 +31,14 @@ def new(
 ) -> None:
     """Write a new SITE: a plain Ansible inventory below ./inventories, or at a path.
 
-    Three values are left to edit: the name (jitsi_domain), the address (ansible_host), and the file with the key that
-    signs Jitsi's packages (vendor_repository_key), which you fetch once and put into the site. Every default stands in
-    site.yml as a comment. Passwords, keys and the site's own certificate authority are generated into the encrypted
+    Two values are left to edit: the name (jitsi_domain) and the address (ansible_host). Every default stands in site.yml
+    as a comment. Passwords, keys and the site's own certificate authority are generated into the encrypted
     vault; the vault's password goes to ~/.config/ratssaal/SITE.vault-password unless a file or command is given.
     An existing site is never overwritten. To undo: remove the directory and the password file.
     """
     from orchestrator.inventory.formats import fqdn_fault, host_address_fault
     from orchestrator.inventory.scaffold import FirstHost, create_site
     from orchestrator.inventory.yamlfiles import show
-    from orchestrator.operations.preflight_local import UPSTREAM_KEY
 
     for option, value, check in (("--domain", domain, fqdn_fault), ("--address", address, host_address_fault)):
         fault = check(value) if value else None
@@ -60,7 +58,6 @@ def new(
         for file, key, value in (
             ("group_vars/all/site.yml", "jitsi_domain", domain),
             ("hosts.yml", "ansible_host", address),
-            ("group_vars/all/site.yml", "vendor_repository_key", ""),
         )
         if not value
     ]
@@ -74,5 +71,4 @@ def new(
         console.say(f"The vault's password lies in {made.password_file} ({kind}).")
     for edit in edits:
         console.say(f"Edit {edit}")
-    console.say(f"The key that signs Jitsi's packages is {UPSTREAM_KEY}; compare it with a second source.")
-    console.say(f"Then: ratssaal preflight {site} --accept-host-key")
+    console.say(f"Then: ratssaal preflight {site} --accept-keys")

@@ -9,7 +9,7 @@ import click
 
 from orchestrator.cli import console
 from orchestrator.cli.siteargument import SiteArgument, site_argument
-from orchestrator.errors import UsageError
+from orchestrator.errors import PreflightFailed, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.errors import Problem
@@ -19,10 +19,14 @@ if TYPE_CHECKING:
 
 @click.command()
 @site_argument
-@click.option("--accept-host-key", is_flag=True, help="Show unknown or changed host keys and pin them after a yes.")
-@click.option("--yes", is_flag=True, help="Pin the shown host keys without asking.")
+@click.option(
+    "--accept-keys",
+    is_flag=True,
+    help="Show unknown or changed host keys, and the key that signs Jitsi's packages where the site has none; pin each after a yes.",
+)
+@click.option("--yes", is_flag=True, help="Pin the shown keys without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
-def preflight(site: SiteArgument, accept_host_key: bool, yes: bool, as_json: bool) -> None:
+def preflight(site: SiteArgument, accept_keys: bool, yes: bool, as_json: bool) -> None:
     """Look whether SITE is ready for provisioning; touch nothing.
 
     \b
@@ -39,8 +43,9 @@ def preflight(site: SiteArgument, accept_host_key: bool, yes: bool, as_json: boo
 
     with site.vault() as access:
         loaded = site.load(access)
-    if accept_host_key:
+    if accept_keys:
         _accept_host_keys(loaded, yes=yes)
+        _accept_vendor_key(loaded, yes=yes)
     report = inspect(loaded)
     if as_json:
         click.echo(json.dumps(_as_json(loaded, report), indent=2))
@@ -59,22 +64,47 @@ def _accept_host_keys(site: Site, *, yes: bool) -> None:
         known = {other.kind: other.fingerprint for other in pinned}
         state = f"CHANGED, pinned until now: {', '.join(known.values())}" if known else "not pinned yet"
         console.say(f"{host.name} ({ssh.known_name(host)}): {key.kind} {key.fingerprint} ({state})")
-        if not yes:
-            if not console.interactive():
-                raise UsageError("nobody can confirm the host key", hint="compare the fingerprint, then add --yes")
-            click.confirm("Is this what `ssh-keygen -lf` prints on the host itself?", abort=True, err=True)
+        _confirm("the host key", "Is this what `ssh-keygen -lf` prints on the host itself?", yes=yes)
         ssh.pin_host_key(host, site.known_hosts, key)
         console.say(f"pinned in {site.known_hosts}")
 
 
+def _accept_vendor_key(site: Site, *, yes: bool) -> None:
+    from orchestrator.operations.vendor_key import UPSTREAM_KEY, fetch_vendor_key, pin_vendor_key
+
+    try:
+        key = fetch_vendor_key(site)
+    except PreflightFailed as error:
+        # What is looked at next says that the key is missing, among all the rest.
+        _show_notes(error.problems)
+        return
+    if key is None:
+        return
+    console.say(f"{UPSTREAM_KEY}: {key.fingerprints[0]} (not pinned yet)")
+    _confirm("the key of the packages", "Does a second source name this fingerprint for Jitsi's packages?", yes=yes)
+    console.say(f"pinned in {pin_vendor_key(site, key)}")
+
+
+def _confirm(what: str, question: str, *, yes: bool) -> None:
+    if yes:
+        return
+    if not console.interactive():
+        raise UsageError(f"nobody can confirm {what}", hint="compare the fingerprint, then add --yes")
+    click.confirm(question, abort=True, err=True)
+
+
 def _show(site: Site, report: Report) -> None:
-    for problem in report.warnings:
-        console.say(f"note: {problem}" + (f"\n      {problem.hint}" if problem.hint else ""))
+    _show_notes(report.warnings)
     for sentence in report.undecided:
         console.say(f"undecided: {sentence}")
     if report.fit:
         hosts = "host is" if len(site.hosts) == 1 else "hosts are"
         console.say(f"{site.name}: {len(site.hosts)} {hosts} ready. Next: ratssaal plan {site.name}")
+
+
+def _show_notes(problems: tuple[Problem, ...]) -> None:
+    for problem in problems:
+        console.say(f"note: {problem}" + (f"\n      {problem.hint}" if problem.hint else ""))
 
 
 def _as_json(site: Site, report: Report) -> dict[str, Any]:

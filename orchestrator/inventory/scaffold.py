@@ -233,7 +233,7 @@ _HOSTS_HEAD = """\
 # The hosts of this site, as a plain Ansible inventory.
 all:
   vars:
-    # Host keys are pinned in this site: `ratssaal preflight --accept-host-key` shows one and writes it there.
+    # Host keys are pinned in this site: `ratssaal preflight --accept-keys` shows one and writes it there.
     ansible_ssh_common_args: -o UserKnownHostsFile="{{ inventory_dir }}/known_hosts" -o StrictHostKeyChecking=yes
   children:
     jitsi_signalling:

@@ -100,7 +100,7 @@ def _build(raw: RawSite, options: Options) -> Site:
         settings=MappingProxyType(settings),
         secrets=MappingProxyType(secrets),
         lab=bool(settings.get("ratssaal_lab")),
-        undecided=undecided(settings, secrets),
+        undecided=undecided(settings, secrets, path=raw.path),
         topology=topology_from_hostvars(raw.hostvars, raw.groups, settings),
     )
 

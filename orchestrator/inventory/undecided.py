@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from orchestrator.inventory.derivations import ANYWHERE, turn_domain
+from orchestrator.inventory.derivations import ANYWHERE, control_path, turn_domain
 
 _PAGES = {"imprint": "an imprint", "privacy": "a privacy notice", "accessibility": "an accessibility statement"}
 _DECLARED = {"ACC-07": "how people log in", "OS-14": "whether a malware scanner is needed"}
 
 
-def undecided(settings: Mapping[str, Any], secrets: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return one sentence for each open decision, with the variable that takes it."""
+def undecided(settings: Mapping[str, Any], secrets: Mapping[str, Any], *, path: Path) -> tuple[str, ...]:
+    """Return one sentence for each open decision of the site at `path`, with the variable that takes it."""
     found: list[str] = []
     pages = settings.get("web_pages") or {}
     missing = [text for page, text in _PAGES.items() if not pages.get(page)]
@@ -20,10 +21,10 @@ def undecided(settings: Mapping[str, Any], secrets: Mapping[str, Any]) -> tuple[
         found.append(f"The site has no {', no '.join(t.split(' ', 1)[1] for t in missing)} (web_pages).")
     if not settings.get("jitsi_support_contact"):
         found.append("Nobody is named whom people can ask for help (jitsi_support_contact).")
-    if not settings.get("vendor_repository_key"):
+    if not control_path(str(settings.get("vendor_repository_key") or ""), path).is_file():
         found.append(
-            "The key that signs Jitsi's packages is not given, so nothing can be installed yet: fetch it once, compare its "
-            "fingerprint, keep the file in the site (vendor_repository_key)."
+            "The key that signs Jitsi's packages is not given, so nothing can be installed yet: `ratssaal preflight "
+            "--accept-keys` fetches it, shows its fingerprint and keeps it in the site (vendor_repository_key)."
         )
     if settings.get("certificates_source", "own_ca") == "own_ca":
         found.append(

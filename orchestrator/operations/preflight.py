@@ -15,7 +15,8 @@ from orchestrator.errors import PreflightFailed, Problem, Unreachable
 from orchestrator.inventory.site import Host, Site
 from orchestrator.operations import preflight_facts
 from orchestrator.operations.preflight_checks import Remark, Wanted, judge_host
-from orchestrator.operations.preflight_local import judge_control_node, vendor_key_fingerprints
+from orchestrator.operations.preflight_local import judge_control_node
+from orchestrator.operations.vendor_key import vendor_key_fingerprints
 from orchestrator.transport import ssh
 
 _TIMEOUT_SECONDS = 60

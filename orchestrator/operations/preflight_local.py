@@ -17,17 +17,14 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from orchestrator.errors import Problem
-from orchestrator.inventory import openpgp
 from orchestrator.inventory.derivations import SIGNALLING, TURN, certificate_names, control_path, turn_domain
 from orchestrator.inventory.secret import Secret
 from orchestrator.inventory.site import Site
 from orchestrator.inventory.yamlfiles import show
 from orchestrator.operations.preflight_checks import Remark
+from orchestrator.operations.vendor_key import judge_vendor_key
 
 EXPIRY_DAYS = 14
-UPSTREAM = "https://download.jitsi.org"
-# Armoured; upstream publishes no fingerprint beside it (handbook: docs/devops-guide/quickstart.md).
-UPSTREAM_KEY = f"{UPSTREAM}/jitsi-key.gpg.key"
 # RFC 2606 and 6761: names that no public DNS answers for; nobody is asked about them.
 _RESERVED = (".test", ".invalid", ".example", ".localhost", ".internal")
 
@@ -38,21 +35,10 @@ def judge_control_node(site: Site, *, lookup: Lookup | None = None) -> list[Rema
     """Return every remark about files of this machine and about DNS."""
     return [
         *_private_keys(site),
-        *_vendor_key(site),
+        *judge_vendor_key(site),
         *_certificate_files(site),
         *_names(site, lookup or _resolve),
     ]
-
-
-def vendor_key_fingerprints(site: Site) -> tuple[str, ...]:
-    """Return the fingerprints in the vendor's key file; () without a file or with an unreadable one."""
-    text = str(site.settings.get("vendor_repository_key") or "")
-    if not text:
-        return ()
-    try:
-        return openpgp.key_fingerprints(control_path(text, site.path).read_bytes())
-    except (OSError, openpgp.NotOpenPGP):
-        return ()
 
 
 def _private_keys(site: Site) -> Iterator[Remark]:
@@ -66,30 +52,6 @@ def _private_keys(site: Site) -> Iterator[Remark]:
         elif path.stat().st_mode & 0o077:
             message = f"others may read the private key {path}, so OpenSSH refuses it"
             yield Remark(Problem(message, host.name, f"chmod 600 {path}"))
-
-
-def _vendor_key(site: Site) -> Iterator[Remark]:
-    text = str(site.settings.get("vendor_repository_key") or "")
-    if not text:
-        message = "the key that signs the packages of the vendor's repository is not given (vendor_repository_key)"
-        url = site.settings.get("vendor_repository_url")
-        fetch = f"fetch it from {url}" if url != UPSTREAM else f"fetch {UPSTREAM_KEY}"
-        hint = (
-            f"{fetch}, compare its fingerprint with a second source, put the file into the site and name it in site.yml"
-        )
-        yield Remark(Problem(message, show(site.path / "group_vars/all/site.yml"), hint))
-        return
-    path = control_path(text, site.path)
-    try:
-        found = openpgp.key_fingerprints(path.read_bytes())
-    except (OSError, openpgp.NotOpenPGP) as error:
-        message = f"the vendor's key file cannot be used: {error}"
-        yield Remark(Problem(message, show(path), f"gpg --show-keys {path}"))
-        return
-    pinned = str(site.settings.get("vendor_repository_fingerprint") or "").replace(" ", "").upper()
-    if pinned and pinned not in found:
-        message = f"the vendor's key file holds {found[0]}, pinned is {pinned}"
-        yield Remark(Problem(message, show(path), "compare both with upstream; do not simply change the pin"))
 
 
 def _certificate_files(site: Site) -> Iterator[Remark]:

@@ -293,7 +293,7 @@ def _typed_errors(host: Host, known_hosts: Path, client: paramiko.SSHClient | No
 def _describe(host: Host, known_hosts: Path, error: Exception) -> ConnectionFailed | None:
     login = f"{host.user or getpass.getuser()}@{host.address}"
     by_hand = f"ssh -p {host.port} {login}"
-    pin = f"ratssaal preflight {show(known_hosts.parent)} --accept-host-key"
+    pin = f"ratssaal preflight {show(known_hosts.parent)} --accept-keys"
     match error:
         case _UnknownKey():
             message = f"the host key is not pinned: {error.key.kind} {error.key.fingerprint}"

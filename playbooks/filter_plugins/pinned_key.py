@@ -15,14 +15,13 @@ _ARMOUR = b"-----BEGIN PGP PUBLIC KEY BLOCK-----"
 
 def pinned_key(name: str, fingerprint: str, inventory_directory: str) -> dict[str, Any]:
     """Return `path` and `armoured` of the key file; raises AnsibleFilterError if it is missing, no key, or not the pinned one."""
-    if not name:
-        raise AnsibleFilterError(
-            "vendor_repository_key is not set. Hint: fetch https://download.jitsi.org/jitsi-key.gpg.key on a machine that "
-            "you trust, compare it with a second source, and name the file in group_vars/all/site.yml"
-        )
     path = Path(inventory_directory) / os.path.expanduser(name)
     if not path.is_file():
-        raise AnsibleFilterError(f"vendor_repository_key: no file {path} on the control node")
+        raise AnsibleFilterError(
+            f"vendor_repository_key: no file {path} on the control node. Hint: fetch "
+            "https://download.jitsi.org/jitsi-key.gpg.key on a machine that you trust, compare it with a second source, and "
+            "put it there; `ratssaal preflight --accept-keys` does that"
+        )
     content = path.read_bytes()
     armoured = _ARMOUR in content
     # An OpenPGP packet's first byte has its highest bit set (RFC 9580, section 4.2).

@@ -180,7 +180,7 @@ def test_unknown_host_key_is_shown_and_pinned(site: Site, run: Run) -> None:
     )
     error = failed(site)
     assert error.reason is ssh.Reason.UNKNOWN_KEY
-    assert f"ratssaal preflight {site.path} --accept-host-key" in error.problems[0].hint
+    assert f"ratssaal preflight {site.path} --accept-keys" in error.problems[0].hint
     key = ssh.fetch_host_key(site.hosts[0])
     assert key.fingerprint in error.problems[0].message
     assert key.fingerprint in run("ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub")
@@ -191,7 +191,7 @@ def test_unknown_host_key_is_shown_and_pinned(site: Site, run: Run) -> None:
 
 def test_command_pins_only_after_a_yes(site: Site) -> None:
     site.known_hosts.write_text("")
-    arguments = [str(site.path), "--vault-password-file", str(site.path.parent / "password"), "--accept-host-key"]
+    arguments = [str(site.path), "--vault-password-file", str(site.path.parent / "password"), "--accept-keys"]
     refused = CliRunner().invoke(preflight, arguments)
     assert isinstance(refused.exception, UsageError)
     assert ssh.fetch_host_key(site.hosts[0]).fingerprint in refused.stderr

@@ -49,9 +49,9 @@ argument_specs:
   main:
     options:
       certificates_source: {type: str, choices: [own_ca, pem, pkcs12], default: own_ca}
-      certificates_chain_file: {type: path, default: ""}
-      certificates_key_file: {type: path, default: ""}
-      certificates_pkcs12_file: {type: path, default: ""}
+      certificates_chain_file: {type: path, default: vendor-key.asc}
+      certificates_key_file: {type: path, default: vendor-key.asc}
+      certificates_pkcs12_file: {type: path, default: vendor-key.asc}
       certificates_ca_key: {type: str, no_log: true}
       certificates_ca_certificate: {type: str, no_log: true}
 """,
@@ -126,7 +126,7 @@ argument_specs:
   main:
     options:
       vendor_repository_url: {type: str, default: "https://download.jitsi.org"}
-      vendor_repository_key: {type: path, default: ""}
+      vendor_repository_key: {type: path, default: vendor-key.asc}
       vendor_repository_versions: {type: dict, default: {}}
 """,
 }

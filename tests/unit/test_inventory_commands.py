@@ -35,7 +35,6 @@ def test_new_users_and_undo(call: CliRunner, tmp_path: Path) -> None:
     made = run(call, new, "town", "--domain", "meet.example.org")
     assert made.exit_code == 0
     assert "Edit inventories/town/hosts.yml: ansible_host" in made.stderr
-    assert "Edit inventories/town/group_vars/all/site.yml: vendor_repository_key" in made.stderr
     assert "jitsi_domain" not in made.stderr
     added = run(call, users, "add", "anna")
     password = added.stdout.strip()
@@ -102,11 +101,7 @@ def test_new_twice(call: CliRunner) -> None:
 def test_new_as_json(call: CliRunner, tmp_path: Path) -> None:
     answer = json.loads(run(call, new, "town", "--json").stdout)
     assert answer["path"] == str(tmp_path / "inventories/town")
-    assert [edit.rpartition(": ")[2] for edit in answer["edit"]] == [
-        "jitsi_domain",
-        "ansible_host",
-        "vendor_repository_key",
-    ]
+    assert [edit.rpartition(": ")[2] for edit in answer["edit"]] == ["jitsi_domain", "ansible_host"]
     for edit in answer["edit"]:
         assert edit.rpartition(": ")[2] in run(call, new, "--help").stdout
 

@@ -214,21 +214,3 @@ def test_private_key_that_others_may_read(tmp_path: Path) -> None:
     assert messages(case, answers) == [f"meet: others may read the private key {key}, so OpenSSH refuses it"]
     key.chmod(0o600)
     assert messages(case, answers) == []
-
-
-def test_vendor_key_that_is_not_given(tmp_path: Path) -> None:
-    """Nothing can be installed without it, so it is said before anything is touched."""
-    case = new_case(tmp_path)
-    remarks = judge_control_node(case.load(), lookup=lambda name: ("192.0.2.10",))
-    (remark,) = [r for r in remarks if str(r.problem).endswith(NO_VENDOR_KEY)]
-    assert remark.blocking
-    assert remark.problem.where.endswith("site.yml")
-    assert "https://download.jitsi.org/jitsi-key.gpg.key" in remark.problem.hint
-
-
-def test_vendor_key_that_is_none(tmp_path: Path) -> None:
-    case = new_case(tmp_path)
-    (case.path / "jitsi.asc").write_text("<html>not found</html>")
-    case.append("vendor_repository_key: jitsi.asc\n")
-    (message,) = messages(case, {name: ("192.0.2.10",) for name in NAMES})
-    assert "the vendor's key file cannot be used" in message
