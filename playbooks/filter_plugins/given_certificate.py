@@ -6,7 +6,7 @@ from __future__ import annotations
 import datetime
 import itertools
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,23 +46,24 @@ def _read(arguments: Mapping[str, Any], base: Path) -> tuple[list[x509.Certifica
     from cryptography.hazmat.primitives import serialization
     from cryptography.hazmat.primitives.serialization import pkcs12
 
-    def content(name: str) -> bytes:
+    def read(name: str, parse: Callable[[bytes], Any]) -> Any:
         path = base / os.path.expanduser(str(arguments[name]))
         if not arguments[name] or not path.is_file():
             raise AnsibleFilterError(f"certificates_{name}: no file {path} on the control node")
-        return path.read_bytes()
+        try:
+            return parse(path.read_bytes())
+        # TypeError: a key that wants a password.
+        except (OSError, ValueError, TypeError) as error:
+            raise AnsibleFilterError(f"certificates_{name}: {path} cannot be read: {error}") from error
 
-    try:
-        if arguments["source"] == "pkcs12":
-            password = str(arguments["pkcs12_password"]).encode() or None
-            key, leaf, more = pkcs12.load_key_and_certificates(content("pkcs12_file"), password)
-            if key is None or leaf is None:
-                raise AnsibleFilterError("certificates_pkcs12_file holds no certificate with its key")
-            return _ordered(leaf, more), key
-        chain = x509.load_pem_x509_certificates(content("chain_file"))
-        return chain, serialization.load_pem_private_key(content("key_file"), password=None)
-    except (ValueError, TypeError) as error:
-        raise AnsibleFilterError(f"the given certificate cannot be read: {error}") from error
+    if arguments["source"] == "pkcs12":
+        password = str(arguments["pkcs12_password"]).encode() or None
+        key, leaf, more = read("pkcs12_file", lambda content: pkcs12.load_key_and_certificates(content, password))
+        if key is None or leaf is None:
+            raise AnsibleFilterError("certificates_pkcs12_file holds no certificate with its key")
+        return _ordered(leaf, more), key
+    chain = read("chain_file", x509.load_pem_x509_certificates)
+    return chain, read("key_file", lambda content: serialization.load_pem_private_key(content, password=None))
 
 
 def _ordered(leaf: x509.Certificate, others: list[x509.Certificate]) -> list[x509.Certificate]:
@@ -90,13 +91,16 @@ def _problems(chain: list[x509.Certificate], key: Any, names: list[str]) -> list
         )
     except x509.ExtensionNotFound:
         carried = []
-    missing = [name for name in names if name not in carried and f"*.{name.partition('.')[2]}" not in carried]
+    known = {name.lower() for name in carried}
+    missing = [name for name in names if not {name, f"*.{name.partition('.')[2]}"} & known]
     if missing:
         found.append(f"it does not name {', '.join(missing)} (it names {', '.join(carried) or 'nothing'})")
     now = datetime.datetime.now(datetime.UTC)
     for certificate in chain:
-        if not certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc:
-            found.append(f"{certificate.subject.rfc4514_string()} is not valid now")
+        if certificate.not_valid_before_utc > now:
+            found.append(f"{certificate.subject.rfc4514_string()} is not valid yet")
+        elif certificate.not_valid_after_utc < now:
+            found.append(f"{certificate.subject.rfc4514_string()} has expired")
     for certificate, issuer in itertools.pairwise(chain):
         try:
             certificate.verify_directly_issued_by(issuer)

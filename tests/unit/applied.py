@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import importlib
+import importlib.util
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -15,6 +16,16 @@ from orchestrator import content
 SECRET = "Kanarienvogel-8b2c"
 UNFINISHED = ("unfinished", "a task that ended well", "it began and has not ended: interrupted, or at work now")
 HALFWAY = ("unfinished", "as applied", "as an interrupted run left it")
+
+
+def load(path: str) -> Any:
+    """Return a module below playbooks that belongs to no package, such as a filter plugin."""
+    spec = importlib.util.spec_from_file_location(Path(path).stem, content.root() / "playbooks" / path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 @pytest.fixture

@@ -4,31 +4,17 @@ from __future__ import annotations
 
 import base64
 import importlib
-import importlib.util
 import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-from cryptography.hazmat.primitives import serialization
-from cryptography.hazmat.primitives.serialization import pkcs12
 
 from orchestrator import content
 from orchestrator.operations.preflight_facts import started_by_us
-from tests.unit.test_preflight_local import NAMES, Authority
+from tests.unit.applied import load
 
-
-def _load(path: str) -> Any:
-    spec = importlib.util.spec_from_file_location(Path(path).stem, content.root() / "playbooks" / path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-host_capabilities = _load("host/ratssaal_host/capabilities.py")
-given_certificate = _load("filter_plugins/given_certificate.py")
+host_capabilities = load("host/ratssaal_host/capabilities.py")
 
 
 @pytest.fixture
@@ -76,17 +62,6 @@ def test_hosts_of_package_sources(tmp_path: Path) -> None:
     )
     (tmp_path / "sources.list.d/ratssaal-vendor.sources").write_text("URIs: https://download.jitsi.org\n")
     assert host_capabilities._apt_hosts(str(tmp_path)) == ["2001:db8::1", "cache", "mirror.town.example"]
-
-
-def test_pkcs12_in_any_order_becomes_a_chain(tmp_path: Path) -> None:
-    """PKCS#12 keeps no order; what preflight calls fit must not fail on the host."""
-    a, path = Authority(), tmp_path / "all.p12"
-    protection = serialization.BestAvailableEncryption(b"word")
-    path.write_bytes(pkcs12.serialize_key_and_certificates(b"x", a.leaf_key, a.leaf, [a.root, a.middle], protection))
-    arguments = {"source": "pkcs12", "pkcs12_file": "all.p12", "pkcs12_password": "word"}
-    chain, key = given_certificate._read(arguments, tmp_path)
-    assert chain == [a.leaf, a.middle, a.root]
-    assert given_certificate._problems(chain, key, NAMES) == []
 
 
 def test_preflight_knows_an_apt_that_we_started(steps: Any) -> None:

@@ -42,6 +42,7 @@ class Authority:
         *,
         names: list[str] | None = None,
         days: int = 90,
+        since: int = -100,
         ca: bool = False,
     ) -> x509.Certificate:
         builder = (
@@ -50,7 +51,7 @@ class Authority:
             .issuer_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, issuer)]))
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(NOW - datetime.timedelta(days=100))
+            .not_valid_before(NOW + datetime.timedelta(days=since))
             .not_valid_after(NOW + datetime.timedelta(days=days, hours=1))
             .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         )
@@ -129,6 +130,12 @@ def test_expiry(judge: Callable[..., list[Remark]], days: int, part: str, blocki
     a = Authority()
     leaf = a.issue("leaf", a.leaf_key, "middle", a.middle_key, names=NAMES, days=days)
     assert part in only(judge(pem(leaf, a.middle), key_pem(a.leaf_key)), blocking=blocking)
+
+
+def test_not_yet(judge: Callable[..., list[Remark]]) -> None:
+    a = Authority()
+    leaf = a.issue("leaf", a.leaf_key, "middle", a.middle_key, names=NAMES, since=1)
+    assert only(judge(pem(leaf, a.middle), key_pem(a.leaf_key))) == "CN=leaf is not valid yet"
 
 
 def test_encrypted_and_missing_keys(judge: Callable[..., list[Remark]]) -> None:
