@@ -30,8 +30,9 @@ def rehearse(debian: str, out: Path, keep: bool, as_json: bool) -> int:
 
     \b
     Exit codes: 0 no finding (what could not be tested on a lab host is
-    counted apart), 2 not as root or a program is missing, 5 a task failed,
-    6 verification found something.
+    counted apart), 2 not as root or a program is missing, 3 the host is not
+    fit (as a rule this machine's memory), 4 it does not come up, 5 a task
+    failed, 6 verification found something.
     """
     from orchestrator.cli.progress import Phases
     from orchestrator.cli.verify import report_files, require_writable, write_reports
@@ -39,10 +40,11 @@ def rehearse(debian: str, out: Path, keep: bool, as_json: bool) -> int:
 
     files = report_files(out, "rehearsal")
     require_writable(*files.values())
-    name, driver, phases = f"rehearse{os.getpid()}"[:12], Lab(console.say), Phases()
+    name, driver, phases = _lab_name(os.getpid()), Lab(console.say), Phases()
+    phases.begin("Lab host")
+    # One that does not come up is removed by the lab itself.
+    site = driver.up(name, debian=int(debian))
     try:
-        phases.begin("Lab host")
-        site = driver.up(name, debian=int(debian))
         report = _provision_and_verify(site, phases)
         write_reports(report, files)
     finally:
@@ -54,6 +56,12 @@ def rehearse(debian: str, out: Path, keep: bool, as_json: bool) -> int:
         phases.end()
     _summary(report, files, phases, as_json)
     return int(report.exit_code)
+
+
+def _lab_name(pid: int) -> str:
+    """Return a lab's name, at most 12 letters and digits, that no other rehearsal has at the same time."""
+    digits = "0123456789abcdefghijklmnopqrstuvwxyz"
+    return "rehearse" + "".join(digits[pid // 36**place % 36] for place in (3, 2, 1, 0))
 
 
 def _provision_and_verify(site: LabSite, phases: Phases) -> Report:
