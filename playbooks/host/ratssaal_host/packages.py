@@ -28,6 +28,39 @@ _LISTS_READ = "/run/ratssaal/package-lists-read"
 _YOUNG_SECONDS = 600
 # What apt-get says where its lists know less than the repositories.
 _OUTDATED = ("Unable to locate", "was not found", "no installation candidate", "Failed to fetch", "Hash Sum mismatch")
+# What apt-get and dpkg say (Debian 12 and 13 differ on signatures), and what it means. The first that fits counts: "Failed to
+# fetch" is also said of a full disk and of a wrong key.
+_MEANINGS = (
+    (
+        ("No space left on device", "have enough free space"),
+        "the disk of this host is full. Hint: free space below /var, then run again",
+    ),
+    (
+        ("is not signed", "the signature verification"),
+        "a package repository is not signed by the pinned key. Hint: compare vendor_repository_key with its owner's",
+    ),
+    (
+        ("Could not get lock",),
+        "another process took apt's lock meanwhile. Hint: wait until it ends, then run again",
+    ),
+    (
+        ("is not valid yet", "is expired (invalid since"),
+        "a package repository's index is not of this host's time. Hint: compare `date` there with a clock; where it is right, "
+        "the repository is not kept up any more",
+    ),
+    (
+        ("Hash Sum mismatch", "unexpected size"),
+        "a package repository hands out something else than its index names: as a rule it is being changed. Hint: run again later",
+    ),
+    (
+        ("does not have a Release file",),
+        "there is no package repository at an address. Hint: compare vendor_repository_url, or what /etc/apt names, with its owner's",
+    ),
+    (
+        ("Failed to fetch",),
+        "a package repository cannot be reached from this host. Hint: try `apt-get update` there",
+    ),
+)
 _SOURCES = (
     "/etc/apt/sources.list",
     "/etc/apt/sources.list.d/*",
@@ -225,17 +258,11 @@ def _origins():
 
 
 def _explain(argv, output):
-    """Return what went wrong in words that help; the tail of the output otherwise."""
+    """Return what went wrong in words that help, and the tail of the output."""
     tail = "\n".join(line for line in output.strip().splitlines()[-12:])
-    if "No space left on device" in output:
-        return "the disk of this host is full. Hint: free space below /var, then run again\n" + tail
-    if "NO_PUBKEY" in output or "is not signed" in output or "BADSIG" in output or "signatures were invalid" in output:
-        return (
-            "a package repository is not signed by the pinned key. Hint: compare vendor_repository_key with its owner's\n"
-            + tail
-        )
-    if "Could not resolve" in output or "Failed to fetch" in output or "Could not connect" in output:
-        return "a package repository cannot be reached from this host. Hint: try `apt-get update` there\n" + tail
+    for words, meaning in _MEANINGS:
+        if any(word in output for word in words):
+            return "%s\n%s" % (meaning, tail)
     return "%s failed:\n%s" % (" ".join(argv[:2]), tail)
 
 
