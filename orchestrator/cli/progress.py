@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
 from orchestrator.engine.events import Event
@@ -30,6 +31,7 @@ class RunProgress:
         )
         self._task = self._live.add_task("connecting", total=None)
         self._step = ""
+        self._failed = False
 
     def __enter__(self) -> Self:
         self._live.start()
@@ -43,20 +45,29 @@ class RunProgress:
     def step(self, name: str, number: int, total: int) -> None:
         """A step begins."""
         self._step = f"[{number}/{total}] {name}"
-        self._live.update(self._task, description=self._step)
+        self._failed = False
+        self._live.update(self._task, description=escape(self._step))
 
     def event(self, event: Event) -> None:
         """A task begins, or a host's failure is told at once."""
         if event.kind == "task" and not event.name.split(" : ")[-1].startswith("Validating arguments"):
-            self._live.update(self._task, description=f"{self._step}: [dim]{event.name.split(' : ')[-1]}[/dim]")
+            task = escape(event.name.split(" : ")[-1])
+            self._live.update(self._task, description=f"{escape(self._step)}: [dim]{task}[/dim]")
         if event.status in {"failed", "unreachable"}:
-            self._console.print(f"  [red]{event.status}[/red] {event.host}: {event.name}")
+            self._failed = True
+            self._print(f"  [red]{event.status}[/red] {escape(f'{event.host}: {event.name}')}")
 
     def step_done(self, result: StepResult) -> None:
         """A step ended."""
         verb = "would change" if self._check else "changed"
-        changed = f"[yellow]{result.changed} {verb}[/yellow]" if result.changed else "[green]nothing to do[/green]"
-        self._console.print(f"  {self._step:<28} {changed:<40} {result.seconds:6.1f} s")
+        colour, word = ("yellow", f"{result.changed} {verb}") if result.changed else ("green", "nothing to do")
+        if self._failed:
+            colour, word = "red", "failed"
+        self._print(f"  {escape(f'{self._step:<28}')} [{colour}]{word:<22}[/{colour}] {result.seconds:7.1f} s")
+
+    def _print(self, line: str) -> None:
+        """Print a line as it is, however long: a log is searched for it."""
+        self._console.print(line, soft_wrap=True, emoji=False)
 
 
 class Phases:
