@@ -68,7 +68,7 @@ def host_address_fault(value: str) -> tuple[str, str] | None:
 
 def faults(name: str, value: Any, site: Path) -> Iterator[Fault]:
     """Yield what is wrong with a variable's value beyond its type; nothing for an empty optional value."""
-    if value in ("", None, [], {}):
+    if value in ("", None, [], {}) and not (value == "" and name in _NEVER_EMPTY):
         return
     rule = _RULES.get(name)
     if rule is not None:
@@ -274,6 +274,8 @@ _DECLARATION = "{who: IT department, why: 'what was decided', until: 2027-03-31}
 _ADMIN = "{account: ameier, who: A. Meier, keys: ['SHA256:...']}"
 _KEY = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 _PATHS = {"vendor_repository_key", "web_pages", "web_logo_file"}
+# Their roles write the text as it is; every other variable means by "" that there is none.
+_NEVER_EMPTY = {"jitsi_language", "base_timezone"}
 _RULES: dict[str, Rule] = {
     "jitsi_domain": _text_rule(fqdn_fault),
     "jitsi_turn_domain": _text_rule(fqdn_fault),

@@ -1,0 +1,171 @@
+"""What the role web writes for people's browsers, rendered by Ansible: the language, and what config.js offers."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from orchestrator import content
+from orchestrator.verification.servedconfig import read_config, setting
+from tests.unit.site_cases import Case, copy_case, new_case
+
+ROLES = content.root() / "roles"
+# Language of the site -> of the words that are ours.
+LANGUAGES = {"de": "de", "en": "en", "frCA": "en"}
+FURTHER = {"deAT": "de", "del": "en", "pt-BR": "en"}
+PAGES = ("imprint", "privacy", "accessibility")
+
+
+def _render(folder: Path, cases: Mapping[str, tuple[str, dict[str, Any]]]) -> dict[str, str]:
+    """Return the text of each case: a template of the role with the roles' defaults and these variables."""
+    tasks = [
+        {
+            "template": {
+                "src": str(ROLES / "web/templates" / template),
+                "dest": str(folder / name),
+                "lstrip_blocks": True,
+            },
+            "vars": variables,
+        }
+        for name, (template, variables) in cases.items()
+    ]
+    files = [str(ROLES / role / kind / "main.yml") for kind in ("defaults", "vars") for role in ("jitsi", "web")]
+    play = {"hosts": "all", "gather_facts": False, "vars_files": files, "tasks": tasks}
+    (folder / "play.yml").write_text(json.dumps([play]))
+    host = {
+        "ansible_connection": "local",
+        "ansible_python_interpreter": sys.executable,
+        "jitsi_domain": "meet.example.org",
+    }
+    (folder / "hosts.yml").write_text(yaml.safe_dump({"all": {"hosts": {"meet": host}}}))
+    argv = [str(Path(sys.executable).with_name("ansible-playbook")), "-i", str(folder / "hosts.yml")]
+    environment = {**os.environ, "ANSIBLE_CONFIG": str(content.root() / "ansible.cfg")}
+    done = subprocess.run(
+        [*argv, str(folder / "play.yml")], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    return {name: (folder / name).read_text() for name in cases}
+
+
+@pytest.fixture(scope="module")
+def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """What is written, by what was chosen."""
+    folder = tmp_path_factory.mktemp("web")
+    (folder / "imprint.html").write_text("<p>Town & Country</p>\n")
+    given = {"web_pages": {"imprint": "imprint.html"}, "jitsi_support_contact": "it@example.org"}
+    cases: dict[str, tuple[str, dict[str, Any]]] = {"default config": ("config.js.j2", {})}
+    for language in LANGUAGES:
+        chosen = {"jitsi_language": language, **given}
+        cases[f"{language} config"] = ("config.js.j2", chosen)
+        for page in PAGES:
+            cases[f"{language} {page}"] = (f"page-{page}.html.j2", chosen)
+    for language in FURTHER:
+        cases[f"{language} imprint"] = ("page-imprint.html.j2", {"jitsi_language": language, **given})
+    for offered in (True, False):
+        cases[f"e2ee {offered}"] = ("config.js.j2", {"jitsi_e2ee": offered})
+    return _render(folder, cases)
+
+
+def test_the_application_speaks_german_unless_told_otherwise(written: dict[str, str]) -> None:
+    assert setting(read_config(written["default config"]), "defaultLanguage") == "de"
+
+
+@pytest.mark.parametrize("language", LANGUAGES)
+def test_the_application_begins_in_the_sites_language(written: dict[str, str], language: str) -> None:
+    """Word for word: upstream has frCA in one release and fr-CA in another (jitsi-meet:lang/languages.json)."""
+    assert setting(read_config(written[f"{language} config"]), "defaultLanguage") == language
+
+
+@pytest.mark.parametrize(
+    ("language", "own", "page"),
+    [
+        *((language, own, page) for language, own in LANGUAGES.items() for page in PAGES),
+        *((language, own, "imprint") for language, own in FURTHER.items()),
+    ],
+)
+def test_the_pages_own_words_are_in_the_language_that_they_say(
+    written: dict[str, str], language: str, own: str, page: str
+) -> None:
+    text = written[f"{language} {page}"]
+    titles = {
+        "de": ("Impressum", "Datenschutzerklärung", "Erklärung zur Barrierefreiheit"),
+        "en": ("Imprint", "Privacy notice", "Accessibility statement"),
+    }
+    title = titles[own][PAGES.index(page)]
+    assert text.startswith(f'<!DOCTYPE html>\n<html lang="{own}">\n')
+    assert f"<title>{title} – Videokonferenz</title>" in text
+    assert f"<h1>{title}</h1>" in text
+    assert {"de": "<p>Fragen: it@example.org</p>", "en": "<p>Questions: it@example.org</p>"}[own] in text
+    links = re.findall(r'<a href="([^"]*)">([^<]*)</a>', text)
+    assert [path for path, _ in links] == ["/", "/impressum", "/datenschutz", "/barrierefreiheit"]
+    assert [word for _, word in links] == {
+        "de": ["Start", "Impressum", "Datenschutz", "Barrierefreiheit"],
+        "en": ["Start", "Imprint", "Privacy", "Accessibility"],
+    }[own]
+    undecided = {"de": "Diese Seite ist noch nicht ausgefüllt.", "en": "This page is not filled in yet."}[own]
+    assert (undecided in text) is (page != "imprint")
+    assert (f"<code>web_pages.{page}</code>" in text) is (page != "imprint")
+
+
+@pytest.mark.parametrize(
+    ("language", "code"),
+    [("de", "de"), ("en", "en"), ("frCA", "fr-CA"), ("deAT", "de-AT"), ("del", "del"), ("pt-BR", "pt-BR")],
+)
+def test_the_operators_text_is_in_the_sites_language_as_browsers_write_it(
+    written: dict[str, str], language: str, code: str
+) -> None:
+    assert f'<div lang="{code}">\n<p>Town & Country</p>\n</div>' in written[f"{language} imprint"]
+
+
+@pytest.mark.parametrize("offered", [True, False])
+def test_end_to_end_encryption_is_offered_as_the_site_says(written: dict[str, str], offered: bool) -> None:
+    assert setting(read_config(written[f"e2ee {offered}"]), "e2ee.disabled") is not offered
+    assert setting(read_config(written["default config"]), "e2ee.disabled") is False
+
+
+@pytest.fixture(scope="module")
+def original(tmp_path_factory: pytest.TempPathFactory) -> Case:
+    return new_case(tmp_path_factory.mktemp("original"))
+
+
+@pytest.fixture
+def case(tmp_path: Path, original: Case) -> Case:
+    return copy_case(original, tmp_path)
+
+
+def _judging_the_role(case: Case) -> Case:
+    """The roles' own options: the small ones of the other tests know no language."""
+    from orchestrator.inventory.specs import load_options
+
+    return Case(case.path, case.password_file, load_options())
+
+
+@pytest.mark.parametrize("language", [*LANGUAGES, *FURTHER, "hsb", "zhCN"])
+def test_a_language_is_taken(case: Case, language: str) -> None:
+    case.append(f"jitsi_language: {language}\n")
+    assert _judging_the_role(case).problems() == []
+
+
+@pytest.mark.parametrize("language", ["deutsch", "DE", "d", "de_DE", "fr-ca", "frCAN", "'de\"'", "''"])
+def test_what_is_no_language_is_refused_with_its_place_and_examples(case: Case, language: str) -> None:
+    case.append(f"jitsi_language: {language}\n")
+    problem = _judging_the_role(case).only_problem()
+    assert problem.where == case.at("jitsi_language:")
+    assert problem.message.startswith(f"jitsi_language: {yaml.safe_load(language)!r} is no language code")
+    assert problem.hint == "for example de, en or frCA"
+
+
+def test_no_time_zone_is_refused_too(case: Case) -> None:
+    case.append('base_timezone: ""\n')
+    problem = _judging_the_role(case).only_problem()
+    assert problem.where == case.at("base_timezone:")
+    assert problem.hint == "for example Europe/Berlin"
