@@ -77,6 +77,7 @@ BREAKS = [
     ),
     Break("OS-04", "apt-mark unhold jicofo", "is not held: any upgrade of the system may change it"),
     Break("VKS-06", f"sed -i '/recordingService/s/false/true/' {_CONFIG}", "recordingService.enabled: true"),
+    Break("VKS-06", f"sed -i '/e2ee/s/false/true/' {_CONFIG}", "end-to-end encryption is not offered"),
     Break(
         "VKS-06",
         f"sed -i 's/^  health {{/  jibri.brewery-jid = \"JibriBrewery@internal.auth.x\"\\n  health {{/' {_JICOFO}"

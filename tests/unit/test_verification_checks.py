@@ -304,6 +304,45 @@ def test_recording_settings_that_cannot_be_read_do_not_pass() -> None:
     assert "notifyAllParticipants: not set" in judged("var config = {};", jitsi_local_recording=True)
 
 
+_OFF = "var config = { e2ee: { disabled: true } };"
+_OLD_OFF = "var config = {}; config.testing = { disableE2EE: true };"
+_ON = "var config = { e2ee: { disabled: false, externallyManagedKey: false }, testing: { disableE2EE: false } };"
+
+
+@pytest.mark.parametrize(
+    ("script", "declared", "fault"),
+    [
+        (_ON, True, ""),
+        ("var config = {};", True, ""),
+        (_OFF, False, ""),
+        (_OLD_OFF, False, ""),
+        (_OFF, True, "end-to-end encryption is not offered (e2ee.disabled: true)"),
+        (_OLD_OFF, True, "end-to-end encryption is not offered (testing.disableE2EE: true)"),
+        (_ON + "config.e2ee.disabled = 'yes';", True, "end-to-end encryption is not offered (e2ee.disabled: yes)"),
+        (_ON, False, "end-to-end encryption is offered"),
+        ("var config = {};", False, "end-to-end encryption is offered"),
+    ],
+)
+def test_end_to_end_encryption_is_offered_as_the_site_declares(script: str, declared: bool, fault: str) -> None:
+    subject = _subject(jitsi_e2ee=declared, jitsi_local_recording=True)
+    sheet = _sheet(test_recordings.test_recording_settings, {"curl": script}, subject=subject)
+    faults = [(seen, wanted) for seen, wanted in sheet.faults if "end-to-end" in seen]
+    assert faults == ([(fault, "offered" if declared else "not offered, as jitsi_e2ee declares")] if fault else [])
+    assert sheet.untested == []
+
+
+def test_end_to_end_encryption_that_only_a_browser_can_tell_is_not_judged() -> None:
+    computed = "var config = { e2ee: { disabled: isGuest() }, localRecording: { disable: true } };"
+    sheet = _sheet(test_recordings.test_recording_settings, {"curl": computed}, subject=_subject(jitsi_e2ee=True))
+    assert sheet.faults == []
+    (untested,) = sheet.untested
+    assert untested.endswith("which config.js computes: e2ee.disabled: isGuest()")
+    both = computed + "config.testing = { disableE2EE: true };"
+    assert "not offered (testing.disableE2EE: true)" in _faults(
+        _sheet(test_recordings.test_recording_settings, {"curl": both}, subject=_subject(jitsi_e2ee=True))
+    )
+
+
 def test_without_nginxs_own_account_nothing_is_known() -> None:
     said = {"\nconfigured": "", "nginx": "", "date": "1000000000", "cat": "log /dev/log local0 warning"}
     for check in (test_recordings.test_recordings_are_closed, test_recordings.test_recordings_are_young):

@@ -10,12 +10,14 @@ import pytest
 import testinfra.host
 
 from orchestrator.verification.asking import ask, json_of, text
-from orchestrator.verification.servedconfig import read_config, setting
+from orchestrator.verification.servedconfig import Expression, read_config, setting
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 from orchestrator.verification.webserver import places
 
 RETENTION_DAYS = 30
+# Either switches end-to-end encryption off, and neither is set in upstream's (lib-jitsi-meet:modules/e2ee/E2EEncryption.js).
+_NO_END_TO_END = ("e2ee.disabled", "testing.disableE2EE")
 # At most this many recordings are tried by HTTP, the newest first.
 TRIED = 20
 NGINX = "nginx -T 2>/dev/null; true"
@@ -115,12 +117,30 @@ def test_recording_settings(host: testinfra.host.Host, subject: Subject, sheet: 
         sheet.expect(value in (False, None), f"{path}: {_shown(value)}", "false")
     dropbox = setting(config, "dropbox.appKey")
     sheet.expect(not dropbox, f"dropbox.appKey: {'set' if dropbox else 'not set'}", "not set")
+    _judge_end_to_end(config, bool(subject.settings.get("jitsi_e2ee", True)), sheet)
     disabled = setting(config, "localRecording.disable")
     if not subject.settings["jitsi_local_recording"]:
         sheet.expect(disabled is True, f"localRecording.disable: {_shown(disabled)}", "true")
         return
     told = setting(config, "localRecording.notifyAllParticipants")
     sheet.expect(told is True, f"localRecording.notifyAllParticipants: {_shown(told)}", "true")
+
+
+def _judge_end_to_end(config: dict[str, Any], wanted: bool, sheet: Sheet) -> None:
+    """Whether moderators can switch end-to-end encryption on, under which no server could record."""
+    values = {name: setting(config, name) for name in _NO_END_TO_END}
+    computed = [f"{name}: {value}" for name, value in values.items() if isinstance(value, Expression)]
+    off = [f"{name}: {_shown(value)}" for name, value in values.items() if value and not isinstance(value, Expression)]
+    if computed and not off:
+        sheet.could_not_look(
+            f"whether end-to-end encryption is offered, which config.js computes: {', '.join(computed)}"
+        )
+        return
+    said = f"not offered ({', '.join(off)})" if off else "offered"
+    declared = "" if wanted else ", as jitsi_e2ee declares"
+    sheet.expect(
+        (not off) is wanted, f"end-to-end encryption is {said}", f"{'' if wanted else 'not '}offered{declared}"
+    )
 
 
 def _shown(value: Any) -> str:
