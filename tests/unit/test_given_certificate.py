@@ -123,7 +123,7 @@ def test_whose_certificate_comes_last_is_told_by_its_key_too(tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(("dates", "said"), [({"days": -1}, "has expired"), ({"since": 1}, "is not valid yet")])
-def test_dates(tmp_path: Path, dates: dict[str, int], said: str) -> None:
+def test_dates(tmp_path: Path, dates: dict[str, Any], said: str) -> None:
     assert _refused(tmp_path, pem(_leaf(**dates), A.middle)).endswith(f"does not fit: CN=leaf {said}")
     middle = A.issue("middle", A.middle_key, "root", A.root_key, ca=True, **dates)
     assert _refused(tmp_path, pem(A.leaf, middle)).endswith(f"does not fit: CN=middle {said}")

@@ -9,7 +9,7 @@ import os
 import shutil
 
 FOLDER = "/var/lib/ratssaal/manifest"
-_read = {}
+_read: dict = {}
 
 
 def _path():

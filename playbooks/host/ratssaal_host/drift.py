@@ -83,10 +83,11 @@ def _file(item, host):
         yield "unfinished", "as applied", "as an interrupted run left it"
         return
     for what in found:
-        at = None if what == "missing" else os.lstat(path)
         if what == "missing":
             yield what, "a %s" % state, "nothing"
-        elif what == "present":
+            continue
+        at = os.lstat(path)
+        if what == "present":
             yield what, "nothing", _type(at.st_mode)
         elif what == "link":
             yield what, "-> %s" % item["link"], "-> %s" % os.readlink(path) if _is_link(at) else _type(at.st_mode)
@@ -241,7 +242,7 @@ COMPARISONS = {
 
 def wanted_of(parts):
     """Return what all tasks together applied: of two that applied the same thing, what the later one says holds."""
-    found = {}
+    found: dict = {}
     for part in parts:
         for item in part["items"] or []:
             key = (item["kind"], item["name"])

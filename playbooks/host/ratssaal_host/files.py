@@ -100,7 +100,8 @@ def applied_accounts(entry):
     """Return the system's users and groups that a file of ours for systemd-sysusers makes (sysusers.d(5))."""
     if os.path.dirname(entry["dest"]) != "/etc/sysusers.d" or entry["state"] != "file":
         return []
-    users, members = set(), {}
+    users: set = set()
+    members: dict = {}
     for line in entry["bytes"].decode(errors="replace").splitlines():
         kind, *words = shlex.split(line, comments=True) or [""]
         if kind.startswith("u"):
@@ -109,7 +110,7 @@ def applied_accounts(entry):
             members.setdefault(words[0], set())
         elif kind == "m":
             members.setdefault(words[1], set()).add(words[0])
-    found = [{"kind": "user", "name": name} for name in sorted(users)]
+    found: list = [{"kind": "user", "name": name} for name in sorted(users)]
     return found + [
         {"kind": "group", "name": name, "members": sorted(names)} for name, names in sorted(members.items())
     ]
@@ -219,7 +220,7 @@ def clear_pending(kind, unit):
 
 
 def _entry(raw, content):
-    entry = {
+    entry: dict = {
         "owner": "root",
         "group": "root",
         "validate": None,

@@ -48,8 +48,8 @@ class Guard:
     @staticmethod
     def entry(raw):
         """Return a wanted file with its defaults filled in."""
-        entry = {"owner": "root", "group": "root", "mode": "0644", "validate": None, "force": True, "state": "file"}
-        entry.update(raw)
+        defaults = {"owner": "root", "group": "root", "mode": "0644", "validate": None, "force": True, "state": "file"}
+        entry = {**defaults, **raw}
         if entry["state"] == "file":
             entry["bytes"] = base64.b64decode(entry.pop("content_base64"))
         return entry

@@ -88,7 +88,8 @@ def joined(before, done):
 
 def run(task):
     """Take the steps of a task in turn, note in the manifest what was applied, and return the task's result."""
-    result, steps, finished = {"changed": False}, [], False
+    result: dict = {"changed": False}
+    steps, finished = [], False
     try:
         for raw in task["steps"]:
             step = Step(raw, task, result)

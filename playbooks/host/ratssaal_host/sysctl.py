@@ -20,7 +20,7 @@ def _here(values):
 
     An interface keeps what it had when it appeared, whatever `all` and `default` say (kernel: ip-sysctl.rst).
     """
-    found = {}
+    found: dict = {}
     for name, value in values.items():
         paths = glob.glob(_kernel_path(name)) if "*" in name else []
         found.update((_name(path), value) for path in paths)
