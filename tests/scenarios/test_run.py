@@ -30,7 +30,8 @@ from tests.scenarios.breaks import unexpected
 from tests.scenarios.conftest import BIN, load, ratssaal, ssh, throwaway
 from tests.unit.test_preflight_local import Authority, key_pem, pem
 
-RANDOM_KILLS = 20
+# Of the 20 random instants, those on the way from a bare host, and those at which an applied host is being changed.
+KILLS_ON_THE_WAY, KILLS_OF_A_CHANGE = 14, 6
 
 
 @pytest.fixture(scope="module")
@@ -114,23 +115,46 @@ def _wait_for_lines(site: LabSite, state: Path, known: int, number: int, run: su
 
 
 def test_killed_at_random_instants(killed_at_random: LabSite, tmp_path: Path) -> None:
-    """Kills fall on the way from a bare host to a finished one; every fourth waits until dpkg is at work."""
+    """Kills fall on the way from a bare host to a finished one, and then while each run has something to change on it."""
     site, seed = killed_at_random, int(time.time())
-    chance, inside_dpkg = random.Random(seed), 0
+    chance = random.Random(seed)
     print(f"seed {seed}")
-    for number in range(RANDOM_KILLS):
-        run = _start(site, tmp_path)
+    _kill_on_the_way(site, tmp_path, chance)
+    done = ratssaal(site, tmp_path, "provision", "--harden", "--skip-preflight")
+    assert done.returncode == 0, done.stderr
+    _kill_while_it_changes(site, tmp_path, chance)
+    _finish_after_one_more_kill(site, tmp_path)
+    assert "<title>Rathaus 5</title>" in ssh(site, "cat /usr/share/ratssaal/pages/title.html")
+
+
+def _kill_on_the_way(site: LabSite, state: Path, chance: random.Random) -> None:
+    """Every fourth kill waits until dpkg is at work; every second of these kills dpkg itself too, as by a power cut."""
+    inside_dpkg = 0
+    for number in range(KILLS_ON_THE_WAY):
+        run = _start(site, state)
         if number % 4 == 0:
             _wait_for_dpkg(site, run)
             time.sleep(chance.uniform(0.0, 1.0) if number % 8 else 0.0)
         else:
             time.sleep(chance.uniform(2.0, 7.0))
-        # Every second time dpkg itself is killed too, as by a power cut.
         inside_dpkg += number % 8 == 0 and _kill_dpkg(site)
         if not _kill(run):
             ssh(site, "apt-get -qq purge --yes jicofo nginx-common coturn >/dev/null 2>&1; true")
-    assert inside_dpkg > 0, f"no kill met dpkg (seed {seed})"
-    _finish_after_one_more_kill(site, tmp_path)
+    assert inside_dpkg > 0, "no kill met dpkg"
+
+
+def _kill_while_it_changes(site: LabSite, state: Path, chance: random.Random) -> None:
+    """The site is altered before each run, which is killed some time after a step of the second half began."""
+    path = site.path / "group_vars/all/site.yml"
+    text = path.read_text()
+    for number in range(KILLS_OF_A_CHANGE):
+        path.write_text(f"{text}jitsi_name: Rathaus {number}\njitsi_conference_log_days: {number % 2 + 3}\n")
+        known = len(_journals(site, state))
+        run = _start(site, state)
+        # run-started, lock-taken, and two lines a step
+        _wait_for_lines(site, state, known, 3 + 2 * (4 + number % 5), run)
+        time.sleep(chance.uniform(0.0, 1.0))
+        assert _kill(run), "the run had ended before its time"
 
 
 def _dpkg_works(site: LabSite) -> bool:
