@@ -212,10 +212,10 @@ def _members(lab: str, host: str = "") -> list[int]:
     """Return the processes in the control groups of this lab's hosts (or one's), also when systemd-nspawn is gone."""
     group = re.compile(rf"[/-]rs-{lab}-{host or 'h[0-9]+'}(?:\.service)?(?:/|$)", flags=re.MULTILINE)
     found = []
-    for path in Path("/proc").glob("[0-9]*/cgroup"):
+    for pid in processes.ids():
         with suppress(OSError):
-            if group.search(path.read_text(errors="replace")):
-                found.append(int(path.parent.name))
+            if group.search(Path(f"/proc/{pid}/cgroup").read_text(errors="replace")):
+                found.append(pid)
     return found
 
 

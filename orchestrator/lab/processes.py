@@ -10,12 +10,17 @@ from contextlib import suppress
 from pathlib import Path
 
 
+def ids() -> list[int]:
+    """Return the id of every process on this machine; each may end at any moment."""
+    # Not by a pattern: pathlib looks at each match again, and fails where the process has ended meanwhile.
+    return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+
 def command_lines() -> Iterator[tuple[int, list[str]]]:
     """Yield (process id, arguments) of every process on this machine but this one; kernel threads have no arguments."""
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
+    for pid in ids():
         with suppress(OSError):
-            words = path.read_bytes().decode(errors="replace").split("\0")
-            pid = int(path.parent.name)
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().decode(errors="replace").split("\0")
             if words[0] and pid != os.getpid():
                 yield pid, words
 

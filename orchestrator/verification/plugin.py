@@ -15,6 +15,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, cast
 
@@ -298,8 +299,9 @@ class Batches(_Fixtures):
                 for key, group in _grouped([item for item in items if _is_last(item) is last]).items():
                     asked[(hosts if key in self._lines else checks).submit(self._prefetch, group)] = group
                 for answered in as_completed(asked):
-                    for item in asked[answered]:
-                        item.config.hook.pytest_runtest_protocol(item=item, nextitem=None)
+                    # What comes next is told, so that pytest sets a file of checks up once for all of them.
+                    for item, following in pairwise([*asked[answered], None]):
+                        session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         return True
 
     def _prefetch(self, items: list[pytest.Function]) -> None:

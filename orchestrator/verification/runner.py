@@ -29,6 +29,12 @@ from orchestrator.verification.waivers import apply, read_waivers
 CHECKS = Path(__file__).parent / "checks"
 _SECONDS = 600
 _STANDINS = "_standins"
+# testinfra's own plugin would add hosts of its own; its backend class is all that the checks need. The others have work with
+# each check, together as much as the check itself.
+_WITHOUT = (
+    *("pytest11.testinfra", "xdist", "cacheprovider", "logging", "warnings", "unraisableexception", "threadexception"),
+    *("faulthandler", "doctest", "unittest", "junitxml", "pastebin", "stepwise", "setuponly", "setupplan", "recwarn"),
+)
 _GRACE_SECONDS = 10
 
 
@@ -199,9 +205,9 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _argv() -> list[str]:
-    # testinfra's own plugin would add hosts of its own; its backend class is all that the checks need.
-    plugins = ["-p", plugin.__name__, "-p", "no:cacheprovider", "-p", "no:pytest11.testinfra", "-p", "no:xdist"]
-    return [sys.executable, "-m", "pytest", "-q", "-c", os.devnull, f"--rootdir={CHECKS}", *plugins, str(CHECKS)]
+    options = ["-q", "-s", "--tb=line", "-c", os.devnull, f"--rootdir={CHECKS}", "-p", plugin.__name__]
+    without = [word for name in _WITHOUT for word in ("-p", f"no:{name}")]
+    return [sys.executable, "-m", "pytest", *options, *without, str(CHECKS)]
 
 
 def _follow(

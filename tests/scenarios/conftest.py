@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import json
 import os
 import re
@@ -167,9 +169,18 @@ def play(site: LabSite, *arguments: str, playbook: str = "site.yml", check: bool
 
 
 def load(site: LabSite) -> Site:
-    """Return the typed site of a lab."""
-    with VaultAccess(site.vault_password_file) as access:
-        return load_site(site.path, access)
+    """Return the typed site of a lab, read anew where any of its files has changed."""
+    files = sorted(path for path in site.path.rglob("*") if path.is_file())
+    state = hashlib.sha256(b"".join(b"%s\0%s\0" % (bytes(path), path.read_bytes()) for path in files)).hexdigest()
+    return _load(site.path, site.vault_password_file, state)
+
+
+@functools.cache
+def _load(path: Path, password_file: Path, state: str) -> Site:
+    # Ansible reads it, which takes as long as many a check.
+    del state
+    with VaultAccess(password_file) as access:
+        return load_site(path, access)
 
 
 def ratssaal(site: LabSite, state: Path, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:

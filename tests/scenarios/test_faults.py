@@ -18,6 +18,7 @@ from orchestrator.evidence.document import canonical_json, read_report
 from orchestrator.evidence.html import html_page
 from orchestrator.evidence.results import Result
 from orchestrator.inventory.site import Site
+from orchestrator.lab import processes
 from orchestrator.lab.lab import LabSite
 from orchestrator.lab.rootfs import SUDO_USER
 from orchestrator.transport import ssh as ssh_transport
@@ -226,7 +227,7 @@ def test_interrupted_verification_leaves_nothing_running(site: LabSite, tmp_path
     run.send_signal(signal.SIGINT)
     assert run.wait(30) == 130
     time.sleep(1)
-    assert not [path for path in Path("/proc").glob("[0-9]*/environ") if mark.encode() in _bytes(path)]
+    assert not [pid for pid in processes.ids() if mark.encode() in _bytes(Path(f"/proc/{pid}/environ"))]
     assert [path for path in tmp_path.iterdir() if path.name.startswith("ratssaal-verify")] == []
 
 

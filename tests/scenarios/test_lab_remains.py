@@ -13,9 +13,8 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.lab import discovery, machines
+from orchestrator.lab import discovery, machines, processes
 from orchestrator.lab.lab import STATE, Lab
-from orchestrator.lab.processes import command_lines
 from tests.scenarios.conftest import BIN, ssh
 
 UP = [str(BIN / "ratssaal"), "lab", "up", "--without-repository"]
@@ -42,7 +41,7 @@ def remains(name: str) -> list[str]:
         "table": subprocess.run(["nft", "list", "tables"], capture_output=True, text=True, check=True).stdout.split(
             "\n"
         ),
-        "process": [f"{pid} {' '.join(words)}" for pid, words in command_lines() if pid != os.getppid()],
+        "process": [f"{pid} {' '.join(words)}" for pid, words in processes.command_lines() if pid != os.getppid()],
         "at work in": list(_working_directories()),
         "directory": [
             str(path) for path in (*STATE.glob("*"), *STATE.glob(".*"), *Path("/run/systemd/nspawn").glob("*/*"))
@@ -54,9 +53,9 @@ def remains(name: str) -> list[str]:
 
 def _working_directories() -> Iterator[str]:
     """Yield where each process of this machine works: the package server's arguments do not tell whose it is."""
-    for path in Path("/proc").glob("[0-9]*/cwd"):
+    for pid in processes.ids():
         with suppress(OSError):
-            yield f"{os.readlink(path)}/"
+            yield f"{os.readlink(f'/proc/{pid}/cwd')}/"
 
 
 def test_down_leaves_nothing_and_is_safe_to_repeat(name: str) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from orchestrator.evidence.html import html_page
 from orchestrator.evidence.junit import junit_xml
 from orchestrator.inventory.scaffold import generated_password
 from orchestrator.inventory.vault import VaultAccess, changed_vault, read_vault
+from orchestrator.lab import processes
 from orchestrator.lab.lab import LabSite
 from orchestrator.verification.catalogue import load_catalogue
 from orchestrator.verification.runner import verify
@@ -225,11 +227,9 @@ class _Arguments(threading.Thread):
     def run(self) -> None:
         """Sample until told to stop."""
         while not self.done.wait(0.02):
-            for path in Path("/proc").glob("[0-9]*/cmdline"):
-                try:
-                    self.seen.add(path.read_bytes())
-                except OSError:
-                    continue
+            for pid in processes.ids():
+                with suppress(OSError):
+                    self.seen.add(Path(f"/proc/{pid}/cmdline").read_bytes())
 
 
 def _texts(value: Any) -> Iterator[str]:

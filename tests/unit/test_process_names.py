@@ -49,3 +49,11 @@ def test_the_lock_tells_it_from_a_later_one(child: int) -> None:
 
 def test_preflight_names_it_as_the_owner_of_its_port(child: int) -> None:
     assert (child, "x) Z 1\n\ufffd") in preflight_facts.socket_owners().values()
+
+
+def test_a_process_that_ends_while_it_is_looked_for_is_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Larger than any that the kernel gives (linux:include/linux/threads.h, PID_MAX_LIMIT).
+    monkeypatch.setattr(processes, "ids", lambda: [2**22 + 1])
+    assert list(processes.command_lines()) == []
+    assert machines._members("town") == []
+    assert processes.parent(2**22 + 1) == 0
