@@ -11,7 +11,7 @@ _PROSODY = "/etc/prosody/prosody.cfg.lua"
 # A reload does not reach this setting; who talked to Prosody talks to it anew.
 _RESTART_PROSODY = "systemctl restart prosody && sleep 2 && systemctl restart jicofo jitsi-videobridge2 && sleep 10"
 # A time service that asks nobody: chronyd runs without the right to set the clock, which a container lacks.
-_CLOCK = "systemd-run -q --unit=planted chronyd -x -n -f /dev/null && sleep 2"
+_CLOCK = "systemd-run -q --unit=clock chronyd -x -n -f /dev/null && sleep 2"
 _SUDO = (
     "touch /usr/local/bin/planted && chmod 0777 /usr/local/bin/planted"
     " && echo '%planted ALL=(ALL) NOPASSWD: /usr/local/bin/planted' > /etc/sudoers.d/planted"
@@ -28,7 +28,7 @@ _JVB = "/etc/jitsi/videobridge/jvb.conf"
 _RESTART_JVB = "systemctl restart jitsi-videobridge2 && sleep 8"
 # A guest who logs in to Prosody's own port without TLS, as somebody on the host or a bridge's could.
 _PLAIN = (
-    "domain=$(basename /etc/prosody/conf.avail/meet.*.cfg.lua .cfg.lua) && systemd-run -q --unit=planted python3 -c "
+    "domain=$(basename /etc/prosody/conf.avail/meet.*.cfg.lua .cfg.lua) && systemd-run -q --unit=guest python3 -c "
     '\'import socket, sys, time; s = socket.create_connection(("127.0.0.1", 5222)); '
     's.sendall(f"<stream:stream to=\\"guest.{sys.argv[1]}\\" version=\\"1.0\\" xmlns=\\"jabber:client\\" '
     'xmlns:stream=\\"http://etherx.jabber.org/streams\\">".encode()); time.sleep(1); '
@@ -97,7 +97,7 @@ BREAKS = [
         "/tmp is mounted rw,",
         "mount -o remount,nosuid,nodev /tmp",
     ),
-    Break("OS-10", _CLOCK, "chrony says: Not synchronised", "systemctl stop planted", repaired=Result.NOT_TESTED),
+    Break("OS-10", _CLOCK, "chrony says: Not synchronised", "systemctl stop clock", repaired=Result.NOT_TESTED),
     Break(
         "OS-11",
         "DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends inetutils-telnetd >/dev/null 2>&1",
@@ -132,11 +132,11 @@ BREAKS = [
     ),
     Break(
         "ACC-03",
-        f"cp -a {_KEYS} /root/kept && ssh-keygen -q -t ed25519 -N '' -f /root/planted && cat /root/planted.pub >> {_KEYS}"
-        " && useradd -m -s /bin/bash planted && echo planted:planted | chpasswd",
+        f"cp -a {_KEYS} /root/kept && ssh-keygen -q -t ed25519 -N '' -f /root/stranger && cat /root/stranger.pub >> {_KEYS}"
+        " && useradd -m -s /bin/bash stranger && echo stranger:stranger | chpasswd",
         "a key that nobody declared opens root: SHA256:",
-        f"userdel -rf planted; mv /root/kept {_KEYS}; rm -f /root/planted*",
-        more=("planted may log in and is nobody's",),
+        f"userdel -rf stranger; mv /root/kept {_KEYS}; rm -f /root/stranger*",
+        more=("stranger may log in and is nobody's",),
     ),
     Break(
         "ACC-06",
@@ -192,7 +192,7 @@ BREAKS = [
         f"{_PLAIN} && cp -a {_JVB} /root && sed -i 's/USERNAME = \"jvb\"/& \\n DISABLE_CERTIFICATE_VERIFICATION = true/' {_JVB}"
         f" && {_RESTART_JVB}",
         "a session from 127.0.0.1 at Prosody is insecure",
-        f"systemctl stop planted; mv /root/jvb.conf {_JVB} && {_RESTART_JVB}",
+        f"systemctl stop guest; mv /root/jvb.conf {_JVB} && {_RESTART_JVB}",
         more=("the bridge talks to Prosody with disable-certificate-verification true",),
         uses="Prosody",
     ),

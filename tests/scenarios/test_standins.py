@@ -129,6 +129,19 @@ def test_upgrade_by_defaults_has_upstreams_side_effects(plain: LabSite) -> None:
     assert kept == "// ours\n# ours", "these are written only where they are missing"
 
 
+def test_the_package_of_the_tokens_patches_the_host_file_and_restarts_prosody(plain: LabSite) -> None:
+    answers = "jitsi-meet-tokens jitsi-meet-tokens/appid string town\njitsi-meet-tokens jitsi-meet-tokens/appsecret password x"
+    before = _started(plain)
+    ssh(
+        plain,
+        f"printf '{answers}\\n' | debconf-set-selections; {_INSTALL} install jitsi-meet-tokens >/dev/null 2>&1; sleep 1",
+    )
+    assert _started(plain)["prosody"] != before["prosody"]
+    written = ssh(plain, "grep -A2 'authentication = \"token\"' /etc/prosody/conf.avail/meet.*.cfg.lua")
+    assert 'app_id = "town"' in written
+    assert 'app_secret = "x"' in written, "the secret stands where it was written before anybody looked"
+
+
 def test_a_new_java_trust_store_restarts_bridge_and_jicofo(plain: LabSite) -> None:
     """jitsi-meet: debian/jitsi-meet-prosody.triggers; hence those packages stay out of unattended upgrades."""
     ssh(plain, "systemctl start jitsi-videobridge2 jicofo; sleep 2")

@@ -157,6 +157,14 @@ def test_only_a_token_signed_by_the_provider_logs_in(site: LabSite, secret: str,
     assert ("<success" in answer) is let_in, answer
 
 
+def test_the_package_of_the_tokens_finds_its_marker_and_restarts_nobody(site: LabSite) -> None:
+    """By its defaults it patches upstream's host file at every configure, and restarts Prosody (test_standins.py)."""
+    looks = "systemctl show -P ActiveEnterTimestampMonotonic prosody; sha256sum /etc/prosody/conf.avail/*.cfg.lua"
+    before = ssh(site, looks)
+    ssh(site, "dpkg-reconfigure --frontend=noninteractive jitsi-meet-tokens")
+    assert ssh(site, looks) == before
+
+
 def test_nobody_logs_in_without_a_token(site: LabSite) -> None:
     answer = ssh(site, f"python3 - {site.domain} ANONYMOUS '' <<'END'\n{LOGIN}\nEND")
     assert "<success" not in answer
