@@ -97,6 +97,19 @@ BREAKS = [
         "/tmp is mounted rw,",
         "mount -o remount,nosuid,nodev /tmp",
     ),
+    Break(
+        "OS-09",
+        "mount -o remount,bind,nosuid,exec /dev",
+        "/dev is mounted rw,",
+        "mount -o remount,bind,nosuid,noexec /dev",
+    ),
+    Break(
+        "OS-06",
+        "mount -o remount,hidepid=off /proc",
+        "any user sees the processes of others in /proc",
+        "systemctl restart ratssaal-processes",
+        repaired=Result.NOT_TESTED,
+    ),
     Break("OS-10", _CLOCK, "chrony says: Not synchronised", "systemctl stop planted", repaired=Result.NOT_TESTED),
     Break(
         "OS-11",
@@ -129,6 +142,13 @@ BREAKS = [
         "sudo asks %planted for no password (/usr/local/bin/planted)",
         "rm /etc/sudoers.d/planted /usr/local/bin/planted",
         more=("/usr/local/bin/planted, which sudo runs, is 777 root:root",),
+    ),
+    Break(
+        "ACC-04",
+        "DEBIAN_FRONTEND=noninteractive pam-auth-update --disable pwquality && usermod -p '$1$salt$planted' operator",
+        "a new password is not tested (pam_pwquality)",
+        "usermod -p '!' operator; DEBIAN_FRONTEND=noninteractive pam-auth-update --enable pwquality",
+        more=("operator's password is hashed by MD5",),
     ),
     Break(
         "ACC-03",
