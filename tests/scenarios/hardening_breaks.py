@@ -200,6 +200,14 @@ BREAKS = [
         f"mv /root/turnserver.conf {_TURN} && systemctl restart coturn && sleep 2; rm -f /var/lib/turn/turn.log",
         uses=_TURN,
     ),
+    Break("OS-13", "systemctl stop ratssaal-integrity.timer", "(ratssaal-integrity.timer) is inactive"),
+    Break(
+        "OS-13",
+        "touch -d '3 days ago' /var/lib/aide/aide.db && chmod 0644 /var/lib/aide/aide.db",
+        "last compared 72 hours ago",
+        "systemctl start ratssaal-integrity.service",
+        more=("what it is compared with is 644 root",),
+    ),
     Break(
         "OS-14",
         _SCANNER,

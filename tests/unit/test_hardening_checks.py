@@ -15,6 +15,7 @@ from orchestrator.verification.checks import (
     test_clock,
     test_disclosure,
     test_dumps,
+    test_integrity,
     test_kernel,
     test_mounts,
     test_tls_extras,
@@ -303,6 +304,28 @@ def test_flags_of_shared_directories_and_of_devices() -> None:
     assert _faults(_mounts(dev="nosuid")) == "/dev is mounted rw,nosuid"
     assert _faults(_mounts(tmp="noexec")) == "/tmp is mounted rw,noexec"
     assert _faults(_mounts(tmp=None)) == "/tmp is no mount of its own"
+
+
+def _integrity(timer: str = "active", service: str = "success inactive", database: str = "100000 600 root") -> Sheet:
+    counts = "  Added entries:\t\t2\n  Changed entries:\t1\n"
+    said = f"{timer}\n{service}\n{100000 + 3600}\n{database}\n{counts}"
+    return _sheet(test_integrity.test_changes_are_noted, {"systemctl show": said})
+
+
+def test_changes_are_noted_where_the_last_comparison_is_young_and_whole() -> None:
+    sheet = _integrity()
+    assert sheet.faults == []
+    sheet.finish()
+    assert "(ratssaal-integrity.timer) is inactive" in _faults(_integrity("inactive"))
+    assert _faults(_integrity(service="exit-code failed")) == "the last comparison failed"
+    assert _faults(_integrity(database="-100000 600 root")) == (
+        "last compared 57 hours ago (added entries: 2; changed entries: 1)"
+    )
+    assert "what it is compared with is 640 root" in _faults(_integrity(database="100000 640 root"))
+    assert "is 600 prosody" in _faults(_integrity(database="100000 600 prosody"))
+    assert "nothing to compare with" in _faults(_integrity(database="none"))
+    first = _integrity(service="success activating", database="none")
+    assert (first.faults, len(first.untested)) == ([], 1)
 
 
 def test_software_in_a_stun_answer() -> None:

@@ -118,6 +118,33 @@ def test_processes_are_hidden_where_root_and_the_monitoring_group_see_them() -> 
     assert "systemd-logind.service" in [unit["name"] for unit in units["units"]]
 
 
+def test_a_night_is_compared_with_the_one_before() -> None:
+    service = ENVIRONMENT.get_template("integrity.service.j2").render().splitlines()
+    (start,) = [line for line in service if line.startswith("ExecStart=")]
+    (post,) = [line for line in service if line.startswith("ExecStartPost=")]
+    assert shlex.split(start.removeprefix("ExecStart="))[:2] == ["/bin/sh", "-c"]
+    assert not re.search(r"[%$\\]", start), "systemd would read it as its own"
+    rules = ENVIRONMENT.get_template("aide.conf.j2").render()
+    for kept in ("/var/lib/aide/aide.db.new", "/var/lib/aide/aide.db"):
+        assert f"file:{kept}\n" in rules
+        assert kept in shlex.split(post)
+    assert "/var/lib/aide/aide.db && exec" in start
+    # aide's ends of a comparison that worked; from 14 on it did not (aide(1)).
+    assert "SuccessExitStatus=1 2 3 4 5 6 7" in service
+
+    def compared(place: str) -> bool:
+        named = [rule for rule in re.findall(r"^(/\S+) Content$", rules, re.M) if re.match(rule, place)]
+        return bool(named) and not [rule for rule in re.findall(r"^!(\S+)$", rules, re.M) if re.match(rule, place)]
+
+    assert compared("/etc/cron.d/x")
+    assert compared("/root/.ssh/authorized_keys")
+    assert compared("/home/a/.ssh/authorized_keys")
+    assert compared("/usr/share/jitsi-meet/libs/app.bundle.min.js")
+    assert not compared("/var/log/jitsi/jvb.log")
+    assert not compared("/home/a/letter")
+    assert not compared("/etc/resolv.conf")
+
+
 @pytest.mark.parametrize("major", [12, 13])
 def test_login_defs_cost_whoever_guesses_and_lock_nobody_out(major: int) -> None:
     given = {"ansible_facts": {"ratssaal_host": {"major": major}}}
