@@ -87,6 +87,7 @@ def test_every_control_of_hardening_can_be_left_alone() -> None:
     values = yaml.safe_load((TEMPLATES.parent / "vars/main.yml").read_text())
     done = {*sshd["vars"]["__parts"], *rest["vars"]["__units"]}
     done |= {*values["__hardening_sysctl"], *values["__hardening_absent"], *values["__hardening_files"]}
+    done |= {*values["__hardening_packages"]}
     options = yaml.safe_load((TEMPLATES.parent / "meta/argument_specs.yml").read_text())["argument_specs"]["main"][
         "options"
     ]
