@@ -85,7 +85,8 @@ options:
         type: dict
       units:
         description:
-          - Units of systemd with name, enabled (bool), state (started or stopped) and masked (bool).
+          - Units of systemd with name, enabled (bool), state (started, stopped or timed) and masked (bool). One that is C(timed) is
+            left running or not, as its timer has it; systemd reads its files.
           - C(health) is the address of a unit's own health check; the task ends when all of them answer 200, and fails where one
             does not within three minutes.
         type: list

@@ -97,6 +97,19 @@ BREAKS = [
         "/tmp is mounted rw,",
         "mount -o remount,nosuid,nodev /tmp",
     ),
+    Break(
+        "OS-09",
+        "mount -o remount,bind,nosuid,exec /dev",
+        "/dev is mounted rw,",
+        "mount -o remount,bind,nosuid,noexec /dev",
+    ),
+    Break(
+        "OS-06",
+        "mount -o remount,hidepid=off /proc",
+        "any user sees the processes of others in /proc",
+        "systemctl restart ratssaal-processes",
+        repaired=Result.NOT_TESTED,
+    ),
     Break("OS-10", _CLOCK, "chrony says: Not synchronised", "systemctl stop clock", repaired=Result.NOT_TESTED),
     Break(
         "OS-11",
@@ -129,6 +142,13 @@ BREAKS = [
         "sudo asks %planted for no password (/usr/local/bin/planted)",
         "rm /etc/sudoers.d/planted /usr/local/bin/planted",
         more=("/usr/local/bin/planted, which sudo runs, is 777 root:root",),
+    ),
+    Break(
+        "ACC-04",
+        "DEBIAN_FRONTEND=noninteractive pam-auth-update --disable pwquality && usermod -p '$1$salt$planted' operator",
+        "a new password is not tested (pam_pwquality)",
+        "usermod -p '!' operator; DEBIAN_FRONTEND=noninteractive pam-auth-update --enable pwquality",
+        more=("operator's password is hashed by MD5",),
     ),
     Break(
         "ACC-03",
@@ -179,6 +199,14 @@ BREAKS = [
         "it writes /var/lib/turn/turn.log",
         f"mv /root/turnserver.conf {_TURN} && systemctl restart coturn && sleep 2; rm -f /var/lib/turn/turn.log",
         uses=_TURN,
+    ),
+    Break("OS-13", "systemctl stop ratssaal-integrity.timer", "(ratssaal-integrity.timer) is inactive"),
+    Break(
+        "OS-13",
+        "touch -d '3 days ago' /var/lib/aide/aide.db && chmod 0644 /var/lib/aide/aide.db",
+        "last compared 72 hours ago",
+        "systemctl start ratssaal-integrity.service",
+        more=("what it is compared with is 644 root",),
     ),
     Break(
         "OS-14",

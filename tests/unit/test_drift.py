@@ -137,6 +137,9 @@ def _state(load: str = "loaded", active: str = "active", file: str = "enabled") 
         ({"started": True}, _state(file="disabled"), []),
         ({"started": True}, _state(active="failed"), [("state", "active", "failed")]),
         ({"started": False}, _state(), [("state", "inactive", "active")]),
+        # A timer has it run, or not.
+        ({"started": None}, _state(), []),
+        ({"started": None}, _state(active="inactive"), []),
         ({"enabled": True, "started": True}, _state("masked", file="masked"), [("masked", "not masked", "masked")]),
         ({"masked": True}, _state(), [("masked", "masked", "not masked")]),
         ({"masked": True}, _state("masked", "inactive", "masked"), []),
@@ -145,7 +148,7 @@ def _state(load: str = "loaded", active: str = "active", file: str = "enabled") 
     ],
 )
 def test_a_unit(
-    code: Any, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, bool], state: dict[str, str], told: list[Any]
+    code: Any, monkeypatch: pytest.MonkeyPatch, wanted: dict[str, bool | None], state: dict[str, str], told: list[Any]
 ) -> None:
     monkeypatch.setattr(code.units, "states_of", lambda names: dict.fromkeys(names, state))
     item = {"kind": "unit", "name": "x.service", "masked": False} | wanted

@@ -15,7 +15,9 @@ from orchestrator.verification.checks import (
     test_clock,
     test_disclosure,
     test_dumps,
+    test_integrity,
     test_kernel,
+    test_mounts,
     test_tls_extras,
     test_turn_service,
 )
@@ -256,6 +258,75 @@ def test_sudo_without_a_password_is_for_the_declared_user_only() -> None:
     assert "777" in _faults(_sudo("town", programs="777 root root /opt/x\n"))
     assert _sudo("town", programs="755 root root /opt/x\n").faults == []
     assert "!syslog" in _faults(_sudo("town", defaults='{"syslog": false}'))
+
+
+def _passwords(said: str) -> Sheet:
+    return _sheet(test_accounts.test_passwords, {"python3": said})
+
+
+def test_a_password_is_tested_and_hashed_slowly() -> None:
+    hashes = "root y \na 2b \nb 6 100000\nc 6 \n"
+    sheet = _passwords(f"tested 12\n{hashes}")
+    assert sheet.faults == []
+    sheet.finish()
+    assert _faults(_passwords("untested 12\n")) == "a new password is not tested (pam_pwquality)"
+    assert _faults(_passwords("tested 8\n")) == "it needs 8 characters"
+    assert _faults(_passwords("tested 12\nroot 1 \n")) == "root's password is hashed by MD5"
+    assert _faults(_passwords("tested 12\nroot des \n")) == "root's password is hashed by DES"
+    assert _faults(_passwords("tested 12\nroot 6 1000\n")) == "root's password is hashed by SHA-512 in 1000 rounds"
+    assert _faults(_passwords("tested 12\nroot sha1 \n")) == "root's password is hashed by the method sha1"
+    # Another module than pwquality knows no such length.
+    assert _passwords("tested \n").faults == []
+
+
+def test_processes_that_any_user_sees_are_a_fault() -> None:
+    assert _sheet(test_kernel.test_processes_of_others, {"setpriv": ""}).faults == []
+    faults = _faults(_sheet(test_kernel.test_processes_of_others, {"setpriv": "seen\n"}))
+    assert faults == "any user sees the processes of others in /proc"
+    # A /proc in which even the own process is not seen tells nothing.
+    with pytest.raises(RuntimeError, match="ended with 3"):
+        _sheet(test_kernel.test_processes_of_others, {"setpriv": (3, "")})
+
+
+MOUNTS = {"/tmp": "nosuid,nodev,noexec", "/dev/shm": "nosuid,nodev", "/dev": "nosuid,noexec"}
+
+
+def _mounts(**changed: str | None) -> Sheet:
+    wanted = {**MOUNTS, **{f"/{name}": flags for name, flags in changed.items()}}
+    said = "".join(f"tmpfs {place} tmpfs rw,{flags} 0 0\n" for place, flags in wanted.items() if flags is not None)
+    subject = _subject()
+    object.__setattr__(subject, "groups", ())
+    return _sheet(test_mounts.test_shared_directories, {"cat /proc/mounts": said}, subject=subject)
+
+
+def test_flags_of_shared_directories_and_of_devices() -> None:
+    assert _mounts().faults == []
+    assert _faults(_mounts(dev="nosuid")) == "/dev is mounted rw,nosuid"
+    assert _faults(_mounts(tmp="noexec")) == "/tmp is mounted rw,noexec"
+    assert _faults(_mounts(tmp=None)) == "/tmp is no mount of its own"
+
+
+def _integrity(timer: str = "active", service: str = "success inactive", database: str = "100000 600 root") -> Sheet:
+    counts = "  Added entries:\t\t2\n  Changed entries:\t1\n"
+    said = f"{timer}\n{service}\n{100000 + 3600}\n{database}\n{counts}"
+    return _sheet(test_integrity.test_changes_are_noted, {"for each in": said})
+
+
+def test_changes_are_noted_where_the_last_comparison_is_young_and_whole() -> None:
+    sheet = _integrity()
+    assert sheet.faults == []
+    sheet.finish()
+    assert "(ratssaal-integrity.timer) is inactive" in _faults(_integrity("inactive"))
+    assert _faults(_integrity(service="exit-code failed")) == "the last comparison failed"
+    assert _integrity(service="exec-condition inactive").faults == []
+    assert _faults(_integrity(database="-100000 600 root")) == (
+        "last compared 57 hours ago (added entries: 2; changed entries: 1)"
+    )
+    assert "what it is compared with is 640 root" in _faults(_integrity(database="100000 640 root"))
+    assert "is 600 prosody" in _faults(_integrity(database="100000 600 prosody"))
+    assert "nothing to compare with" in _faults(_integrity(database="none"))
+    first = _integrity(service="success activating", database="none")
+    assert (first.faults, len(first.untested)) == ([], 1)
 
 
 def test_software_in_a_stun_answer() -> None:

@@ -87,6 +87,7 @@ def test_every_control_of_hardening_can_be_left_alone() -> None:
     values = yaml.safe_load((TEMPLATES.parent / "vars/main.yml").read_text())
     done = {*sshd["vars"]["__parts"], *rest["vars"]["__units"]}
     done |= {*values["__hardening_sysctl"], *values["__hardening_absent"], *values["__hardening_files"]}
+    done |= {*values["__hardening_packages"]}
     options = yaml.safe_load((TEMPLATES.parent / "meta/argument_specs.yml").read_text())["argument_specs"]["main"][
         "options"
     ]
@@ -96,11 +97,65 @@ def test_every_control_of_hardening_can_be_left_alone() -> None:
 def test_directories_to_which_many_may_write_get_their_flags() -> None:
     lines = ENVIRONMENT.get_template("mounts.service.j2").render().splitlines()
     commands = [line.removeprefix("ExecStart=") for line in lines if line.startswith("ExecStart=")]
-    assert len(commands) == len(ENVIRONMENT.globals["__hardening_flags"]) == 5  # type: ignore[arg-type]
+    assert len(commands) == len(ENVIRONMENT.globals["__hardening_flags"]) == 6  # type: ignore[arg-type]
     for command in commands:
         assert shlex.split(command)[:2] == ["/bin/sh", "-c"]
         assert len(shlex.split(command)) == 3
         assert not re.search(r"[%$\\]", command), "systemd would read it as its own"
-        assert command.count("nosuid,nodev") == 2
+        assert command.count("nosuid,noexec /dev" if "-q /dev;" in command else "nosuid,nodev") == 2
     # People keep their own programs at home; the JVMs' native libraries lie in none of these (test_hardening_faults.py).
     assert [command for command in commands if "noexec" not in command] == [c for c in commands if " /home" in c]
+
+
+def test_processes_are_hidden_where_root_and_the_monitoring_group_see_them() -> None:
+    """The group by its number: mount does not know names everywhere. Without logind's membership no session would end."""
+    text = ENVIRONMENT.get_template("processes.service.j2").render()
+    assert "ExecStart=mount -o remount,hidepid=invisible,gid=4 /proc" in text.splitlines()
+    values = yaml.safe_load((TEMPLATES.parent / "vars/main.yml").read_text())
+    files, units = values["__hardening_processes"]
+    (logind,) = [file for file in files["files"] if "logind" in file["dest"]]
+    assert "SupplementaryGroups=adm" in logind["content"]
+    assert logind["restarts"] == ["systemd-logind.service"]
+    assert "systemd-logind.service" in [unit["name"] for unit in units["units"]]
+
+
+def test_a_night_is_compared_with_the_one_before() -> None:
+    service = ENVIRONMENT.get_template("integrity.service.j2").render().splitlines()
+    (start,) = [line for line in service if line.startswith("ExecStart=")]
+    (post,) = [line for line in service if line.startswith("ExecStartPost=")]
+    assert shlex.split(start.removeprefix("ExecStart="))[:2] == ["/bin/sh", "-c"]
+    assert not re.search(r"[%$\\]", start), "systemd would read it as its own"
+    rules = ENVIRONMENT.get_template("aide.conf.j2").render()
+    for kept in ("/var/lib/aide/aide.db.new", "/var/lib/aide/aide.db"):
+        assert f"file:{kept}\n" in rules
+        assert kept in shlex.split(post)
+    assert "/var/lib/aide/aide.db && exec" in start
+    # aide's ends of a comparison that worked; from 14 on it did not (aide(1)).
+    assert "SuccessExitStatus=1 2 3 4 5 6 7" in service
+
+    def compared(place: str) -> bool:
+        named = [rule for rule in re.findall(r"^(/\S+) Content$", rules, re.M) if re.match(rule, place)]
+        return bool(named) and not [rule for rule in re.findall(r"^!(\S+)$", rules, re.M) if re.match(rule, place)]
+
+    assert compared("/etc/cron.d/x")
+    assert compared("/root/.ssh/authorized_keys")
+    assert compared("/home/a/.ssh/authorized_keys")
+    assert compared("/usr/share/jitsi-meet/libs/app.bundle.min.js")
+    assert not compared("/var/log/jitsi/jvb.log")
+    assert not compared("/home/a/letter")
+    assert not compared("/etc/resolv.conf")
+
+
+@pytest.mark.parametrize("major", [12, 13])
+def test_login_defs_cost_whoever_guesses_and_lock_nobody_out(major: int) -> None:
+    given = {"ansible_facts": {"ratssaal_host": {"major": major}}}
+    lines = ENVIRONMENT.get_template("login.defs.j2").render(given).splitlines()
+    rows = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
+    values: dict[str, str] = {name: value for name, value in rows}
+    assert len(values) == len(rows)
+    assert (values["ENCRYPT_METHOD"], values["YESCRYPT_COST_FACTOR"]) == ("YESCRYPT", "7")
+    assert int(values["SHA_CRYPT_MIN_ROUNDS"]) >= 5000
+    # sshd lets nobody in whose password ran out, whatever the key.
+    assert (values["PASS_MAX_DAYS"], values["PASS_MIN_DAYS"]) == ("99999", "0")
+    # shadow complains about words that its release does not know.
+    assert ("FAILLOG_ENAB" in values, "HOME_MODE" in values) == (major == 12, major == 13)

@@ -91,3 +91,21 @@ def test_a_drop_in_that_systemd_has_not_read_is_noticed(
     state = {"LoadState": "loaded", "NeedDaemonReload": "no", "FragmentPath": "/lib/systemd/system/x.service"}
     assert units._outdated("x.service", state | {"DropInPaths": read}) is outdated
     assert not units._outdated("x.service", state | {"LoadState": "masked", "DropInPaths": read})
+
+
+def test_a_unit_of_a_timer_is_read_anew_and_left_as_it_is(units: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A night's run that is under way when somebody converges is neither ended nor counted as a change."""
+    said: list[tuple[str, ...]] = []
+
+    def systemctl(*words: str) -> tuple[int, str]:
+        said.append(words)
+        return 0, ""
+
+    monkeypatch.setattr(units, "_systemctl", systemctl)
+    monkeypatch.setattr(units.os.path, "isdir", lambda _: True)
+    for active, reload in (("activating", "no"), ("inactive", "yes")):
+        state = {"LoadState": "loaded", "ActiveState": active, "UnitFileState": "static", "NeedDaemonReload": reload}
+        monkeypatch.setattr(units, "states_of", lambda names, state=state: dict.fromkeys(names, state))
+        step = SimpleNamespace(check_mode=False, params=[{"name": "x.service", "state": "timed"}], settle=0)
+        assert units.bring(step) == {"changed": False, "actions": []}
+    assert said == [("daemon-reload",)]

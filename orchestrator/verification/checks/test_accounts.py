@@ -31,6 +31,35 @@ _SUDO = (
     'echo "$rules" | sed -n \'s/.*"command": "\\(\\/[^" ]*\\).*/\\1/p\' | sort -u | '
     'while read -r path; do stat -Lc \'%a %U %G %n\' "$path" 2>/dev/null; done; echo == next ==; echo "$rules"'
 )
+# What tests a new password, as the library itself has read its files, and whether passwd asks it. Of a hash only its method leaves
+# the host (crypt(5)): the part up to the salt.
+_TESTED = r"""python3 - <<'END'
+import ctypes, re
+def lines(name, depth=0):
+    for line in open("/etc/pam.d/" + name, errors="replace"):
+        include = re.match(r"\s*(?:@include|-?password\s+(?:include|substack))\s+(\S+)", line)
+        yield from lines(include.group(1), depth + 1) if include and depth < 5 else [line]
+used = any(re.match(r"\s*-?password\s+(required|requisite|\[.*\])\s+\S*pam_(pwquality|passwdqc)\.so", line) for line in lines("passwd"))
+length = ""
+try:
+    library = ctypes.CDLL("libpwquality.so.1")
+    library.pwquality_default_settings.restype = ctypes.c_void_p
+    settings = ctypes.c_void_p(library.pwquality_default_settings())
+    value, error = ctypes.c_int(), ctypes.c_void_p()
+    if library.pwquality_read_config(settings, None, ctypes.byref(error)) == 0:
+        library.pwquality_get_int_value(settings, 3, ctypes.byref(value))
+        length = value.value
+except OSError:
+    pass
+print("tested" if used else "untested", length)
+END
+awk -F: '$2 ~ /^[^!*]/ {
+    split($2, part, "$"); print $1, $2 ~ /^\$/ ? part[2] : "des", part[3] ~ /^rounds=/ ? substr(part[3], 8) : ""
+}' /etc/shadow"""
+LENGTH = 12
+# yescrypt and its kin, bcrypt, scrypt; SHA-2 is as quick to guess as its rounds are few (5000 where none are named).
+_SLOW = ("y", "gy", "2a", "2b", "2y", "7")
+ROUNDS = 5000
 _SSHD = "mkdir -p /run/sshd; sshd -T"
 # As a login has it, with what all its files say.
 _IDLE = "env -i HOME=/root TERM=dumb bash -lc 'echo \"idle=${TMOUT:-0}\"' </dev/null 2>/dev/null | tail -n 1"
@@ -105,6 +134,26 @@ def test_sudo_rules(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -
     sheet.expect(
         not silent, f"sudo's defaults say {', '.join(silent) or 'nothing that hides it'}", "logged, with a password"
     )
+
+
+@pytest.mark.control("ACC-04")
+def test_passwords(host: testinfra.host.Host, sheet: Sheet) -> None:
+    """What sudo and the console ask for is not guessed: a new password is tested, and each is hashed so that guessing takes time."""
+    (shown,) = ask(host, _TESTED)
+    first, *hashes = text(shown).splitlines()
+    tested, _, length = first.partition(" ")
+    seen = f"a new password is {'tested' if tested == 'tested' else 'not tested'} (pam_pwquality)"
+    sheet.expect(tested == "tested", seen, "tested by passwd")
+    if tested == "tested" and length:
+        sheet.expect(int(length) >= LENGTH, f"it needs {length} characters", f"at least {LENGTH}")
+    for line in hashes:
+        name, method, rounds = line.split(" ")
+        slow = method in _SLOW or (method in ("5", "6") and int(rounds or ROUNDS) >= ROUNDS)
+        told = f"{name}'s password is hashed by {_METHODS.get(method, f'the method {method}')}"
+        sheet.expect(slow, f"{told}{f' in {rounds} rounds' if rounds else ''}", "yescrypt; passwd NAME hashes anew")
+
+
+_METHODS = {"y": "yescrypt", "1": "MD5", "5": "SHA-256", "6": "SHA-512", "des": "DES"}
 
 
 def _options(entry: Mapping[str, Any]) -> Iterator[str]:

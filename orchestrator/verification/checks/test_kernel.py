@@ -108,6 +108,22 @@ def test_memory_and_files(host: testinfra.host.Host, sheet: Sheet) -> None:
         kernel.judge(name, allowed, sheet)
 
 
+# As a user who is in no group sees it; a mount option alone might be meant for another group.
+_PROCESSES = (
+    "setpriv --reuid=65534 --regid=65534 --clear-groups sh -c "
+    "'test -e /proc/self/stat || exit 3; test -e /proc/1/stat && echo seen; true'"
+)
+
+
+@pytest.mark.control("OS-06")
+def test_processes_of_others(host: testinfra.host.Host, sheet: Sheet) -> None:
+    """Nobody learns which programs others run, and with which arguments."""
+    (shown,) = ask(host, _PROCESSES)
+    seen = text(shown).strip() == "seen"
+    told = f"any user {'sees' if seen else 'does not see'} the processes of others in /proc"
+    sheet.expect(not seen, told, "root and the group adm alone (mounted with hidepid=invisible,gid=4)")
+
+
 @pytest.mark.control("OS-06")
 def test_command_line(host: testinfra.host.Host, sheet: Sheet) -> None:
     """Nothing that protects is switched off, neither now nor at the next boot."""

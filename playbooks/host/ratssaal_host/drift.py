@@ -140,7 +140,7 @@ def _unit(item, host):
     enabled = units.enabled(name, state)
     if not masked and item.get("enabled", enabled) != enabled:
         yield "enabled", _enabled(item["enabled"]), _enabled(enabled)
-    if item["started"] != (state["ActiveState"] in units.ACTIVE):
+    if item["started"] is not None and item["started"] != (state["ActiveState"] in units.ACTIVE):
         yield "state", "active" if item["started"] else "inactive", state["ActiveState"]
 
 

@@ -109,6 +109,8 @@ class Units:
         if "enabled" in wanted and bool(wanted["enabled"]) != enabled(name, state):
             self.act("enable" if wanted["enabled"] else "disable", name)
         active = state["ActiveState"] in ACTIVE
+        if wanted.get("state") == "timed":
+            return
         if wanted.get("state", "started") == "stopped":
             if active:
                 self.act("stop", name)
@@ -180,7 +182,8 @@ def applied_units(wanted):
     for unit in wanted:
         item = {"kind": "unit", "name": unit["name"], "masked": bool(unit.get("masked"))}
         if not item["masked"]:
-            item["started"] = unit.get("state", "started") == "started"
+            # Of one that a timer starts nobody wants either.
+            item["started"] = None if unit.get("state") == "timed" else unit.get("state", "started") == "started"
             if "enabled" in unit:
                 item["enabled"] = bool(unit["enabled"])
         items.append(item)

@@ -1,0 +1,53 @@
+"""Whether somebody notices that programs and settings become other ones."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+import testinfra.host
+
+from orchestrator.verification.asking import ask, text
+from orchestrator.verification.sheet import Sheet
+
+# A night may be missed by a reboot.
+HOURS = 48
+# The first look begins a second after the timer does, and takes two; it gives way to all others, so it may take longer.
+_FIRST_LOOK = (
+    "for each in $(seq 40); do test -s /var/lib/aide/aide.db && break; systemctl -q is-failed ratssaal-integrity.service && break; "
+    "systemctl -q is-active ratssaal-integrity.timer || break; sleep 0.5; done; "
+)
+_LOOKS = (
+    f"{_FIRST_LOOK}systemctl show -p ActiveState --value ratssaal-integrity.timer; "
+    "systemctl show -p ActiveState,Result --value ratssaal-integrity.service | tr '\\n' ' '; echo; date +%s; "
+    "stat -Lc '%Y %a %U' /var/lib/aide/aide.db 2>/dev/null || echo none; "
+    "journalctl -q --no-pager -o cat -u ratssaal-integrity.service --since=-3d 2>/dev/null | "
+    "grep -E '^[[:space:]]*(Added|Removed|Changed) entries:[[:space:]]*[0-9]+$' | tail -n 3"
+)
+
+
+@pytest.mark.control("OS-13")
+def test_changes_are_noted(host: testinfra.host.Host, sheet: Sheet) -> None:
+    """Each night the files are compared with those of the night before; what differed stands in the journal."""
+    (shown,) = ask(host, _LOOKS)
+    timer, service, now, database, *counts = text(shown).splitlines()
+    sheet.expect(
+        timer == "active", f"the nightly comparison (ratssaal-integrity.timer) is {timer or 'not there'}", "active"
+    )
+    if database == "none" and "activating" in service:
+        sheet.could_not_look("the files are just being looked at for the first time")
+        return
+    # exec-condition: it was started again and had nothing to do yet.
+    failed = not {"success", "exec-condition"} & set(service.split())
+    sheet.expect(not failed, f"the last comparison {'failed' if failed else 'succeeded'}", "succeeded")
+    if database == "none":
+        sheet.expect(False, "there is nothing to compare with (/var/lib/aide/aide.db)", "the files of the night before")
+        return
+    written, mode, owner = database.split(" ")
+    hours = (int(now) - int(written)) / 3600
+    said = "; ".join(re.sub(r"\s+", " ", line).strip().lower() for line in counts)
+    sheet.expect(
+        hours <= HOURS, f"last compared {hours:.0f} hours ago{f' ({said})' if said else ''}", f"{HOURS} at most"
+    )
+    closed = owner == "root" and int(mode, 8) & 0o077 == 0
+    sheet.expect(closed, f"what it is compared with is {mode} {owner}", "root's alone")
