@@ -309,7 +309,7 @@ def test_flags_of_shared_directories_and_of_devices() -> None:
 def _integrity(timer: str = "active", service: str = "success inactive", database: str = "100000 600 root") -> Sheet:
     counts = "  Added entries:\t\t2\n  Changed entries:\t1\n"
     said = f"{timer}\n{service}\n{100000 + 3600}\n{database}\n{counts}"
-    return _sheet(test_integrity.test_changes_are_noted, {"for each in": said})
+    return _sheet(test_integrity.test_changes_are_noted, {"end=": said})
 
 
 def test_changes_are_noted_where_the_last_comparison_is_young_and_whole() -> None:
