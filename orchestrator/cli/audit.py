@@ -14,6 +14,7 @@ import click
 
 from orchestrator.cli import console
 from orchestrator.cli.siteargument import SiteArgument, site_argument
+from orchestrator.evidence.visible import one_line
 
 if TYPE_CHECKING:
     from orchestrator.inventory.site import Site
@@ -101,7 +102,7 @@ def _look(site: Site, hosts: tuple[str, ...], auditors: tuple[str, ...], folder:
 
     def ended(audited: Audited) -> None:
         with printing:
-            console.say(_line(audited))
+            click.echo(_line(audited), err=True)
 
     if quiet:
         return look(site, folder=folder, hosts=hosts, auditors=auditors)
@@ -110,7 +111,7 @@ def _look(site: Site, hosts: tuple[str, ...], auditors: tuple[str, ...], folder:
 
 def _line(audited: Audited) -> str:
     word = click.style(_word(audited), fg=_COLOURS.get(audited.result, "blue"))
-    return f"  {audited.host:<12} {audited.auditor:<10} {word} {audited.reason or _figures(audited)} ({audited.seconds:.0f} s)"
+    return f"  {audited.host:<12} {audited.auditor:<10} {word} {one_line(audited.reason or _figures(audited))} ({audited.seconds:.0f} s)"
 
 
 def _word(audited: Audited) -> str:
@@ -128,12 +129,12 @@ def _show(report: AuditReport) -> None:
         accepted = sum(1 for finding in audited.findings if finding.accepted)
         told = audited.reason or f"{_figures(audited)}; {len(open_ones)} to be done, {accepted} accepted"
         version = f" {audited.version}" if audited.version else ""
-        click.echo(f"{audited.host}: {audited.auditor}{version} ({audited.vantage}): {_word(audited)}: {told}")
+        console.answer(f"{audited.host}: {audited.auditor}{version} ({audited.vantage}): {_word(audited)}: {told}")
         for finding in open_ones:
-            click.echo(f"  {_found(finding)}")
+            console.answer(f"  {_found(finding)}")
         if audited.hint:
             console.say(f"  hint: {audited.hint}")
 
 
 def _found(finding: AuditFinding) -> str:
-    return f"{finding.severity:<6} {finding.id}: {finding.text}"
+    return one_line(f"{finding.severity:<6} {finding.id}: {finding.text}")

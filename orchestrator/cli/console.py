@@ -1,4 +1,7 @@
-"""What people read goes to standard error, what programs read to standard output."""
+"""What people read goes to standard error, what programs read to standard output.
+
+Texts from hosts are in both: a terminal would obey what it is told by escapes, and show another text than was found.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +10,7 @@ import sys
 import click
 
 from orchestrator.errors import RatssaalError
+from orchestrator.evidence.visible import visible
 
 
 def interactive() -> bool:
@@ -16,15 +20,20 @@ def interactive() -> bool:
 
 def say(text: str) -> None:
     """Print a line for a person."""
-    click.echo(text, err=True)
+    click.echo(visible(text), err=True)
+
+
+def answer(text: str, *, colour: str | None = None) -> None:
+    """Print a line of what was asked for."""
+    click.secho(visible(text), fg=colour)
 
 
 def fail(error: RatssaalError) -> int:
     """Print every problem of an error with its hint and return the process's exit code."""
     for problem in error.problems:
-        click.secho(f"error: {problem}", fg="red", err=True)
+        click.secho(visible(f"error: {problem}"), fg="red", err=True)
         if problem.hint:
-            click.echo(f"  hint: {problem.hint}", err=True)
+            say(f"  hint: {problem.hint}")
     if len(error.problems) > 1:
         click.echo(f"{len(error.problems)} problems.", err=True)
     return int(error.exit_code)

@@ -14,6 +14,7 @@ import click
 from orchestrator.cli import console
 from orchestrator.cli.siteargument import SiteArgument, site_argument
 from orchestrator.errors import UsageError
+from orchestrator.evidence.visible import one_line
 from orchestrator.exitcodes import ExitCode
 
 if TYPE_CHECKING:
@@ -72,19 +73,19 @@ def _check_hosts(site: Site, hosts: tuple[str, ...]) -> None:
 def _show(host: HostDrift) -> None:
     if host.error or not host.manifest:
         why = f"cannot be looked at: {host.error}" if host.error else "cannot be compared: nothing was noted there yet"
-        click.secho(f"{host.name}: {why}", fg="red")
+        console.answer(f"{host.name}: {why}", colour="red")
         if host.hint:
             console.say(f"  hint: {host.hint}")
         return
     count = len(host.differences)
     told = "no drift" if not count else "1 difference" if count == 1 else f"{count} differences"
-    click.secho(f"{host.name}: {told} since {_applied(host)}", fg="red" if count else "green")
+    console.answer(f"{host.name}: {told} since {_applied(host)}", colour="red" if count else "green")
     for remedy, rows in groupby(sorted(host.differences, key=lambda row: row.remedy), key=lambda row: row.remedy):
         for row in rows:
-            click.echo(f"  {_line(row)}")
+            console.answer(f"  {one_line(_line(row))}")
         console.say(f"    hint: {remedy}")
     if host.other_tables:
-        click.echo(f"  not ours: nftables {', '.join(host.other_tables)}")
+        console.answer(f"  not ours: nftables {', '.join(host.other_tables)}")
 
 
 def _line(row: Difference) -> str:

@@ -9,7 +9,7 @@ import click
 
 from orchestrator.cli import console
 from orchestrator.cli.siteargument import SiteArgument, site_argument
-from orchestrator.errors import PreflightFailed, UsageError
+from orchestrator.errors import PreflightFailed, Unreachable, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.errors import Problem
@@ -46,6 +46,8 @@ def preflight(site: SiteArgument, accept_keys: bool, yes: bool, as_json: bool) -
     if accept_keys:
         _accept_host_keys(loaded, yes=yes)
         _accept_vendor_key(loaded, yes=yes)
+        with site.vault() as access:
+            loaded = site.load(access)
     report = inspect(loaded)
     if as_json:
         click.echo(json.dumps(_as_json(loaded, report), indent=2))
@@ -58,7 +60,11 @@ def _accept_host_keys(site: Site, *, yes: bool) -> None:
     from orchestrator.transport import ssh
 
     for host in site.hosts:
-        key, pinned = ssh.fetch_host_key(host), ssh.pinned_keys(host, site.known_hosts)
+        try:
+            key, pinned = ssh.fetch_host_key(host), ssh.pinned_keys(host, site.known_hosts)
+        except Unreachable:
+            # What is looked at next tells it, with all the rest.
+            continue
         if key in pinned:
             continue
         known = {other.kind: other.fingerprint for other in pinned}
@@ -80,8 +86,14 @@ def _accept_vendor_key(site: Site, *, yes: bool) -> None:
         return
     if key is None:
         return
-    console.say(f"{UPSTREAM_KEY}: {key.fingerprints[0]} (not pinned yet)")
-    _confirm("the key of the packages", "Does a second source name this fingerprint for Jitsi's packages?", yes=yes)
+    for each in key.keys:
+        users = ", ".join(each.users) or "nobody's name"
+        console.say(f"{UPSTREAM_KEY}: {each.fingerprint} of {each.made}, {users} (not pinned yet)")
+    console.say(
+        "Upstream publishes no fingerprint beside it. Compare with what another network fetches, or a server that runs Jitsi"
+        " holds: gpg --show-keys /etc/apt/keyrings/*jitsi* /usr/share/keyrings/*jitsi*"
+    )
+    _confirm("the key of the packages", "May packages that this signs be installed?", yes=yes)
     console.say(f"pinned in {pin_vendor_key(site, key)}")
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from orchestrator.cli import console
+from orchestrator.errors import UsageError
 from orchestrator.exitcodes import ExitCode
 
 if TYPE_CHECKING:
@@ -21,9 +22,17 @@ if TYPE_CHECKING:
 @click.command()
 @click.option("--debian", type=click.Choice(["12", "13"]), default="13", show_default=True, help="Release of the host.")
 @click.option("--out", type=click.Path(path_type=Path), default=Path("reports"), show_default=True, help="For reports.")
+@click.option(
+    "--repository-key",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="Take Jitsi's own packages, signed by the key in this file, instead of the stand-ins.",
+)
+@click.option("--repository-url", default="", help="Where they lie; upstream's repository unless another is named.")
 @click.option("--keep", is_flag=True, help="Leave the lab running afterwards.")
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
-def rehearse(debian: str, out: Path, keep: bool, as_json: bool) -> int:
+def rehearse(
+    debian: str, out: Path, repository_key: Path | None, repository_url: str, keep: bool, as_json: bool
+) -> int:
     """Provision, harden and verify a Jitsi Meet server on a throwaway host of this machine.
 
     Touches no server of yours. Needs root. The host is removed at the end, also after a failure.
@@ -38,13 +47,17 @@ def rehearse(debian: str, out: Path, keep: bool, as_json: bool) -> int:
     from orchestrator.cli.verify import report_files, require_writable, write_reports
     from orchestrator.lab.lab import Lab
 
+    if repository_url and repository_key is None:
+        raise UsageError("a repository needs the key that signs it", hint="--repository-key FILE")
     files = report_files(out, "rehearsal")
     require_writable(*files.values())
     name, driver, phases = _lab_name(os.getpid()), Lab(console.say), Phases()
     phases.begin("Lab host")
     # One that does not come up is removed by the lab itself.
-    site = driver.up(name, debian=int(debian))
+    site = driver.up(name, debian=int(debian), repository=repository_key is None)
     try:
+        if repository_key is not None:
+            _take_packages(site.path, repository_key, repository_url)
         report = _provision_and_verify(site, phases)
         write_reports(report, files)
     finally:
@@ -56,6 +69,12 @@ def rehearse(debian: str, out: Path, keep: bool, as_json: bool) -> int:
         phases.end()
     _summary(report, files, phases, as_json)
     return int(report.exit_code)
+
+
+def _take_packages(site: Path, key: Path, url: str) -> None:
+    chosen = {"vendor_repository_key": str(key.resolve()), **({"vendor_repository_url": url} if url else {})}
+    with (site / "group_vars/all/site.yml").open("a") as handle:
+        handle.writelines(f"{name}: {json.dumps(value)}\n" for name, value in chosen.items())
 
 
 def _lab_name(pid: int) -> str:

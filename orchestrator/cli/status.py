@@ -43,29 +43,29 @@ def _show(seen: Status) -> None:
     for host in seen.hosts:
         _show_host(host)
     if seen.lock:
-        click.echo(f"locked by {seen.lock.get('owner')} since {seen.lock.get('since')}: {seen.lock.get('reason')}")
+        console.answer(f"locked by {seen.lock.get('owner')} since {seen.lock.get('since')}: {seen.lock.get('reason')}")
     if seen.last_run:
         run = seen.last_run
-        click.echo(f"last run from here: {run.verb} by {run.owner}, {run.started}, {run.state}")
+        console.answer(f"last run from here: {run.verb} by {run.owner}, {run.started}, {run.state}")
     for sentence in seen.undecided:
         console.say(f"undecided: {sentence}")
 
 
 def _show_host(host: HostStatus) -> None:
     if host.error:
-        click.secho(f"{host.name}: cannot be looked at: {host.error}", fg="red")
+        console.answer(f"{host.name}: cannot be looked at: {host.error}", colour="red")
         return
-    click.secho(f"{host.name}: " + ("; ".join(host.faults) or "healthy"), fg="red" if host.faults else "green")
+    console.answer(f"{host.name}: {'; '.join(host.faults) or 'healthy'}", colour="red" if host.faults else "green")
     for name, row in host.facts["units"].items():
         memory = f"{row['memory_mb']} MB" if row["memory_mb"] is not None else ""
         version = host.facts["packages"].get(name, "")
-        click.echo(f"  {name:<20} {row['state']:<9} since {row['since']}  {memory:>8}  {version}".rstrip())
+        console.answer(f"  {name:<20} {row['state']:<9} since {row['since']}  {memory:>8}  {version}".rstrip())
     for bridge in host.facts["bridges"] or ():
         state = "operational" if bridge["operational"] else "NOT operational"
-        click.echo(f"  Jicofo sees bridge {bridge['name']}: {state}, stress {bridge['stress']}")
+        console.answer(f"  Jicofo sees bridge {bridge['name']}: {state}, stress {bridge['stress']}")
     if host.facts["conferences"] is not None:
-        click.echo(f"  conferences now: {host.facts['conferences']}")
+        console.answer(f"  conferences now: {host.facts['conferences']}")
     if host.facts["certificate_until"]:
-        click.echo(f"  certificate until {host.facts['certificate_until']}")
+        console.answer(f"  certificate until {host.facts['certificate_until']}")
     if host.facts["reboot_required"]:
-        click.echo("  a reboot is waiting")
+        console.answer("  a reboot is waiting")

@@ -13,6 +13,7 @@ from orchestrator.caller import give_to_caller
 from orchestrator.cli import console
 from orchestrator.cli.siteargument import SiteArgument, site_argument
 from orchestrator.errors import UsageError
+from orchestrator.evidence.visible import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -109,13 +110,12 @@ def run_verification(
 def _line(progress: Progress) -> None:
     finding = progress.finding
     word = click.style(f"{finding.result.replace('_', ' '):<14}", fg=_COLOURS.get(finding.result, "blue"))
-    console.say(f"  {finding.control:<8} {finding.host:<10} {word} {_detail(finding) or progress.check}".rstrip())
+    line = f"  {finding.control:<8} {finding.host:<10} {word} {_detail(finding) or progress.check}"
+    click.echo(line.rstrip(), err=True)
 
 
 def _detail(finding: Finding) -> str:
-    if finding.wanted:
-        return f"{finding.seen} (wanted: {finding.wanted})"
-    return finding.reason
+    return one_line(f"{finding.seen} (wanted: {finding.wanted})" if finding.wanted else finding.reason)
 
 
 def _write_named(report: Report, junit: Path | None, html: Path | None, language: str) -> None:
@@ -190,7 +190,7 @@ def show_summary(report: Report) -> None:
         if finding.result in (Result.FAIL, Result.ERROR):
             console.say(f"{finding.control} on {finding.host}: {_detail(finding)}")
             if finding.wanted and finding.reason:
-                console.say(f"  {finding.reason}")
+                console.say(f"  {one_line(finding.reason)}")
             console.say(f"  hint: {finding.remedy}")
     trips = ", ".join(f"{name} {number}" for name, number in report.round_trips.items())
     console.say(f"round trips: {trips}; {report.seconds['together']:.1f} s together")

@@ -26,6 +26,11 @@ def visible(text: str) -> str:
     return _HIDING.sub(lambda match: f"\\u{ord(match[0]):04x}", shown)
 
 
+def one_line(text: str) -> str:
+    """Return the text as `visible` does, and line feeds by a sign: what a host says forges no line of ours."""
+    return visible(text).replace("\n", "\u2424")
+
+
 def _picture(match: re.Match[str]) -> str:
     code = ord(match[0])
     return "\u2421" if code == 0x7F else chr(0x2400 + code)

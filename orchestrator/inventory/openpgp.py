@@ -10,8 +10,10 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
 
-_SIGNATURE, _PUBLIC_KEY, _PUBLIC_SUBKEY = 2, 6, 14
+_SIGNATURE, _PUBLIC_KEY, _USER_ID, _PUBLIC_SUBKEY = 2, 6, 13, 14
 _ISSUER_KEY_ID, _ISSUER_FINGERPRINT = 16, 33
 
 
@@ -19,20 +21,46 @@ class NotOpenPGP(ValueError):
     """The bytes are no OpenPGP data."""
 
 
-def key_fingerprints(data: bytes, *, subkeys: bool = True) -> tuple[str, ...]:
-    """Return the fingerprints of all keys, and of their subkeys, in a key file, armoured or binary; raises NotOpenPGP."""
-    wanted = {_PUBLIC_KEY, _PUBLIC_SUBKEY} if subkeys else {_PUBLIC_KEY}
-    found = []
+@dataclass(frozen=True, slots=True)
+class PublicKey:
+    """A primary key as a person compares it. `users` are the names that it claims, `made` is the day (ISO)."""
+
+    fingerprint: str
+    made: str
+    users: tuple[str, ...] = ()
+
+
+def public_keys(data: bytes) -> tuple[PublicKey, ...]:
+    """Return the primary keys in a key file, armoured or binary; raises NotOpenPGP."""
+    found: list[PublicKey] = []
     for tag, body in _packets(_dearmour(data)):
-        if tag in wanted and body:
-            if body[0] == 4:
-                digest = hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body, usedforsecurity=False)
-                found.append(digest.hexdigest().upper())
-            elif body[0] == 6:
-                found.append(hashlib.sha256(b"\x9b" + len(body).to_bytes(4, "big") + body).hexdigest().upper())
+        if tag == _PUBLIC_KEY and (fingerprint := _fingerprint(body)):
+            made = datetime.fromtimestamp(int.from_bytes(body[1:5], "big"), UTC)
+            found.append(PublicKey(fingerprint, f"{made:%Y-%m-%d}"))
+        elif tag == _USER_ID and found:
+            key = found[-1]
+            found[-1] = PublicKey(key.fingerprint, key.made, (*key.users, body.decode(errors="replace")))
     if not found:
         raise NotOpenPGP("there is no public key in it")
     return tuple(found)
+
+
+def key_fingerprints(data: bytes, *, subkeys: bool = True) -> tuple[str, ...]:
+    """Return the fingerprints of all keys, and of their subkeys, in a key file, armoured or binary; raises NotOpenPGP."""
+    wanted = {_PUBLIC_KEY, _PUBLIC_SUBKEY} if subkeys else {_PUBLIC_KEY}
+    found = tuple(filter(None, (_fingerprint(body) for tag, body in _packets(_dearmour(data)) if tag in wanted)))
+    if not found:
+        raise NotOpenPGP("there is no public key in it")
+    return found
+
+
+def _fingerprint(body: bytes) -> str:
+    """Return a key packet's fingerprint, "" for a version that nobody uses any more."""
+    if body[:1] == b"\x04":
+        return hashlib.sha1(b"\x99" + len(body).to_bytes(2, "big") + body, usedforsecurity=False).hexdigest().upper()
+    if body[:1] == b"\x06":
+        return hashlib.sha256(b"\x9b" + len(body).to_bytes(4, "big") + body).hexdigest().upper()
+    return ""
 
 
 def signers(data: bytes) -> tuple[str, ...]:

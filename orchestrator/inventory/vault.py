@@ -189,13 +189,13 @@ def changed_vault(site: Path, access: VaultAccess) -> Iterator[dict[str, Any]]:
         os.close(directory)
 
 
-def write_private(path: Path, text: str) -> None:
+def write_private(path: Path, content: str | bytes) -> None:
     """Write a file with mode 0600 atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
-        with os.fdopen(descriptor, "w") as handle:
-            handle.write(text)
+        with os.fdopen(descriptor, "wb") as handle:
+            handle.write(content if isinstance(content, bytes) else content.encode())
             handle.flush()
             os.fsync(handle.fileno())
         os.replace(name, path)

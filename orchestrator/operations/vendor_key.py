@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from orchestrator.errors import PreflightFailed, Problem
 from orchestrator.inventory import openpgp
 from orchestrator.inventory.derivations import control_path
+from orchestrator.inventory.openpgp import PublicKey
 from orchestrator.inventory.site import Site
+from orchestrator.inventory.vault import write_private
 from orchestrator.inventory.yamlfiles import show
 from orchestrator.operations.preflight_checks import Remark
 
@@ -23,10 +26,10 @@ _MOST_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class VendorKey:
-    """A key file as its owner serves it."""
+    """A key file as its owner serves it, and each key in it: apt trusts them all."""
 
     content: bytes
-    fingerprints: tuple[str, ...]
+    keys: tuple[PublicKey, ...]
 
 
 def vendor_key_fingerprints(site: Site) -> tuple[str, ...]:
@@ -45,7 +48,7 @@ def judge_vendor_key(site: Site) -> Iterator[Remark]:
         yield Remark(Problem(message, show(path), _how_to_get_it(site, path)))
         return
     try:
-        found = openpgp.key_fingerprints(path.read_bytes())
+        found = openpgp.public_keys(path.read_bytes())
     except (OSError, openpgp.NotOpenPGP) as error:
         message = f"the vendor's key file cannot be used: {error}"
         yield Remark(Problem(message, show(path), f"gpg --show-keys {path}"))
@@ -61,41 +64,61 @@ def fetch_vendor_key(site: Site) -> VendorKey | None:
     than vendor_repository_fingerprint.
     """
     path = _file(site)
-    if path.is_file() or site.settings.get("vendor_repository_url") != UPSTREAM:
+    if path.is_file() or not _from_upstream(site):
         return None
-    hint = f"fetch it elsewhere, and put the file at {path}"
     try:
-        with urllib.request.urlopen(UPSTREAM_KEY, timeout=_TIMEOUT_SECONDS) as answer:
-            content: bytes = answer.read(_MOST_BYTES)
-        found = openpgp.key_fingerprints(content)
+        content = _fetch()
+        keys = openpgp.public_keys(content)
     except (OSError, openpgp.NotOpenPGP) as error:
+        hint = f"fetch it elsewhere, and put the file at {path}"
         raise PreflightFailed([Problem(f"no key could be fetched: {error}", UPSTREAM_KEY, hint)]) from error
-    wrong = [remark.problem for remark in _pinned_otherwise(site, found, "upstream serves", UPSTREAM_KEY)]
+    wrong = [remark.problem for remark in _pinned_otherwise(site, keys, "upstream serves", UPSTREAM_KEY)]
     if wrong:
         raise PreflightFailed(wrong)
-    return VendorKey(content, found)
+    return VendorKey(content, keys)
 
 
 def pin_vendor_key(site: Site, key: VendorKey) -> Path:
-    """Write the key into the site and return the file; from then on nothing but this key signs packages."""
+    """Write the keys into the site and return the file; from then on nothing but them signs packages.
+
+    Raises PreflightFailed where the file cannot be written.
+    """
     path = _file(site)
-    path.write_bytes(key.content)
+    try:
+        write_private(path, key.content)
+    except OSError as error:
+        hint = "whoever calls ratssaal must be able to write there"
+        raise PreflightFailed([Problem(f"the key cannot be kept: {error.strerror}", show(path), hint)]) from error
     return path
+
+
+def _fetch() -> bytes:
+    with urllib.request.urlopen(UPSTREAM_KEY, timeout=_TIMEOUT_SECONDS) as answer:
+        if urlsplit(answer.url).scheme != urlsplit(UPSTREAM_KEY).scheme:
+            raise OSError(f"it is said to lie at {answer.url}")
+        content: bytes = answer.read(_MOST_BYTES)
+    return content
 
 
 def _file(site: Site) -> Path:
     return control_path(str(site.settings.get("vendor_repository_key") or ""), site.path)
 
 
+def _from_upstream(site: Site) -> bool:
+    return str(site.settings.get("vendor_repository_url") or "").rstrip("/") == UPSTREAM
+
+
 def _how_to_get_it(site: Site, path: Path) -> str:
-    url = site.settings.get("vendor_repository_url")
-    if url == UPSTREAM:
+    if _from_upstream(site):
         return f"ratssaal preflight {show(site.path)} --accept-keys fetches {UPSTREAM_KEY} and shows its fingerprint"
+    url = site.settings.get("vendor_repository_url")
     return f"fetch it from the owner of {url}, compare its fingerprint with a second source, and put the file at {path}"
 
 
-def _pinned_otherwise(site: Site, found: tuple[str, ...], who: str, where: str) -> Iterator[Remark]:
+def _pinned_otherwise(site: Site, found: Sequence[PublicKey], who: str, where: str) -> Iterator[Remark]:
+    """Yield a remark unless the pinned key, where one is, is the only one: apt would trust each of several."""
     pinned = str(site.settings.get("vendor_repository_fingerprint") or "").replace(" ", "").upper()
-    if pinned and pinned not in found:
-        message = f"{who} {found[0]}, pinned is {pinned}"
+    held = [key.fingerprint for key in found]
+    if pinned and held != [pinned]:
+        message = f"{who} {', '.join(held)}, pinned is {pinned}"
         yield Remark(Problem(message, where, "compare both with upstream; do not simply change the pin"))

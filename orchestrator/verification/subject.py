@@ -13,7 +13,10 @@ from orchestrator.inventory.site import Site
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """One host as the inventory describes it; holds no secret. `user` logs in for Ratssaal, "" where SSH decides."""
+    """One host as the inventory describes it; holds no secret. `user` logs in for Ratssaal, "" where SSH decides.
+
+    `authority` is the certificate of the site's own CA (PEM), "" where the site has none.
+    """
 
     name: str
     address: str
@@ -21,6 +24,7 @@ class Subject:
     groups: tuple[str, ...]
     topology: Mapping[str, Any]
     user: str = ""
+    authority: str = ""
 
     @property
     def settings(self) -> Mapping[str, Any]:
@@ -77,7 +81,16 @@ class Subject:
 
 def subjects(site: Site) -> dict[str, Subject]:
     """Return a subject per host."""
-    return {h.name: Subject(h.name, h.address, h.address6, h.groups, site.topology, h.user) for h in site.hosts}
+    authority = _authority(site)
+    return {
+        h.name: Subject(h.name, h.address, h.address6, h.groups, site.topology, h.user, authority) for h in site.hosts
+    }
+
+
+def _authority(site: Site) -> str:
+    held = site.secrets.get("certificates_ca_certificate")
+    own = str(site.settings.get("certificates_source") or "own_ca") == "own_ca"
+    return held.reveal() if own and held is not None else ""
 
 
 def dump(known: Mapping[str, Subject]) -> str:

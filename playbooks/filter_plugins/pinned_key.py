@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,8 +29,11 @@ def pinned_key(name: str, fingerprint: str, inventory_directory: str) -> dict[st
     if not armoured and not (content and content[0] & 0x80):
         raise AnsibleFilterError(f"vendor_repository_key: {path} is no OpenPGP public key")
     wanted = fingerprint.replace(" ", "").upper()
-    if wanted and wanted not in _fingerprints(path):
-        raise AnsibleFilterError(f"vendor_repository_key: {path} does not have the fingerprint {wanted}")
+    # apt would trust each of several keys.
+    if wanted and _fingerprints(path) != [wanted]:
+        raise AnsibleFilterError(
+            f"vendor_repository_key: {path} does not have the fingerprint {wanted}, or other keys too"
+        )
     return {"path": str(path), "armoured": armoured}
 
 
@@ -41,7 +45,8 @@ def _fingerprints(path: Path) -> list[str]:
         raise AnsibleFilterError(
             "gpg is needed on the control node to compare a fingerprint: apt-get install gnupg"
         ) from error
-    return [line.split(":")[9] for line in done.stdout.splitlines() if line.startswith("fpr:")]
+    rows = [line.split(":") for line in done.stdout.splitlines()]
+    return [row[9] for before, row in pairwise(rows) if before[0] == "pub" and row[0] == "fpr"]
 
 
 class FilterModule:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import time
 from pathlib import Path
@@ -35,6 +36,22 @@ def test_an_operators_own_rules_stay(site: LabSite) -> None:
     assert play(site).changed > 0
     assert ssh(site, "sha256sum /etc/nftables.conf; nft --stateless list table inet operator") == before
     assert failed(verify(load(site), controls=("NET-01", "NET-03", "NET-05"), quick=True)) == {}
+
+
+def test_what_changed_since_the_night_before_is_named(site: LabSite) -> None:
+    """A program that no package knows, and a file of a service, are in the journal with their names."""
+    yesterday = "touch -d '1 day ago' /var/lib/aide/aide.db"
+    ssh(
+        site,
+        f"systemctl start ratssaal-integrity; {yesterday}; cp /bin/true /usr/local/bin/planted; echo '#' >> /etc/hosts",
+    )
+    try:
+        ssh(site, "systemctl start ratssaal-integrity")
+        told = ssh(site, "journalctl -q --no-pager -o cat -u ratssaal-integrity")
+    finally:
+        ssh(site, "rm /usr/local/bin/planted; sed -i '$d' /etc/hosts")
+    assert re.search(r"f\++: /usr/local/bin/planted", told), told[-3000:]
+    assert re.search(r"f\S+ *: /etc/hosts", told), told[-3000:]
 
 
 def test_a_full_tmp_stops_no_service(site: LabSite) -> None:

@@ -131,8 +131,9 @@ def test_killed_at_random_instants(killed_at_random: LabSite, tmp_path: Path) ->
 
 def _kill_on_the_way(site: LabSite, state: Path, chance: random.Random) -> None:
     """Every fourth kill waits until dpkg is at work; every second of these kills dpkg itself too, as by a power cut."""
-    inside_dpkg = 0
-    for number in range(KILLS_ON_THE_WAY):
+    inside_dpkg = killed = number = 0
+    while killed < KILLS_ON_THE_WAY:
+        assert number < 2 * KILLS_ON_THE_WAY, f"only {killed} of {number} runs were still going when their time came"
         run = _start(site, state)
         if number % 4 == 0:
             _wait_for_dpkg(site, run)
@@ -140,7 +141,10 @@ def _kill_on_the_way(site: LabSite, state: Path, chance: random.Random) -> None:
         else:
             time.sleep(chance.uniform(2.0, 7.0))
         inside_dpkg += number % 8 == 0 and _kill_dpkg(site)
-        if not _kill(run):
+        number += 1
+        if _kill(run):
+            killed += 1
+        else:
             ssh(site, "apt-get -qq purge --yes jicofo nginx-common coturn >/dev/null 2>&1; true")
     assert inside_dpkg > 0, "no kill met dpkg"
 

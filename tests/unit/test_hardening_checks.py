@@ -306,9 +306,14 @@ def test_flags_of_shared_directories_and_of_devices() -> None:
     assert _faults(_mounts(tmp=None)) == "/tmp is no mount of its own"
 
 
-def _integrity(timer: str = "active", service: str = "success inactive", database: str = "100000 600 root") -> Sheet:
-    counts = "  Added entries:\t\t2\n  Changed entries:\t1\n"
-    said = f"{timer}\n{service}\n{100000 + 3600}\n{database}\n{counts}"
+def _integrity(
+    timer: str = "active",
+    service: str = "success inactive",
+    database: str = "100000 600 root",
+    sure: int = 2,
+    told: str = "  Added entries:\t\t2\n  Changed entries:\t1\n",
+) -> Sheet:
+    said = f"{timer}\n{service}\n{100000 + 3600}\n{database}\n{sure}\n{told}"
     return _sheet(test_integrity.test_changes_are_noted, {"end=": said})
 
 
@@ -316,6 +321,7 @@ def test_changes_are_noted_where_the_last_comparison_is_young_and_whole() -> Non
     sheet = _integrity()
     assert sheet.faults == []
     sheet.finish()
+    assert "last compared 1 hours ago (added entries: 2; changed entries: 1)" in sheet.seen
     assert "(ratssaal-integrity.timer) is inactive" in _faults(_integrity("inactive"))
     assert _faults(_integrity(service="exit-code failed")) == "the last comparison failed"
     assert _integrity(service="exec-condition inactive").faults == []
@@ -324,9 +330,15 @@ def test_changes_are_noted_where_the_last_comparison_is_young_and_whole() -> Non
     )
     assert "what it is compared with is 640 root" in _faults(_integrity(database="100000 640 root"))
     assert "is 600 prosody" in _faults(_integrity(database="100000 600 prosody"))
-    assert "nothing to compare with" in _faults(_integrity(database="none"))
-    first = _integrity(service="success activating", database="none")
+    assert "nothing to compare with" in _faults(_integrity(database="none", sure=0))
+    assert "0 of 2 files that every host has" in _faults(_integrity(sure=0))
+    first = _integrity(service="success activating", database="none", sure=0)
     assert (first.faults, len(first.untested)) == ([], 1)
+
+
+def test_the_first_look_is_not_called_a_comparison() -> None:
+    (seen,) = [line for line in _integrity(told="AIDE successfully initialized AIDE database.").seen if "hours" in line]
+    assert seen == "looked at for the first time 1 hours ago"
 
 
 def test_software_in_a_stun_answer() -> None:

@@ -328,7 +328,7 @@ def test_declarations_hold_for_days_that_are_written_in_either_way(case: Case) -
         ("firewall_extra_flows:\n  - {proto: icmp, port: 7}", "icmp", "is no protocol"),
         ("jitsi_conference_log_days: 0", "log_days: 0", "1 or more"),
         ("vendor_repository_url: ftp://x.example", "ftp:", "is no repository address"),
-        ("vendor_repository_key: files/jitsi.asc", "jitsi.asc", "does not exist"),
+        ("certificates_chain_file: files/chain.pem", "chain.pem", "does not exist"),
         ("certificates_source: pem", "certificates_source: pem", "certificates_chain_file is missing"),
         ("jitsi_auth: jwt", "jitsi_auth: jwt", "jitsi_jwt.app_id is missing"),
     ],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,8 @@ from orchestrator.verification.crypto import chosen, load_profiles
 from orchestrator.verification.nmap import Scan
 from orchestrator.verification.reach import Target, seen_as, targets
 from orchestrator.verification.sheet import NotTested, Sheet
-from orchestrator.verification.subject import Subject
+from orchestrator.verification.subject import Subject, subjects
+from tests.unit.site_cases import new_case
 
 RECORDED = Path(__file__).with_name("recorded")
 BSI, MOZILLA = (load_profiles()[name] for name in ("bsi-2026", "mozilla-intermediate"))
@@ -146,6 +148,10 @@ def test_scan_that_ran_out_of_time_is_no_pass() -> None:
     good = Scan(states={443: "open", 8000: "open"}, rest="filtered")
     test_ports.judge_tcp("192.0.2.10", _policy("tcp", "203.0.113.9"), slow, good, sheet)
     with pytest.raises(NotTested, match="not all ports were looked at"):
+        sheet.finish()
+    sheet, blind = Sheet(), Scan(way="syn", rest="filtered")
+    test_ports.judge_tcp("192.0.2.10", _policy("tcp", "203.0.113.9"), blind, good, sheet)
+    with pytest.raises(NotTested, match="did not see 443, 8000/tcp, which is open"):
         sheet.finish()
     nohost = nmap.read(recorded("tcp-nohost.xml"))
     with pytest.raises(RuntimeError, match="saw no host"):
@@ -499,3 +505,21 @@ def test_host_without_its_certificate_is_a_fault() -> None:
     sheet = Sheet()
     test_tls.judge_served("Verify return code: 0 (ok)", "", sheet)
     assert [seen for seen, _ in sheet.faults] == ["the host has no certificate in /etc/ratssaal/tls/fullchain.pem"]
+
+
+def test_whom_clients_trust_is_the_inventorys_word(tmp_path: Path) -> None:
+    case = new_case(tmp_path)
+    (own,) = subjects(case.load()).values()
+    assert own.authority.startswith("-----BEGIN CERTIFICATE-----")
+    case.append("certificates_source: pem\ncertificates_chain_file: x\ncertificates_key_file: x\n")
+    (case.path / "x").write_text("")
+    (bought,) = subjects(case.load()).values()
+    assert bought.authority == ""
+
+
+def test_a_certificate_that_is_no_word_of_a_shell_runs_nothing(tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    endpoint = test_tls.Endpoint("meet.example.org", 9, Target("127.0.0.1", ""))
+    command = test_tls._served_command(endpoint, f"'; touch {mark}; echo '")
+    subprocess.run(["/bin/sh", "-c", command], check=False, capture_output=True, timeout=30)
+    assert not mark.exists()

@@ -224,6 +224,15 @@ def test_another_key_than_the_pinned_one(keys: dict[str, str], name: str) -> Non
         pinned_key(name, keys["jitsi"][:16], keys[""])
 
 
+def test_a_second_key_beside_the_pinned_one(keys: dict[str, str], tmp_path: Path) -> None:
+    """apt trusts every key of the file."""
+    folder = Path(keys[""])
+    (tmp_path / "both.gpg").write_bytes((folder / "jitsi.gpg").read_bytes() + (folder / "other.gpg").read_bytes())
+    assert pinned_key("both.gpg", "", str(tmp_path))
+    with pytest.raises(AnsibleFilterError, match="or other keys too"):
+        pinned_key("both.gpg", keys["jitsi"], str(tmp_path))
+
+
 @pytest.mark.parametrize("name", ["jitsi.asc", ""])
 def test_a_key_file_that_is_not_there_is_told_with_where_to_get_it(tmp_path: Path, name: str) -> None:
     with pytest.raises(AnsibleFilterError) as caught:

@@ -83,8 +83,9 @@ def machine(town: Path, loaded: Site, tmp_path: Path, monkeypatch: pytest.Monkey
         def __init__(self, say: Callable[[str], None]) -> None:
             del say
 
-        def up(self, name: str, debian: int) -> Any:
-            return here.part("up", site, f"{_without_pid(name)} debian {debian}")
+        def up(self, name: str, debian: int, repository: bool) -> Any:
+            without = "" if repository else " without stand-ins"
+            return here.part("up", site, f"{_without_pid(name)} debian {debian}{without}")
 
         def down(self, name: str) -> Any:
             return here.part("down", True, _without_pid(name))
@@ -104,6 +105,30 @@ WHOLE = ["up rehearseN debian 13", "inspect town", "converge provision+harden", 
 def test_the_whole_path_on_debian_13_and_nothing_stays(machine: Machine) -> None:
     assert app.run(["rehearse"]) == 0
     assert machine.did == WHOLE
+
+
+def test_packages_of_ones_own_repository(machine: Machine, town: Path, tmp_path: Path) -> None:
+    key, settings = tmp_path / "key.asc", town / "group_vars/all/site.yml"
+    key.write_text("x")
+    before = settings.read_text()
+    try:
+        arguments = ["--repository-key", "key.asc", "--repository-url", "https://packages.example.org"]
+        assert app.run(["rehearse", *arguments]) == 0
+        added = settings.read_text().removeprefix(before)
+    finally:
+        settings.write_text(before)
+    assert machine.did[0] == "up rehearseN debian 13 without stand-ins"
+    assert added.splitlines() == [
+        f'vendor_repository_key: "{key}"',
+        'vendor_repository_url: "https://packages.example.org"',
+    ]
+
+
+def test_a_repository_without_its_key(machine: Machine, capsys: pytest.CaptureFixture[str]) -> None:
+    assert app.run(["rehearse", "--repository-url", "https://packages.example.org"]) == 2
+    assert "--repository-key FILE" in capsys.readouterr().err
+    assert app.run(["rehearse", "--repository-key", "nowhere.asc"]) == 2
+    assert machine.did == []
 
 
 @pytest.mark.parametrize(("release", "code"), [("12", 0), ("13", 0), ("11", 2), ("trixie", 2)])

@@ -24,7 +24,9 @@ from orchestrator.operations.vendor_key import fetch_vendor_key, judge_vendor_ke
 from tests.unit.site_cases import Case, new_case
 
 KEY = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
-FINGERPRINT = openpgp.key_fingerprints(KEY.read_bytes())[0]
+# A ring of several: apt trusts them all, so all are shown.
+KEYS = openpgp.public_keys(KEY.read_bytes())
+FINGERPRINT = KEYS[0].fingerprint
 NOTHING_GIVEN = "The key that signs Jitsi's packages is not given"
 
 
@@ -72,10 +74,15 @@ def test_pinned_after_a_yes_only(case: Case, tmp_path: Path, monkeypatch: pytest
     with upstream(monkeypatch, tmp_path / "served", KEY.read_bytes()) as address:
         refused = ask(case)
         assert isinstance(refused.exception, UsageError)
-        assert f"{address}: {FINGERPRINT} (not pinned yet)" in refused.stderr
+        for key in KEYS:
+            shown = f"{address}: {key.fingerprint} of {key.made}, {', '.join(key.users)} (not pinned yet)"
+            assert shown in refused.stderr
+            assert "Debian" in shown
+            assert "20" in key.made[:2]
         assert not kept.exists()
         accepted = ask(case, "--yes")
     assert f"pinned in {kept}" in accepted.stderr
+    assert NOTHING_GIVEN not in accepted.stderr, "what it says afterwards is true afterwards"
     assert kept.read_bytes() == KEY.read_bytes()
 
 
@@ -88,7 +95,7 @@ def test_a_no_pins_nothing(case: Case, tmp_path: Path, monkeypatch: pytest.Monke
 
 
 def _no(question: str, **_: object) -> None:
-    assert "second source" in question
+    assert "May packages that this signs be installed?" in question
     raise click.Abort
 
 
@@ -98,7 +105,7 @@ def test_the_site_says_what_it_lacks_until_the_key_is_there(case: Case) -> None:
     (remark,) = judge_vendor_key(before)
     assert remark.blocking
     assert "--accept-keys fetches https://download.jitsi.org/jitsi-key.gpg.key" in remark.problem.hint
-    pin_vendor_key(before, vendor_key.VendorKey(KEY.read_bytes(), (FINGERPRINT,)))
+    pin_vendor_key(before, vendor_key.VendorKey(KEY.read_bytes(), KEYS))
     after = case.load()
     assert list(judge_vendor_key(after)) == []
     assert not any(line.startswith(NOTHING_GIVEN) for line in after.undecided)
@@ -150,10 +157,57 @@ def test_another_key_than_the_one_of_the_fingerprint(
     spaced = " ".join(("A" * 40)[at : at + 4] for at in range(0, 40, 4))
     wanted = replace(site, settings={**site.settings, "vendor_repository_fingerprint": spaced})
     with upstream(monkeypatch, tmp_path / "served", KEY.read_bytes()):
-        assert f"upstream serves {FINGERPRINT}, pinned is {'A' * 40}" in failure(wanted)
+        said = failure(wanted)
+        assert f"upstream serves {FINGERPRINT}, " in said
+        assert f"pinned is {'A' * 40}" in said
     (case.path / "vendor-key.asc").write_bytes(KEY.read_bytes())
     (remark,) = judge_vendor_key(wanted)
     assert "the vendor's key file holds" in remark.problem.message
+
+
+def test_the_pinned_key_among_others_is_not_enough(case: Case) -> None:
+    (case.path / "vendor-key.asc").write_bytes(KEY.read_bytes())
+    site = case.load()
+    wanted = replace(site, settings={**site.settings, "vendor_repository_fingerprint": FINGERPRINT})
+    (remark,) = judge_vendor_key(wanted)
+    assert KEYS[1].fingerprint in remark.problem.message
+
+
+def test_a_site_that_cannot_be_written(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(path: Path, content: bytes) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(vendor_key, "write_private", full)
+    with pytest.raises(PreflightFailed, match="No space left on device"):
+        pin_vendor_key(case.load(), vendor_key.VendorKey(b"x", KEYS))
+
+
+def test_an_answer_from_elsewhere_without_tls_is_refused(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Answer:
+        url = "http://elsewhere.example/key"
+
+        def __enter__(self) -> Answer:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            """Close nothing."""
+
+    monkeypatch.setattr("urllib.request.urlopen", lambda *_, **__: Answer())
+    assert "it is said to lie at http://elsewhere.example/key" in failure(case.load())
+
+
+def test_a_slash_at_the_end_is_upstream_too(case: Case) -> None:
+    site = case.load()
+    slashed = replace(site, settings={**site.settings, "vendor_repository_url": "https://download.jitsi.org/"})
+    (remark,) = judge_vendor_key(slashed)
+    assert "--accept-keys fetches" in remark.problem.hint
+
+
+def test_the_default_written_out_is_still_only_what_lacks(case: Case) -> None:
+    """As site.yml tells: take the `# ` away. The file is fetched later."""
+    case.append("vendor_repository_key: vendor-key.asc\n")
+    (remark,) = judge_vendor_key(case.load())
+    assert "--accept-keys fetches" in remark.problem.hint
 
 
 def test_a_file_that_is_no_key(case: Case) -> None:

@@ -41,7 +41,7 @@ def audit(target: Target) -> tuple[Reading, tuple[str, ...]]:
     if not places:
         raise NotApplicable("no declared flow of this host is a TLS service")
     profile = mozilla_tls_config(chosen(target.subject.settings))
-    authority = _authority(target)
+    authority = target.subject.authority.strip()
     mark = f"== {secrets.token_hex(16)}"
     script = _SCRIPT.format(
         missing=MISSING,
@@ -64,14 +64,6 @@ def servers(subject: Subject) -> list[str]:
     """Return each TLS service at each address as sslyze takes it: name:port{address}."""
     names = subject.tls_names()
     return [f"{name}:{port}{{{address}}}" for name, port in names for address in subject.addresses]
-
-
-def _authority(target: Target) -> str:
-    """Return the site's own authority as its vault has it, "" where the certificates come from a public one."""
-    if target.subject.settings.get("certificates_source", "own_ca") != "own_ca":
-        return ""
-    held = target.site.secrets.get("certificates_ca_certificate")
-    return held.reveal().strip() if held else ""
 
 
 def read(screen: str, raw: str, wanted: int) -> Reading:

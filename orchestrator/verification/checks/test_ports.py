@@ -90,6 +90,10 @@ def judge_tcp(address: str, allowed: Policy, swept: Scan, asked: Scan, sheet: Sh
     if swept.problem:
         sheet.could_not_look(f"{address}: not all ports were looked at: {swept.problem}")
     else:
+        missed = sorted(opened - set(swept.open))
+        if missed:
+            # Packets were lost, or somebody on the way drops what comes too fast: silence then tells nothing.
+            sheet.could_not_look(f"{address}: the look at all ports did not see {shown(missed)}/tcp, which is open")
         opened |= set(swept.open)
     for port in sorted(set(allowed.ports(single=True)) - opened):
         flow = allowed.flow(port, allowed.admitted)

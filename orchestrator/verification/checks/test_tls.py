@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
@@ -66,7 +67,6 @@ _TRY = (
 )
 REFUSED = re.compile(r"alert (handshake failure|illegal parameter|insufficient security|protocol version)")
 _DISK = "/etc/ratssaal/tls/fullchain.pem"
-_CA = "/usr/local/share/ca-certificates/ratssaal-ca.crt"
 # An unknown issuer, by OpenSSL's numbers.
 _STRANGE = ("18", "19", "20", "21")
 
@@ -253,29 +253,27 @@ def test_certificates_from_outside(
     host: testinfra.host.Host, outside: testinfra.host.Host, subject: Subject, sheet: Sheet
 ) -> None:
     """The chain as served to clients: it fits name and trust, and its certificate is the one on the host's disk."""
-    own = str(subject.settings.get("certificates_source") or "own_ca") == "own_ca"
-    disk, authority = ask(
-        host,
-        f"openssl x509 -in {_DISK} -noout -fingerprint -sha256 2>/dev/null; true",
-        f"openssl x509 -in {_CA} -outform PEM 2>/dev/null; true" if own else "true",
-    )
+    (disk,) = ask(host, f"openssl x509 -in {_DISK} -noout -fingerprint -sha256 2>/dev/null; true")
     wanted = _fingerprint(text(disk))
     found = endpoints(outside, subject, sheet, "openssl")
     judged = [(endpoint, Sheet()) for endpoint in found]
-    served = ask(outside, *(_served_command(endpoint, text(authority)) for endpoint in found))
+    served = ask(outside, *(_served_command(endpoint, subject.authority) for endpoint in found))
     for (_, own_sheet), result in zip(judged, served, strict=True):
         judge_served(text(result), wanted, own_sheet)
     note(judged, sheet)
 
 
 def _served_command(endpoint: Endpoint, authority: str) -> str:
-    """Return the command that shakes hands and shows the certificate; with the site's own CA as trust where it has one."""
+    """Return the command that shakes hands and shows the certificate; with the site's own CA as trust where it has one.
+
+    The CA is the inventory's: the host that is looked at has no word in whom clients trust, nor in what is run here.
+    """
     client = f"timeout 8 openssl s_client -connect '{endpoint.connect}' -servername {endpoint.name}"
     client += f" -verify_hostname {endpoint.name}"
     shown = 'printf "%s\\n" "$served"; printf "%s\\n" "$served" | openssl x509 -noout -fingerprint -sha256; true'
     if not authority:
         return f"served=$({client} </dev/null 2>&1); {shown}"
-    trust = f"trust=$(mktemp); printf '%s' '{authority}' >$trust"
+    trust = f"trust=$(mktemp); printf '%s' {shlex.quote(authority)} >$trust"
     return f"{trust}; served=$({client} -CAfile $trust </dev/null 2>&1); rm -f $trust; {shown}"
 
 
