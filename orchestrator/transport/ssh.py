@@ -12,6 +12,7 @@ import hashlib
 import logging
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -107,14 +108,17 @@ class Connection:
         """
         seconds, mark = max(1, int(timeout)), secrets.token_hex(16)
         out: list[bytes] = []
-        channel = self._transport().open_session(timeout=CONNECT_SECONDS)
+        channel = self._channel()
         try:
             # What the login shell's profile prints comes before the mark, and is no answer.
-            channel.exec_command(f"echo {mark} $$; exec timeout --kill-after=5 {seconds} {command}")
+            told = f"echo {mark} $$; exec timeout --kill-after=5 {seconds} {command}"
+            _start(channel, told, silent or CONNECT_SECONDS)
             answer = _exchange(channel, script.encode(), out, seconds + 10, silent or seconds + 10)
         except TimeoutError as error:
             self._end(_text(out).partition(mark)[2].partition("\n")[0])
             raise self._failed(str(error)) from error
+        except (paramiko.SSHException, EOFError) as error:
+            raise self._failed(f"the host started no command: {_reason(error)}", Reason.UNREACHABLE) from error
         finally:
             channel.close()
         # 124: coreutils' timeout ended the command, 137: it had to be killed.
@@ -125,9 +129,11 @@ class Connection:
 
     def _end(self, process: str) -> None:
         """Let the host end what we no longer wait for: a closed channel alone does not."""
-        with suppress(Exception), self._transport().open_session(timeout=_END_SECONDS) as channel:
-            channel.exec_command(f"kill {int(process)}")
-            channel.status_event.wait(_END_SECONDS)
+        with suppress(Exception):
+            kill = f"kill {int(process)}"
+            with self._transport().open_session(timeout=_END_SECONDS) as channel:
+                _start(channel, kill, _END_SECONDS)
+                channel.status_event.wait(_END_SECONDS)
 
     def loopback(self, port: int, *, timeout: float = 10) -> paramiko.Channel:
         """Return a byte channel to a port on the host's own loopback; the caller closes it."""
@@ -150,8 +156,14 @@ class Connection:
             raise ConnectionFailed(self.host.name, Reason.UNREACHABLE, "the SSH connection is gone", hint)
         return transport
 
-    def _failed(self, message: str) -> ConnectionFailed:
-        return ConnectionFailed(self.host.name, Reason.TIMEOUT, message, "look at the host's load: uptime")
+    def _channel(self) -> paramiko.Channel:
+        try:
+            return self._transport().open_session(timeout=CONNECT_SECONDS)
+        except (paramiko.SSHException, EOFError) as error:
+            raise self._failed(f"the host opened no channel: {_reason(error)}") from error
+
+    def _failed(self, message: str, reason: Reason = Reason.TIMEOUT) -> ConnectionFailed:
+        return ConnectionFailed(self.host.name, reason, message, "look at the host's load: uptime")
 
 
 def connect(host: Host, known_hosts: Path, *, timeout: float = CONNECT_SECONDS) -> Connection:
@@ -228,6 +240,31 @@ def ssh_config(site: Site) -> str:
     return "\n".join(blocks)
 
 
+def _start(channel: paramiko.Channel, command: str, seconds: float) -> None:
+    """Start a command; raises TimeoutError where the host takes the channel and then does not answer.
+
+    Paramiko waits for that answer without end (Channel._wait_for_event), until somebody closes the channel.
+    """
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        channel.close()
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        channel.exec_command(command)
+    except (paramiko.SSHException, EOFError):
+        if not late.is_set():
+            raise
+    finally:
+        timer.cancel()
+    if late.is_set():
+        raise TimeoutError(f"the host did not start a command within {seconds:.0f} s")
+
+
 def _exchange(channel: paramiko.Channel, data: bytes, out: list[bytes], seconds: float, silent: float) -> Answer:
     """Send the input and collect both outputs at the same time, standard output in `out`, so that neither side waits.
 
@@ -290,6 +327,10 @@ def _typed_errors(host: Host, known_hosts: Path, client: paramiko.SSHClient | No
         raise failed from error
 
 
+def _reason(error: Exception) -> str:
+    return str(error).removeprefix("[Errno None] ").strip() or type(error).__name__
+
+
 def _describe(host: Host, known_hosts: Path, error: Exception) -> ConnectionFailed | None:
     login = f"{host.user or getpass.getuser()}@{host.address}"
     by_hand = f"ssh -p {host.port} {login}"
@@ -321,7 +362,6 @@ def _describe(host: Host, known_hosts: Path, error: Exception) -> ConnectionFail
             hint = "ansible_ssh_private_key_file in hosts.yml names it"
             return ConnectionFailed(host.name, Reason.AUTHENTICATION, message, hint)
         case paramiko.SSHException() | OSError() | EOFError():
-            reason = str(error).removeprefix("[Errno None] ").strip() or type(error).__name__
-            message = f"{host.address} port {host.port} does not answer as an SSH server: {reason}"
+            message = f"{host.address} port {host.port} does not answer as an SSH server: {_reason(error)}"
             return ConnectionFailed(host.name, Reason.UNREACHABLE, message, by_hand)
     return None
