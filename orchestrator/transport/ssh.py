@@ -32,6 +32,8 @@ CONNECT_SECONDS = 15
 # For `Connection.run`: the script is a Python program and runs as root.
 PYTHON_AS_ROOT = "sh -c 'if [ \"$(id -u)\" = 0 ]; then exec python3 -; else exec sudo -n python3 -; fi'"
 _CHUNK = 65536
+# What one command may answer: more is no answer but a host that fills our memory.
+_MOST_BYTES = 64 << 20
 _END_SECONDS = 5
 # Paramiko logs a traceback of its own for what is told here as an error with a hint.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -92,6 +94,10 @@ class _UnknownKey(paramiko.SSHException):
         self.key = HostKey(key.get_name(), key.get_base64())
 
 
+class _TooMuch(Exception):
+    """A command answers without end."""
+
+
 class Connection:
     """An open connection to one host."""
 
@@ -104,7 +110,7 @@ class Connection:
 
         Nothing of the script appears in a process list. After `timeout` seconds the host ends it, and
         ConnectionFailed (TIMEOUT) is raised; so it is for a script that prints all the time, when it was `silent` for so
-        many seconds.
+        many seconds. A host that answers without end is ended, too: Unreachable.
         """
         seconds, mark = max(1, int(timeout)), secrets.token_hex(16)
         out: list[bytes] = []
@@ -117,6 +123,10 @@ class Connection:
         except TimeoutError as error:
             self._end(_text(out).partition(mark)[2].partition("\n")[0])
             raise self._failed(str(error)) from error
+        except _TooMuch as error:
+            self._end(_text(out).partition(mark)[2].partition("\n")[0])
+            hint = "look at what a login prints: ssh HOST true"
+            raise Unreachable([Problem(str(error), self.host.name, hint)]) from error
         except (paramiko.SSHException, EOFError) as error:
             raise self._failed(f"the host started no command: {_reason(error)}", Reason.UNREACHABLE) from error
         finally:
@@ -268,10 +278,11 @@ def _start(channel: paramiko.Channel, command: str, seconds: float) -> None:
 def _exchange(channel: paramiko.Channel, data: bytes, out: list[bytes], seconds: float, silent: float) -> Answer:
     """Send the input and collect both outputs at the same time, standard output in `out`, so that neither side waits.
 
-    Raises TimeoutError after `seconds`, or when nothing came for `silent` seconds.
+    Raises TimeoutError after `seconds`, or when nothing came for `silent` seconds, and _TooMuch.
     """
     channel.settimeout(0.05)
     err: list[bytes] = []
+    size = 0
     rest: bytes | None = data
     began = heard = time.monotonic()
     while True:
@@ -290,23 +301,28 @@ def _exchange(channel: paramiko.Channel, data: bytes, out: list[bytes], seconds:
                 with suppress(OSError):
                     channel.shutdown_write()
         ended = channel.exit_status_ready()
-        if _collect(channel, out, err):
-            heard = now
+        if came := _collect(channel, out, err):
+            heard, size = now, size + came
+        if size > _MOST_BYTES:
+            raise _TooMuch(f"the host answered more than {_MOST_BYTES >> 20} MB")
         if ended and not channel.recv_ready() and not channel.recv_stderr_ready() and channel.eof_received:
             return Answer(channel.recv_exit_status(), _text(out), _text(err))
 
 
-def _collect(channel: paramiko.Channel, out: list[bytes], err: list[bytes]) -> bool:
-    """Add what came, waiting a moment for it; say whether anything did."""
-    before = len(out) + len(err)
-    while channel.recv_stderr_ready():
+def _collect(channel: paramiko.Channel, out: list[bytes], err: list[bytes]) -> int:
+    """Add what came, waiting a moment for it; return how many bytes that were."""
+    size = 0
+    # Not for ever: our limits are looked at between two calls.
+    while channel.recv_stderr_ready() and size < 16 * _CHUNK:
         err.append(channel.recv_stderr(_CHUNK))
+        size += len(err[-1])
     with suppress(TimeoutError):
         if received := channel.recv(_CHUNK):
             out.append(received)
+            size += len(received)
         else:
             time.sleep(0.02)  # standard output is closed, the command has not ended yet
-    return len(out) + len(err) > before
+    return size
 
 
 def _text(parts: Sequence[bytes]) -> str:

@@ -61,11 +61,11 @@ class Line:
         return rows
 
     def _run(self, program: str) -> ssh.Answer:
-        """Run a program as root. A host that hangs costs its time once, whoever asks it after that."""
+        """Run a program as root. A host that hangs, or answers without end, costs its time once, whoever asks it after that."""
         connection, command = self.connection(), ssh.PYTHON_AS_ROOT
         try:
             return connection.run(program, command=command, timeout=INSIDE_SECONDS, silent=SILENT_SECONDS)
-        except ssh.ConnectionFailed as error:
+        except Unreachable as error:
             self._failed = error
             raise
 

@@ -6,12 +6,13 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import paramiko
 import pytest
 
+from orchestrator.errors import Unreachable
 from orchestrator.inventory.site import Host
 from orchestrator.transport import ssh
 from orchestrator.verification import shipping
@@ -105,3 +106,26 @@ def test_a_host_that_hangs_costs_its_time_once(tmp_path: Path, mute: Exec, monke
                 line.ship(["true"])
         line.close()
         assert server.asked == 1
+
+
+@pytest.mark.parametrize("stream", ["sendall", "sendall_stderr"])
+def test_a_host_that_answers_without_end_is_an_error_before_memory_is_full(
+    tmp_path: Path, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "_MOST_BYTES", 3 << 20)
+
+    def flood(channel: paramiko.Channel) -> bool:
+        def send() -> None:
+            with suppress(OSError, EOFError):
+                while True:
+                    getattr(channel, stream)(bytes(1 << 16))
+
+        threading.Thread(target=send, daemon=True).start()
+        return True
+
+    with (
+        _served(tmp_path, flood) as (host, known_hosts, _),
+        ssh.connect(host, known_hosts) as connection,
+        pytest.raises(Unreachable, match="h1: the host answered more than 3 MB"),
+    ):
+        connection.run("true", timeout=20)

@@ -21,7 +21,7 @@ from orchestrator.cli.verify import show_summary
 from orchestrator.errors import InvalidSite, UsageError
 from orchestrator.evidence.results import Finding, Result
 from orchestrator.inventory.vantagepoint import VantagePoint
-from orchestrator.verification import plugin, runner, sockets
+from orchestrator.verification import batch, plugin, runner, sockets
 from orchestrator.verification.asking import answer, ask
 from orchestrator.verification.batch import MAXIMUM_ROUNDS, Answers, BatchBackend, answers, prefetch, script
 from orchestrator.verification.catalogue import load_catalogue, select
@@ -430,6 +430,41 @@ def test_a_command_that_hangs_ends_with_all_that_it_started() -> None:
     assert rows["slow"] == (124, b"", b"no answer within 1 s")
     assert rows["quick"][1] == b"there\n"
     assert subprocess.run(["pgrep", "-f", "^sleep 6[12]$"], capture_output=True, check=False).returncode == 1
+
+
+def test_a_command_that_prints_without_end_is_cut_and_the_others_answer() -> None:
+    began = time.monotonic()
+    for endless in ("sleep 67 & exec cat /dev/zero", "sleep 67 & exec cat /dev/zero >&2"):
+        program, mark = script([endless, "echo there", "head -c 1000000 /dev/zero"], seconds=60)
+        done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True)
+        _, rows = answers(["endless", "quick", "large"], done.stdout, mark)
+        assert rows["endless"] == (124, b"", b"more than 8388608 bytes of output")
+        assert rows["quick"] == (0, b"there\n", b"")
+        assert rows["large"] == (0, bytes(1_000_000), b"")
+    assert time.monotonic() - began < 30
+    assert subprocess.run(["pgrep", "-f", "^sleep 67$"], capture_output=True, check=False).returncode == 1
+
+
+def test_all_commands_together_print_no_more_than_a_round_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_ROUND_BYTES", 250_000)
+    commands = [f"head -c 100000 /dev/zero; exit {number}" for number in range(8)]
+    program, mark = script([*commands, "echo there"], seconds=60)
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True)
+    _, rows = answers([*commands, "small"], done.stdout, mark)
+    cut = [row for row in rows.values() if row[0] == 124]
+    assert len(cut) >= 5
+    assert cut[0][2] == b"more than 250000 bytes of output with that of the other commands"
+    assert rows["small"] == (0, b"there\n", b"")
+
+
+def test_a_command_that_closes_its_outputs_or_drips_still_ends_in_time() -> None:
+    hidden, drips = "exec >&- 2>&-; sleep 68", "while :; do echo x; sleep 0.1; done"
+    program, mark = script([hidden, drips, "setsid sleep 3 & echo left"], seconds=1)
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True)
+    assert time.monotonic() - began < 10
+    _, rows = answers(["hidden", "drips", "left"], done.stdout, mark)
+    assert set(rows.values()) == {(124, b"", b"no answer within 1 s")}
 
 
 def test_commands_end_with_the_program_that_runs_them() -> None:
