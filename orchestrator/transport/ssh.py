@@ -12,6 +12,7 @@ import hashlib
 import logging
 import secrets
 import socket
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -31,6 +32,8 @@ CONNECT_SECONDS = 15
 # For `Connection.run`: the script is a Python program and runs as root.
 PYTHON_AS_ROOT = "sh -c 'if [ \"$(id -u)\" = 0 ]; then exec python3 -; else exec sudo -n python3 -; fi'"
 _CHUNK = 65536
+# What one command may answer: more is no answer but a host that fills our memory.
+_MOST_BYTES = 64 << 20
 _END_SECONDS = 5
 # Paramiko logs a traceback of its own for what is told here as an error with a hint.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
@@ -91,6 +94,10 @@ class _UnknownKey(paramiko.SSHException):
         self.key = HostKey(key.get_name(), key.get_base64())
 
 
+class _TooMuch(Exception):
+    """A command answers without end."""
+
+
 class Connection:
     """An open connection to one host."""
 
@@ -103,18 +110,25 @@ class Connection:
 
         Nothing of the script appears in a process list. After `timeout` seconds the host ends it, and
         ConnectionFailed (TIMEOUT) is raised; so it is for a script that prints all the time, when it was `silent` for so
-        many seconds.
+        many seconds. A host that answers without end is ended, too: Unreachable.
         """
         seconds, mark = max(1, int(timeout)), secrets.token_hex(16)
         out: list[bytes] = []
-        channel = self._transport().open_session(timeout=CONNECT_SECONDS)
+        channel = self._channel()
         try:
             # What the login shell's profile prints comes before the mark, and is no answer.
-            channel.exec_command(f"echo {mark} $$; exec timeout --kill-after=5 {seconds} {command}")
+            told = f"echo {mark} $$; exec timeout --kill-after=5 {seconds} {command}"
+            _start(channel, told, silent or CONNECT_SECONDS)
             answer = _exchange(channel, script.encode(), out, seconds + 10, silent or seconds + 10)
         except TimeoutError as error:
             self._end(_text(out).partition(mark)[2].partition("\n")[0])
             raise self._failed(str(error)) from error
+        except _TooMuch as error:
+            self._end(_text(out).partition(mark)[2].partition("\n")[0])
+            hint = "look at what a login prints: ssh HOST true"
+            raise Unreachable([Problem(str(error), self.host.name, hint)]) from error
+        except (paramiko.SSHException, EOFError) as error:
+            raise self._failed(f"the host started no command: {_reason(error)}", Reason.UNREACHABLE) from error
         finally:
             channel.close()
         # 124: coreutils' timeout ended the command, 137: it had to be killed.
@@ -125,9 +139,11 @@ class Connection:
 
     def _end(self, process: str) -> None:
         """Let the host end what we no longer wait for: a closed channel alone does not."""
-        with suppress(Exception), self._transport().open_session(timeout=_END_SECONDS) as channel:
-            channel.exec_command(f"kill {int(process)}")
-            channel.status_event.wait(_END_SECONDS)
+        with suppress(Exception):
+            kill = f"kill {int(process)}"
+            with self._transport().open_session(timeout=_END_SECONDS) as channel:
+                _start(channel, kill, _END_SECONDS)
+                channel.status_event.wait(_END_SECONDS)
 
     def loopback(self, port: int, *, timeout: float = 10) -> paramiko.Channel:
         """Return a byte channel to a port on the host's own loopback; the caller closes it."""
@@ -150,8 +166,14 @@ class Connection:
             raise ConnectionFailed(self.host.name, Reason.UNREACHABLE, "the SSH connection is gone", hint)
         return transport
 
-    def _failed(self, message: str) -> ConnectionFailed:
-        return ConnectionFailed(self.host.name, Reason.TIMEOUT, message, "look at the host's load: uptime")
+    def _channel(self) -> paramiko.Channel:
+        try:
+            return self._transport().open_session(timeout=CONNECT_SECONDS)
+        except (paramiko.SSHException, EOFError) as error:
+            raise self._failed(f"the host opened no channel: {_reason(error)}") from error
+
+    def _failed(self, message: str, reason: Reason = Reason.TIMEOUT) -> ConnectionFailed:
+        return ConnectionFailed(self.host.name, reason, message, "look at the host's load: uptime")
 
 
 def connect(host: Host, known_hosts: Path, *, timeout: float = CONNECT_SECONDS) -> Connection:
@@ -228,13 +250,39 @@ def ssh_config(site: Site) -> str:
     return "\n".join(blocks)
 
 
+def _start(channel: paramiko.Channel, command: str, seconds: float) -> None:
+    """Start a command; raises TimeoutError where the host takes the channel and then does not answer.
+
+    Paramiko waits for that answer without end (Channel._wait_for_event), until somebody closes the channel.
+    """
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        channel.close()
+
+    timer = threading.Timer(seconds, give_up)
+    timer.daemon = True
+    timer.start()
+    try:
+        channel.exec_command(command)
+    except (paramiko.SSHException, EOFError):
+        if not late.is_set():
+            raise
+    finally:
+        timer.cancel()
+    if late.is_set():
+        raise TimeoutError(f"the host did not start a command within {seconds:.0f} s")
+
+
 def _exchange(channel: paramiko.Channel, data: bytes, out: list[bytes], seconds: float, silent: float) -> Answer:
     """Send the input and collect both outputs at the same time, standard output in `out`, so that neither side waits.
 
-    Raises TimeoutError after `seconds`, or when nothing came for `silent` seconds.
+    Raises TimeoutError after `seconds`, or when nothing came for `silent` seconds, and _TooMuch.
     """
     channel.settimeout(0.05)
     err: list[bytes] = []
+    size = 0
     rest: bytes | None = data
     began = heard = time.monotonic()
     while True:
@@ -253,23 +301,28 @@ def _exchange(channel: paramiko.Channel, data: bytes, out: list[bytes], seconds:
                 with suppress(OSError):
                     channel.shutdown_write()
         ended = channel.exit_status_ready()
-        if _collect(channel, out, err):
-            heard = now
+        if came := _collect(channel, out, err):
+            heard, size = now, size + came
+        if size > _MOST_BYTES:
+            raise _TooMuch(f"the host answered more than {_MOST_BYTES >> 20} MB")
         if ended and not channel.recv_ready() and not channel.recv_stderr_ready() and channel.eof_received:
             return Answer(channel.recv_exit_status(), _text(out), _text(err))
 
 
-def _collect(channel: paramiko.Channel, out: list[bytes], err: list[bytes]) -> bool:
-    """Add what came, waiting a moment for it; say whether anything did."""
-    before = len(out) + len(err)
-    while channel.recv_stderr_ready():
+def _collect(channel: paramiko.Channel, out: list[bytes], err: list[bytes]) -> int:
+    """Add what came, waiting a moment for it; return how many bytes that were."""
+    size = 0
+    # Not for ever: our limits are looked at between two calls.
+    while channel.recv_stderr_ready() and size < 16 * _CHUNK:
         err.append(channel.recv_stderr(_CHUNK))
+        size += len(err[-1])
     with suppress(TimeoutError):
         if received := channel.recv(_CHUNK):
             out.append(received)
+            size += len(received)
         else:
             time.sleep(0.02)  # standard output is closed, the command has not ended yet
-    return len(out) + len(err) > before
+    return size
 
 
 def _text(parts: Sequence[bytes]) -> str:
@@ -288,6 +341,10 @@ def _typed_errors(host: Host, known_hosts: Path, client: paramiko.SSHClient | No
         if failed is None:
             raise
         raise failed from error
+
+
+def _reason(error: Exception) -> str:
+    return str(error).removeprefix("[Errno None] ").strip() or type(error).__name__
 
 
 def _describe(host: Host, known_hosts: Path, error: Exception) -> ConnectionFailed | None:
@@ -321,7 +378,6 @@ def _describe(host: Host, known_hosts: Path, error: Exception) -> ConnectionFail
             hint = "ansible_ssh_private_key_file in hosts.yml names it"
             return ConnectionFailed(host.name, Reason.AUTHENTICATION, message, hint)
         case paramiko.SSHException() | OSError() | EOFError():
-            reason = str(error).removeprefix("[Errno None] ").strip() or type(error).__name__
-            message = f"{host.address} port {host.port} does not answer as an SSH server: {reason}"
+            message = f"{host.address} port {host.port} does not answer as an SSH server: {_reason(error)}"
             return ConnectionFailed(host.name, Reason.UNREACHABLE, message, by_hand)
     return None

@@ -17,13 +17,16 @@ from typing import Any
 from testinfra.backend.base import BaseBackend, CommandResult
 
 MAXIMUM_ROUNDS = 3
+# What one command may print, and all of a round trip together: far above any honest answer, far below a host's memory.
+_COMMAND_BYTES = 8 << 20
+_ROUND_BYTES = 32 << 20
 # Runs where the commands are to run. They run side by side; what one prints cannot be mistaken for the answer of another,
 # nor what a shell's profile prints for an answer: the answers follow a mark that nobody can guess. A command that does not
-# end is killed with everything that it started; all are when the program itself is told to end, or when nobody listens any
-# more to the empty lines that it prints meanwhile: by them, a slow host is told from one that hangs.
+# end, or prints without end, is killed with everything that it started; all are when the program itself is told to end, or
+# when nobody listens any more to the empty lines that it prints meanwhile: by them, a slow host is told from one that hangs.
 _SCRIPT = """
-import base64, concurrent.futures, contextlib, json, os, signal, subprocess, threading, time
-FILES, RUNNING = (), set()
+import base64, concurrent.futures, contextlib, json, os, selectors, signal, subprocess, threading, time
+FILES, RUNNING, KEPT = (), set(), []
 {prelude}
 def end(*_):
     for group in list(RUNNING):
@@ -40,19 +43,43 @@ def beat():
 DONE = threading.Event()
 beats = threading.Thread(target=beat)
 beats.start()
+def read(child):
+    ends, size, parts = time.monotonic() + {seconds}, 0, {{child.stdout: [], child.stderr: []}}
+    with selectors.PollSelector() as pipes:
+        for pipe in parts:
+            pipes.register(pipe, selectors.EVENT_READ)
+        while pipes.get_map():
+            left = ends - time.monotonic()
+            if left <= 0:
+                raise TimeoutError("no answer within {seconds} s")
+            for key, _ in pipes.select(left):
+                part = os.read(key.fd, 65536)
+                parts[key.fileobj].append(part)
+                size += len(part)
+                if not part:
+                    pipes.unregister(key.fileobj)
+            if size > {command_bytes}:
+                raise OverflowError("more than {command_bytes} bytes of output")
+    if sum(KEPT) + size > {round_bytes}:
+        raise OverflowError("more than {round_bytes} bytes of output with that of the other commands")
+    KEPT.append(size)
+    try:
+        child.wait(max(0, ends - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        raise TimeoutError("no answer within {seconds} s")
+    return [b"".join(told) for told in parts.values()]
 def run(command):
     pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
-    child = subprocess.Popen(
+    with subprocess.Popen(
         ["/bin/sh", "-c", command], stdin=quiet, stdout=pipe, stderr=pipe, start_new_session=True, pass_fds=FILES
-    )
-    RUNNING.add(child.pid)
-    try:
-        out, err = child.communicate(timeout={seconds})
-        code = child.returncode
-    except subprocess.TimeoutExpired:
-        os.killpg(child.pid, signal.SIGKILL)
-        child.communicate()
-        code, out, err = 124, b"", b"no answer within {seconds} s"
+    ) as child:
+        RUNNING.add(child.pid)
+        try:
+            out, err = read(child)
+            code = child.returncode
+        except (TimeoutError, OverflowError) as error:
+            os.killpg(child.pid, signal.SIGKILL)
+            code, out, err = 124, b"", str(error).encode()
     RUNNING.discard(child.pid)
     return [code, base64.b64encode(out).decode(), base64.b64encode(err).decode()]
 commands = json.loads(base64.b64decode("{commands}"))
@@ -166,7 +193,8 @@ def script(commands: list[str], *, seconds: int, prelude: str = "") -> tuple[str
     """Return the Python program that runs commands side by side, each for at most `seconds`, and its answers' mark."""
     mark = secrets.token_hex(16)
     encoded = base64.b64encode(json.dumps(commands).encode()).decode()
-    return _SCRIPT.format(seconds=seconds, commands=encoded, mark=mark, prelude=prelude), mark
+    limits = {"seconds": seconds, "command_bytes": _COMMAND_BYTES, "round_bytes": _ROUND_BYTES}
+    return _SCRIPT.format(commands=encoded, mark=mark, prelude=prelude, **limits), mark
 
 
 def answers(commands: list[str], printed: str, mark: str) -> tuple[float, Answers]:

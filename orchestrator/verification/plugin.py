@@ -13,7 +13,7 @@ import json
 import os
 import time
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +36,8 @@ from orchestrator.verification.subject import Subject
 JOB = "RATSSAAL_VERIFY_JOB"
 # So many hosts, or checks from outside, are asked at the same time.
 _AT_ONCE = 10
+# So long, what burdens a host waits for the answers of all others; after that for its own host's only.
+_PATIENCE_SECONDS = 60.0
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -287,21 +289,22 @@ class Batches(_Fixtures):
     def pytest_runtestloop(self, session: pytest.Session) -> bool:
         """Ask all questions at the same time; run each check in earnest as soon as its answers are there.
 
-        What burdens a host so much that others would no longer be answered in time waits until they are.
+        What burdens a host so much that others would no longer be answered in time waits until they are; but not for long
+        where another host hangs.
         """
         if session.testsfailed:
             # A file of checks that cannot be read holds checks that nobody would miss.
             raise session.Interrupted("not all checks could be read")
         items = cast(list[pytest.Function], session.items)
         with ThreadPoolExecutor(_AT_ONCE) as hosts, ThreadPoolExecutor(_AT_ONCE) as checks:
-            for last in (False, True):
-                asked: dict[Future[None], list[pytest.Function]] = {}
-                for key, group in _grouped([item for item in items if _is_last(item) is last]).items():
-                    asked[(hosts if key in self._lines else checks).submit(self._prefetch, group)] = group
-                for answered in as_completed(asked):
-                    # What comes next is told, so that pytest sets a file of checks up once for all of them.
-                    for item, following in pairwise([*asked[answered], None]):
-                        session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
+
+            def submit(key: str, group: list[pytest.Function]) -> Future[None]:
+                return (hosts if key in self._lines else checks).submit(self._prefetch, group)
+
+            for group in _answered(items, submit):
+                # What comes next is told, so that pytest sets a file of checks up once for all of them.
+                for item, following in pairwise([*group, None]):
+                    session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
         return True
 
     def _prefetch(self, items: list[pytest.Function]) -> None:
@@ -382,6 +385,28 @@ def _grouped(items: Iterable[pytest.Function]) -> dict[str, list[pytest.Function
     for item in items:
         groups.setdefault(item.nodeid if _is_outside(item) else _name(item), []).append(item)
     return groups
+
+
+def _answered(
+    items: list[pytest.Function], submit: Callable[[str, list[pytest.Function]], Future[None]]
+) -> Iterator[list[pytest.Function]]:
+    """Ask all questions and yield the checks that asked together as their answers come; the `last` ones when others have theirs."""
+
+    def ask(chosen: Iterable[pytest.Function]) -> dict[Future[None], list[pytest.Function]]:
+        return {submit(key, group): group for key, group in _grouped(chosen).items()}
+
+    late = [item for item in items if _is_last(item)]
+    asked = ask(item for item in items if not _is_last(item))
+    early = set(asked)
+    patient_until = time.monotonic() + _PATIENCE_SECONDS
+    while asked or late:
+        busy = {_name(asked[each][0]) for each in early & asked.keys()}
+        left = patient_until - time.monotonic()
+        held = [item for item in late if busy and (left > 0 or _name(item) in busy)]
+        asked |= ask(item for item in late if item not in held)
+        late = held
+        for each in wait(asked, left if late and left > 0 else None, FIRST_COMPLETED).done:
+            yield asked.pop(each)
 
 
 def _name(item: pytest.Function) -> str:

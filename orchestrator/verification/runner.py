@@ -27,7 +27,9 @@ from orchestrator.verification.vantage import vantage_of
 from orchestrator.verification.waivers import apply, read_waivers
 
 CHECKS = Path(__file__).parent / "checks"
+# For one host; each further one has its port scan and, where it hangs, the time until that is known.
 _SECONDS = 600
+_SECONDS_MORE = 60
 _STANDINS = "_standins"
 # testinfra's own plugin would add hosts of its own; its backend class is all that the checks need. The others have work with
 # each check, together as much as the check itself.
@@ -147,6 +149,7 @@ class _Ran:
     rows: list[dict[str, Any]]
     output: str = ""
     code: int | None = 0
+    seconds: int = _SECONDS
 
     @property
     def whole(self) -> bool:
@@ -156,12 +159,13 @@ class _Ran:
     @property
     def end(self) -> str:
         """Return how it ended, in words."""
-        how = f"the checks were ended after {_SECONDS} s" if self.code is None else f"the checks ended with {self.code}"
-        return f"{how}: {' '.join(self.output.split())[-300:]}"
+        ended = f"were ended after {self.seconds} s" if self.code is None else f"ended with {self.code}"
+        return f"the checks {ended}: {' '.join(self.output.split())[-300:]}"
 
 
 def _run(job: dict[str, Any], tell: Callable[[Mapping[str, Any]], None]) -> _Ran:
     """Run the checks in a child process."""
+    seconds = _limit(len(job["hosts"]))
     with tempfile.TemporaryDirectory(prefix="ratssaal-verify-") as folder:
         results, output = (Path(folder) / name for name in ("results.jsonl", "output"))
         results.touch()
@@ -181,11 +185,16 @@ def _run(job: dict[str, Any], tell: Callable[[Mapping[str, Any]], None]) -> _Ran
         finally:
             os.close(described)
         try:
-            rows = list(_follow(child, results, tell))
+            rows = list(_follow(child, results, tell, seconds))
             code = child.poll()
         finally:
             _end(child)
-        return _Ran(rows, output.read_text(errors="replace"), code)
+        return _Ran(rows, output.read_text(errors="replace"), code, seconds)
+
+
+def _limit(hosts: int) -> int:
+    """Return the seconds that all checks of so many hosts have together."""
+    return _SECONDS + _SECONDS_MORE * (hosts - 1)
 
 
 def _environment() -> dict[str, str]:
@@ -211,9 +220,9 @@ def _argv() -> list[str]:
 
 
 def _follow(
-    child: subprocess.Popen[bytes], results: Path, tell: Callable[[Mapping[str, Any]], None]
+    child: subprocess.Popen[bytes], results: Path, tell: Callable[[Mapping[str, Any]], None], seconds: int
 ) -> Iterator[dict[str, Any]]:
-    deadline = time.monotonic() + _SECONDS
+    deadline = time.monotonic() + seconds
     with results.open(encoding="utf-8") as lines:
         rest, ended = "", False
         while True:

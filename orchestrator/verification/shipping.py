@@ -50,8 +50,7 @@ class Line:
         """Run commands on the host as root; raises ConnectionFailed, or Unreachable where the host did not run them."""
         program, mark = script(commands, seconds=COMMAND_SECONDS)
         began = time.time()
-        command, limit = ssh.PYTHON_AS_ROOT, INSIDE_SECONDS
-        answer = self.connection().run(program, command=command, timeout=limit, silent=SILENT_SECONDS)
+        answer = self._run(program)
         try:
             clock, rows = answers(commands, answer.stdout, mark)
         except ValueError as error:
@@ -60,6 +59,15 @@ class Line:
             raise Unreachable([Problem(f"the checks' commands did not run: {said}", self._host.name, hint)]) from error
         self.clock_offset = min(clock - began, 0.0) + max(clock - time.time(), 0.0)
         return rows
+
+    def _run(self, program: str) -> ssh.Answer:
+        """Run a program as root. A host that hangs, or answers without end, costs its time once, whoever asks it after that."""
+        connection, command = self.connection(), ssh.PYTHON_AS_ROOT
+        try:
+            return connection.run(program, command=command, timeout=INSIDE_SECONDS, silent=SILENT_SECONDS)
+        except Unreachable as error:
+            self._failed = error
+            raise
 
     def connection(self) -> ssh.Connection:
         """Return the open connection; raises what opening it raised, at once when it has failed before."""
@@ -93,6 +101,7 @@ class Vantage:
         self._line = Line(host, known_hosts) if point.kind == "ssh" else None
         self._lock = threading.Lock()
         self._folder = ""
+        self._failed: Exception | None = None
         self._asked: dict[str, Future[tuple[int, bytes, bytes]]] = {}
 
     def ship(self, commands: list[str]) -> Answers:
@@ -133,8 +142,14 @@ class Vantage:
     def _prelude(self) -> str:
         """Return what lets commands find the probes; brings them there once."""
         with self._lock:
+            if self._failed is not None:
+                raise self._failed
             if not self._folder:
-                self._folder = self._bring()
+                try:
+                    self._folder = self._bring()
+                except Unreachable as error:
+                    self._failed = error
+                    raise
         encoded = base64.b64encode(json.dumps(self._secrets).encode()).decode()
         python = "" if self._line else f"os.environ['RATSSAAL_PYTHON'] = {sys.executable!r}\n"
         return (

@@ -15,6 +15,8 @@ _CLOCK = "systemd-run -q --unit=clock chronyd -x -n -f /dev/null && sleep 2"
 _SUDO = (
     "touch /usr/local/bin/planted && chmod 0777 /usr/local/bin/planted"
     " && echo '%planted ALL=(ALL) NOPASSWD: /usr/local/bin/planted' > /etc/sudoers.d/planted"
+    " && mkdir -p /opt/planted && chown nobody /opt/planted"
+    " && echo '%planted ALL=(ALL) /opt/planted/later' >> /etc/sudoers.d/planted"
 )
 _ACCOUNTS = (
     "useradd -o -u 0 -g 0 -M planted; sed -i 's/^turnserver:[^:]*:/turnserver::/' /etc/shadow;"
@@ -140,8 +142,11 @@ BREAKS = [
         "ACC-04",
         _SUDO,
         "sudo asks %planted for no password (/usr/local/bin/planted)",
-        "rm /etc/sudoers.d/planted /usr/local/bin/planted",
-        more=("/usr/local/bin/planted, which sudo runs, is 777 root:root",),
+        "rm /etc/sudoers.d/planted /usr/local/bin/planted; rmdir /opt/planted",
+        more=(
+            "/usr/local/bin/planted, which sudo runs, is 777 root:root",
+            "/opt/planted, where a program that sudo would run does not exist, is 755 nobody:root",
+        ),
     ),
     Break(
         "ACC-04",

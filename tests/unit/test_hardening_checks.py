@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -254,10 +257,62 @@ def test_sudo_without_a_password_is_for_the_declared_user_only() -> None:
     assert _sudo("town").faults == []
     assert _faults(_sudo("other")) == "sudo asks town for no password (ALL)"
     assert _sudo("", options='{"setenv": true}').faults == []
-    assert "changed by root only" in str(_sudo("town", programs="755 town town /opt/x\n").faults)
-    assert "777" in _faults(_sudo("town", programs="777 root root /opt/x\n"))
-    assert _sudo("town", programs="755 root root /opt/x\n").faults == []
+    assert "changed by root only" in str(_sudo("town", programs="program 755 town town /opt/x\n").faults)
+    assert "777" in _faults(_sudo("town", programs="program 777 root root /opt/x\n"))
+    assert _sudo("town", programs="program 755 root root /opt/x\n").faults == []
     assert "!syslog" in _faults(_sudo("town", defaults='{"syslog": false}'))
+
+
+@pytest.mark.parametrize(
+    ("row", "fits"),
+    [
+        ("directory 755 root root /opt", True),
+        ("directory 755 anna anna /home/anna", False),
+        ("directory 775 root root /opt", True),
+        ("directory 775 root staff /opt", False),
+        ("directory 777 root root /opt", False),
+        ("directory 1777 root root /tmp", True),
+        ("directory 1777 anna root /tmp", False),
+        ("place 755 root root /opt", True),
+        ("place 755 anna anna /home/anna", False),
+        ("place 1777 root root /tmp", False),
+    ],
+)
+def test_who_may_replace_or_make_what_sudo_runs(row: str, fits: bool) -> None:
+    sheet = _sudo("town", programs=f"{row}\n")
+    _, mode, owner, _, path = row.split()
+    assert (sheet.faults == []) is fits
+    assert fits or _faults(sheet).startswith(f"{path}, ")
+    assert fits or f"is {mode} {owner}:" in _faults(sheet)
+
+
+def test_places_of_what_sudo_runs_are_told(tmp_path: Path) -> None:
+    """The command itself, with rules of this test's own."""
+    root = tmp_path / "root"
+    for name in ("bin", "real/deep", "tools", "empty"):
+        (root / name).mkdir(parents=True)
+    for name in ("bin/plain", "real/deep/tool", "tools/one", "tools/two"):
+        (root / name).touch()
+    (root / "bin/link").symlink_to(root / "real/deep/tool")
+    named = ["bin/plain", "bin/link", "gone/away/later", "tools/", "empty/", "to*/o*"]
+    rules = "\n".join(f'{{ "command": "{root}/{name}" }}, ' for name in named) + '\n{ "command": "ALL" }'
+    for name, text in (("sudo", ""), ("cvtsudoers", f"cat <<'END'\n{rules}\nEND\n")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{text}")
+        (tmp_path / name).chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(
+        ["/bin/sh", "-c", test_accounts._SUDO], capture_output=True, text=True, check=True, env=environment
+    )
+    programs, _, told = done.stdout.partition("== next ==\n")
+    assert told.strip() == rules
+    rows = [line.split(" ", 4) for line in programs.splitlines()]
+    found = {(kind, path.removeprefix(str(root))) for kind, *_, path in rows if path.startswith(str(root))}
+    assert found == {
+        *(("program", name) for name in ("/bin/plain", "/bin/link", "/real/deep/tool", "/tools/one", "/tools/two")),
+        *(("directory", name) for name in ("", "/bin", "/real", "/real/deep", "/tools")),
+        *(("place", name) for name in ("", "/empty")),
+    }
+    assert ("directory", "/") in {(kind, path) for kind, *_, path in rows}
 
 
 def _passwords(said: str) -> Sheet:

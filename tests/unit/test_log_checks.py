@@ -122,7 +122,7 @@ def _look(
     namespace: str = JOURNAL.format(7),
     oldest: float = 89,
     conference: float = 7,
-    timer: str = "active\n",
+    timer: str | tuple[int, str] = "active\nsuccess\n",
 ) -> Sheet:
     said: dict[str, Any] = {
         "logrotate": rules,
@@ -194,4 +194,11 @@ def test_settings_of_a_journal_in_all_their_files_count() -> None:
 
 
 def test_rules_that_nobody_runs_are_a_fault() -> None:
-    assert _faults(_look(timer="inactive\n")) == "logrotate.timer is inactive"
+    assert _faults(_look(timer="inactive\nsuccess\n")) == "logrotate.timer is inactive"
+
+
+def test_a_rotation_that_fails_is_a_fault_though_every_file_is_young() -> None:
+    assert _faults(_look(timer="active\nexit-code\n")) == "the last run of logrotate failed (exit-code)"
+    assert "the last run of logrotate has not failed" in _look().seen
+    with pytest.raises(RuntimeError, match="show: no such unit"):
+        _look(timer=(1, "show: no such unit"))

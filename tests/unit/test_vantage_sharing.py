@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.errors import Problem, Unreachable
 from orchestrator.inventory.vantagepoint import VantagePoint, parse
 from orchestrator.verification.batch import Answers
 from orchestrator.verification.shipping import Vantage
@@ -51,3 +52,18 @@ def test_a_failure_is_told_to_everybody_who_asked() -> None:
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(ask, [["broken"], ["broken"]])) == ["no way there"] * 2
     assert vantage.asked == ["broken"]
+
+
+def test_a_vantage_point_that_hangs_costs_its_time_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    vantage = Vantage(VantagePoint("local"), "", Path(), {})
+    asked: list[int] = []
+
+    def hang() -> str:
+        asked.append(1)
+        raise Unreachable([Problem("it hangs")])
+
+    monkeypatch.setattr(vantage, "_bring", hang)
+    for command in ("one", "two"):
+        with pytest.raises(Unreachable, match="it hangs"):
+            vantage.ship([command])
+    assert len(asked) == 1

@@ -7,10 +7,13 @@ import os
 import re
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import date
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 
@@ -18,7 +21,7 @@ from orchestrator.cli.verify import show_summary
 from orchestrator.errors import InvalidSite, UsageError
 from orchestrator.evidence.results import Finding, Result
 from orchestrator.inventory.vantagepoint import VantagePoint
-from orchestrator.verification import runner, sockets
+from orchestrator.verification import batch, plugin, runner, sockets
 from orchestrator.verification.asking import answer, ask
 from orchestrator.verification.batch import MAXIMUM_ROUNDS, Answers, BatchBackend, answers, prefetch, script
 from orchestrator.verification.catalogue import load_catalogue, select
@@ -321,6 +324,12 @@ def test_a_run_that_breaks_off_is_no_pass(
     assert word in found.reason
 
 
+def test_many_hosts_have_more_time() -> None:
+    assert runner._limit(1) == runner._SECONDS
+    assert runner._limit(20) >= 2 * runner._SECONDS
+    assert runner._Ran([], "", None, 720).end.startswith("the checks were ended after 720 s")
+
+
 def test_an_inventory_is_told_beside_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notes = "sheet.record('a list', 'listed'); sheet.expect(True, 'fine', ''); sheet.expect(False, 'bad', 'good')"
     found = _verified(tmp_path, monkeypatch, test_a=CHECKS.format(first="", then=notes))
@@ -423,6 +432,41 @@ def test_a_command_that_hangs_ends_with_all_that_it_started() -> None:
     assert subprocess.run(["pgrep", "-f", "^sleep 6[12]$"], capture_output=True, check=False).returncode == 1
 
 
+def test_a_command_that_prints_without_end_is_cut_and_the_others_answer() -> None:
+    began = time.monotonic()
+    for endless in ("sleep 67 & exec cat /dev/zero", "sleep 67 & exec cat /dev/zero >&2"):
+        program, mark = script([endless, "echo there", "head -c 1000000 /dev/zero"], seconds=60)
+        done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True)
+        _, rows = answers(["endless", "quick", "large"], done.stdout, mark)
+        assert rows["endless"] == (124, b"", b"more than 8388608 bytes of output")
+        assert rows["quick"] == (0, b"there\n", b"")
+        assert rows["large"] == (0, bytes(1_000_000), b"")
+    assert time.monotonic() - began < 30
+    assert subprocess.run(["pgrep", "-f", "^sleep 67$"], capture_output=True, check=False).returncode == 1
+
+
+def test_all_commands_together_print_no_more_than_a_round_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_ROUND_BYTES", 250_000)
+    commands = [f"head -c 100000 /dev/zero; exit {number}" for number in range(8)]
+    program, mark = script([*commands, "echo there"], seconds=60)
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True)
+    _, rows = answers([*commands, "small"], done.stdout, mark)
+    cut = [row for row in rows.values() if row[0] == 124]
+    assert len(cut) >= 5
+    assert cut[0][2] == b"more than 250000 bytes of output with that of the other commands"
+    assert rows["small"] == (0, b"there\n", b"")
+
+
+def test_a_command_that_closes_its_outputs_or_drips_still_ends_in_time() -> None:
+    hidden, drips = "exec >&- 2>&-; sleep 68", "while :; do echo x; sleep 0.1; done"
+    program, mark = script([hidden, drips, "setsid sleep 3 & echo left"], seconds=1)
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True)
+    assert time.monotonic() - began < 10
+    _, rows = answers(["hidden", "drips", "left"], done.stdout, mark)
+    assert set(rows.values()) == {(124, b"", b"no answer within 1 s")}
+
+
 def test_commands_end_with_the_program_that_runs_them() -> None:
     program, _ = script(["sleep 63 & sleep 64", "exec sleep 65"], seconds=60)
     child = subprocess.Popen([sys.executable, "-"], stdin=subprocess.PIPE, text=True)
@@ -509,3 +553,48 @@ def test_what_burdens_a_host_waits_for_the_others(
     seen = _verified(tmp_path, monkeypatch, test_turn=text).seen
     times = dict(part.split() for part in seen.split("; "))
     assert (float(times["answered"]) < float(times["scanned"])) is marked
+
+
+def _check_of(host: str, *, last: bool = False) -> pytest.Function:
+    """Return as much of a check as the order of asking looks at; the marked one looks from outside."""
+    stand_in = SimpleNamespace(
+        nodeid=f"{host} {last}",
+        fixturenames=["host", "outside"] if last else ["host"],
+        callspec=SimpleNamespace(params={"host": host}),
+        get_closest_marker={"last": True}.get if last else {}.get,
+    )
+    return cast(pytest.Function, stand_in)
+
+
+def test_a_host_that_hangs_keeps_nobody_from_the_last_checks(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugin, "_PATIENCE_SECONDS", 0.3)
+    items = [_check_of(host, last=last) for last in (False, True) for host in ("quick", "hangs")]
+    over = threading.Event()
+
+    def hang(seconds: float) -> None:
+        over.wait(seconds)
+
+    with ThreadPoolExecutor(4) as pool:
+
+        def submit(key: str, group: list[pytest.Function]) -> Future[None]:
+            return pool.submit(hang, 20 if key == "hangs" else 0)
+
+        answered = plugin._answered(items, submit)
+        try:
+            assert [next(answered) for _ in range(2)] == [[items[0]], [items[2]]]
+            assert not over.is_set()
+        finally:
+            over.set()
+        assert list(answered) == [[items[1]], [items[3]]]
+
+
+def test_the_last_checks_wait_for_all_hosts_that_answer_in_time() -> None:
+    items = [_check_of(host, last=last) for last in (False, True) for host in ("quick", "slow")]
+    with ThreadPoolExecutor(4) as pool:
+
+        def submit(key: str, group: list[pytest.Function]) -> Future[None]:
+            return pool.submit(time.sleep, 0.5 if key == "slow" else 0)
+
+        found = list(plugin._answered(items, submit))
+    assert found[:2] == [[items[0]], [items[1]]]
+    assert len(found) == 4

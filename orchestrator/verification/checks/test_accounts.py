@@ -24,12 +24,17 @@ _ACCOUNTS = (
     'awk -F: -v OFS=: \'FILENAME == "/etc/shadow" {print "shadow", $1, ($2 == "" ? "empty" : "set"); next} '
     '$1 != "" {print (FILENAME == "/etc/group" ? "group" : "passwd"), $0}\' /etc/passwd /etc/group /etc/shadow'
 )
-# The rules as sudo itself reads them, and who may change the programs that they name.
+# The rules as sudo itself reads them, and who may change the programs that they name: each by its name and by what that stands for,
+# with every directory above it. Of a program that does not exist comes the nearest directory in which it could be made. A
+# pattern, or a directory that stands for all its programs, is what it fits.
 _SUDO = (
     "command -v sudo >/dev/null || { echo none; exit 0; }; rules=$(cvtsudoers -e -f json /etc/sudoers 2>&1) || "
     '{ echo "failed $rules"; exit 0; }; '
     'echo "$rules" | sed -n \'s/.*"command": "\\(\\/[^" ]*\\).*/\\1/p\' | sort -u | '
-    'while read -r path; do stat -Lc \'%a %U %G %n\' "$path" 2>/dev/null; done; echo == next ==; echo "$rules"'
+    'while read -r path; do case $path in */) path="$path*";; esac; for name in $path; do '
+    'for at in "$name" "$(readlink -m "$name")"; do kind=program; while :; do '
+    'if stat -Lc "$kind %a %U %G %n" "${at:-/}" 2>/dev/null; then kind=directory; elif [ $kind = program ]; then kind=place; fi; '
+    '[ "$at" ] || break; at=${at%/*}; done; done; done; done | sort -u; echo == next ==; echo "$rules"'
 )
 # What tests a new password, as the library itself has read its files, and whether passwd asks it. Of a hash only its method leaves
 # the host (crypt(5)): the part up to the salt.
@@ -124,16 +129,31 @@ def test_sudo_rules(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -
         seen = f"sudo asks {who} for no password ({commands})"
         sheet.expect(who in declared, seen, f"only {', '.join(declared) or 'nobody'}, as declared")
     for line in programs.splitlines():
-        mode, owner, group, path = line.split(" ", 3)
-        loose = int(mode, 8) & (0o002 if group == "root" else 0o022)
-        fits = owner == "root" and not loose
-        sheet.expect(fits, f"{path}, which sudo runs, is {mode} {owner}:{group}", "changed by root only")
+        _judge_place(*line.split(" ", 4), sheet=sheet)
     silent = [
         name for entry in said.get("Defaults", ()) for name in _options(entry) if name in ("!syslog", "!authenticate")
     ]
     sheet.expect(
         not silent, f"sudo's defaults say {', '.join(silent) or 'nothing that hides it'}", "logged, with a password"
     )
+
+
+_PLACES = {
+    "program": "which sudo runs",
+    "directory": "above a program that sudo runs",
+    "place": "where a program that sudo would run does not exist",
+}
+
+
+def _judge_place(kind: str, mode: str, owner: str, group: str, path: str, *, sheet: Sheet) -> None:
+    """Judge a program that sudo runs, a directory above it, or the place where a missing one could be made."""
+    bits = int(mode, 8)
+    loose = bits & (0o002 if group == "root" else 0o022)
+    # Where everybody may make files, but replace only one's own, what is root's stays; what is missing anybody makes.
+    kept = kind == "directory" and bits & 0o1000
+    fits = owner == "root" and (not loose or bool(kept))
+    if kind == "program" or not fits:
+        sheet.expect(fits, f"{path}, {_PLACES[kind]}, is {mode} {owner}:{group}", "changed by root only")
 
 
 @pytest.mark.control("ACC-04")

@@ -27,6 +27,9 @@ _NAMESPACED = re.compile(rf"/var/log/journal/[0-9a-f]+\.{_NAMESPACE}/")
 _PERIOD = {"hourly": 1 / 24, "weekly": 7, "monthly": 31, "yearly": 366}
 # What a rotation leaves behind: prosody.log.1, prosody.log.2.gz, prosody.log-20261126.gz.
 _ROTATED = re.compile(r"[.-](?:\d{1,3}|\d{8}(?:-?\d+)?)(?:\.(?:gz|xz|bz2|zst))?$")
+# Whether logrotate runs at all, and how it ended last: a file that is written every day looks young though it was never rotated. One
+# that has not run yet, as on a host of today, counts as a success (systemd.service(5)).
+_ROTATES = "systemctl is-active logrotate.timer; systemctl show -P Result logrotate.service"
 _FILES = "find /var/log -xdev -type f -printf '%T@ %p\\n'"
 _SETTINGS = "systemd-analyze cat-config systemd/journald{}.conf"
 _OLDEST = "journalctl {} -o short-unix --no-pager -q 2>/dev/null | head -n 1"
@@ -107,7 +110,7 @@ def test_retention(host: testinfra.host.Host, subject: Subject, sheet: Sheet) ->
     rotation, timer, ages, units, system, namespace, *oldest, now = ask(
         host,
         "logrotate --debug /etc/logrotate.conf 2>&1; true",
-        "systemctl is-active logrotate.timer; true",
+        _ROTATES,
         _FILES,
         _UNITS.format(units=" ".join(f"{unit}.service" for unit in subject.units()), namespace=_NAMESPACE),
         _SETTINGS.format(""),
@@ -116,8 +119,7 @@ def test_retention(host: testinfra.host.Host, subject: Subject, sheet: Sheet) ->
         _OLDEST.format(f"--namespace={_NAMESPACE}"),
         "date +%s",
     )
-    running = text(timer).strip()
-    sheet.expect(running == "active", f"logrotate.timer is {running}", "active")
+    _judge_runs(*text(timer).split(), sheet=sheet)
     _judge_units(text(units), sheet)
     written = {path for path in re.findall(r"^open (.*)$", text(units), re.M) if not path.endswith(" (deleted)")}
     aged = dict(line.split(" ", 1)[::-1] for line in text(ages).splitlines())
@@ -141,6 +143,12 @@ def test_retention(host: testinfra.host.Host, subject: Subject, sheet: Sheet) ->
 def _of_conferences(path: str, written: set[str]) -> bool:
     """Say whether a file speaks of conferences: by where it lies, or because a conferencing service writes it."""
     return path.startswith(CONFERENCE) or _ROTATED.sub("", path) in written or bool(_NAMESPACED.match(path))
+
+
+def _judge_runs(running: str, ended: str, *, sheet: Sheet) -> None:
+    sheet.expect(running == "active", f"logrotate.timer is {running}", "active")
+    failed = "has not failed" if ended == "success" else f"failed ({ended})"
+    sheet.expect(ended == "success", f"the last run of logrotate {failed}", "success")
 
 
 def _judge_units(told: str, sheet: Sheet) -> None:

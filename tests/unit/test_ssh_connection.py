@@ -1,0 +1,131 @@
+"""A host that takes a connection and then does not do what a host does: no command may hang, or fill our memory."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import paramiko
+import pytest
+
+from orchestrator.errors import Unreachable
+from orchestrator.inventory.site import Host
+from orchestrator.transport import ssh
+from orchestrator.verification import shipping
+from orchestrator.verification.shipping import Line
+
+Exec = Callable[[paramiko.Channel], bool]
+
+
+class Server(paramiko.ServerInterface):
+    """Lets everybody in and leaves to the test what becomes of a command."""
+
+    def __init__(self, run: Exec) -> None:
+        self._run = run
+        self.asked = 0
+
+    def get_allowed_auths(self, username: str) -> str:
+        """Keys only, as on our hosts."""
+        return "publickey"
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        """Take any key."""
+        return paramiko.common.AUTH_SUCCESSFUL
+
+    def check_channel_request(self, kind: str, chanid: int) -> int:
+        """Take any channel."""
+        return paramiko.common.OPEN_SUCCEEDED
+
+    def check_channel_exec_request(self, channel: paramiko.Channel, command: bytes) -> bool:
+        """Answer as the test says."""
+        self.asked += 1
+        return self._run(channel)
+
+
+@contextmanager
+def _served(folder: Path, run: Exec) -> Iterator[tuple[Host, Path, Server]]:
+    """Yield a host, the file with its pinned key, and the server behind it."""
+    own, key_file, known_hosts = paramiko.ECDSAKey.generate(), folder / "key", folder / "known_hosts"
+    paramiko.ECDSAKey.generate().write_private_key_file(str(key_file))
+    server, open_transports = Server(run), []
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        host = Host("h1", "127.0.0.1", "", listening.getsockname()[1], "root", str(key_file), ())
+        ssh.pin_host_key(host, known_hosts, ssh.HostKey(own.get_name(), own.get_base64()))
+
+        def accept() -> None:
+            plain, _ = listening.accept()
+            transport = paramiko.Transport(plain)
+            transport.add_server_key(own)
+            open_transports.append(transport)
+            transport.start_server(server=server)
+
+        threading.Thread(target=accept, daemon=True).start()
+        try:
+            yield host, known_hosts, server
+        finally:
+            for transport in open_transports:
+                transport.close()
+
+
+@pytest.fixture
+def mute() -> Iterator[Exec]:
+    """Return what takes a command and never answers; it lets go when the test is over."""
+    over = threading.Event()
+    yield lambda _: over.wait(30) and False
+    over.set()
+
+
+def test_a_host_that_takes_the_channel_and_never_starts_the_command_costs_a_bounded_time(
+    tmp_path: Path, mute: Exec
+) -> None:
+    with _served(tmp_path, mute) as (host, known_hosts, _), ssh.connect(host, known_hosts) as connection:
+        began = time.monotonic()
+        with pytest.raises(ssh.ConnectionFailed, match="h1: the host did not start a command within 1 s") as caught:
+            connection.run("true", silent=1)
+        assert caught.value.reason is ssh.Reason.TIMEOUT
+        assert time.monotonic() - began < 10
+
+
+def test_a_host_that_refuses_a_command_is_an_error_with_its_name(tmp_path: Path) -> None:
+    with _served(tmp_path, lambda _: False) as (host, known_hosts, _), ssh.connect(host, known_hosts) as connection:
+        with pytest.raises(ssh.ConnectionFailed, match="h1: the host started no command: Channel closed") as caught:
+            connection.run("true")
+        assert caught.value.reason is ssh.Reason.UNREACHABLE
+
+
+def test_a_host_that_hangs_costs_its_time_once(tmp_path: Path, mute: Exec, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shipping, "SILENT_SECONDS", 1)
+    with _served(tmp_path, mute) as (host, known_hosts, server):
+        line = Line(host, known_hosts)
+        for _ in range(3):
+            with pytest.raises(ssh.ConnectionFailed, match="did not start a command"):
+                line.ship(["true"])
+        line.close()
+        assert server.asked == 1
+
+
+@pytest.mark.parametrize("stream", ["sendall", "sendall_stderr"])
+def test_a_host_that_answers_without_end_is_an_error_before_memory_is_full(
+    tmp_path: Path, stream: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "_MOST_BYTES", 3 << 20)
+
+    def flood(channel: paramiko.Channel) -> bool:
+        def send() -> None:
+            with suppress(OSError, EOFError):
+                while True:
+                    getattr(channel, stream)(bytes(1 << 16))
+
+        threading.Thread(target=send, daemon=True).start()
+        return True
+
+    with (
+        _served(tmp_path, flood) as (host, known_hosts, _),
+        ssh.connect(host, known_hosts) as connection,
+        pytest.raises(Unreachable, match="h1: the host answered more than 3 MB"),
+    ):
+        connection.run("true", timeout=20)
