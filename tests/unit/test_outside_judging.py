@@ -12,7 +12,7 @@ import pytest
 from orchestrator.verification import nmap
 from orchestrator.verification.admission import Policy, policy
 from orchestrator.verification.batch import Answers, BatchBackend
-from orchestrator.verification.checks import test_crypto, test_ports, test_tls, test_turn
+from orchestrator.verification.checks import test_crypto, test_ports, test_signalling_ways, test_tls, test_turn
 from orchestrator.verification.crypto import chosen, load_profiles
 from orchestrator.verification.nmap import Scan
 from orchestrator.verification.reach import Target, seen_as, targets
@@ -379,6 +379,14 @@ def test_what_is_alike_over_several_addresses_is_said_once() -> None:
     test_tls.note([(one, bad), (two, good)], apart)
     assert faults(together) == ["m.example:443 (192.0.2.1, 2001:db8::1): old"]
     assert faults(apart) == ["m.example:443 (192.0.2.1): old", "m.example:443 (2001:db8::1): old"]
+
+
+def test_addresses_of_signalling_that_config_computes_are_not_judged() -> None:
+    sheet = Sheet()
+    script = "var config = { bosh: 'https://' + host, websocket: 'wss://m.example/xmpp-websocket' };"
+    test_signalling_ways._judge_ways("config.js", script, "m.example", sheet)
+    assert faults(sheet) == []
+    assert sheet.untested == ["config.js: bosh, which config.js computes: 'https://' + host"]
 
 
 def _turn(**way: Any) -> dict[str, Any]:

@@ -12,7 +12,15 @@ import testinfra.host
 
 from orchestrator.inventory import derivations
 from orchestrator.verification.asking import ask, json_of, probe, text
-from orchestrator.verification.servedconfig import Expression, NoConfiguration, read_config, setting
+from orchestrator.verification.servedconfig import (
+    Config,
+    Expression,
+    NoConfiguration,
+    computed,
+    read_config,
+    setting,
+    without_comments,
+)
 from orchestrator.verification.sheet import NotApplicable, NotTested, Sheet
 from orchestrator.verification.subject import Subject
 
@@ -25,7 +33,6 @@ _PIN = (
 _SERVER = re.compile(r"\b(?:stuns?|turns?):(?://)?(\[[0-9a-fA-F:.]+\]|[\w.-]+)")
 # The old key decides where the new one is missing (jitsi-meet:react/features/base/config/reducer.ts).
 _BUTTON = ("securityUi.hideLobbyButton", "hideLobbyButton")
-_COMMENTS = re.compile(r"/\*.*?\*/|^\s*//[^\n]*", re.DOTALL | re.MULTILINE)
 
 Facts = dict[str, Any]
 
@@ -157,7 +164,7 @@ def test_guests_wait(host: testinfra.host.Host, outside: testinfra.host.Host, su
     _judge_lobby(facts, str(subject.settings.get("jitsi_lobby")), sheet)
 
 
-def _judge_button(config: Facts | None, sheet: Sheet) -> None:
+def _judge_button(config: Config | None, sheet: Sheet) -> None:
     if config is None:
         return
     values = [setting(config, name) for name in _BUTTON]
@@ -218,11 +225,19 @@ def test_only_own_servers_are_handed_out(
         _judge_servers(f"a {who} is told", [(f"{row['type']}:", str(row.get("host", ""))) for row in rows], own, sheet)
     served, config = _config(outside, subject, sheet)
     if config is not None:
-        # A client that is told none takes a third party's (lib-jitsi-meet:modules/xmpp/xmpp.ts DEFAULT_STUN_SERVERS).
-        named = setting(config, "p2p.stunServers") is not None
-        said = "names" if named else "does not name"
-        sheet.expect(named, f"config.js {said} p2p.stunServers", "named, with own servers")
+        _judge_named(config, sheet)
     _judge_servers("config.js names", [("", name.strip("[]")) for name in _SERVER.findall(served)], own, sheet)
+
+
+def _judge_named(config: Config, sheet: Sheet) -> None:
+    """A client that is told none takes a third party's (lib-jitsi-meet:modules/xmpp/xmpp.ts DEFAULT_STUN_SERVERS)."""
+    servers = setting(config, "p2p.stunServers")
+    unknown = ", ".join(map(str, computed(servers)))
+    if unknown:
+        sheet.could_not_look(f"which servers p2p.stunServers names, which config.js computes: {unknown}")
+        return
+    said = "does not name" if servers is None else "names"
+    sheet.expect(servers is not None, f"config.js {said} p2p.stunServers", "named, with own servers")
 
 
 def _judge_servers(who: str, servers: Iterable[tuple[str, str]], own: set[str], sheet: Sheet) -> None:
@@ -238,7 +253,7 @@ def _own_names(subject: Subject) -> set[str]:
     return {name.lower() for name in names}
 
 
-def _config(outside: testinfra.host.Host, subject: Subject, sheet: Sheet) -> tuple[str, Facts | None]:
+def _config(outside: testinfra.host.Host, subject: Subject, sheet: Sheet) -> tuple[str, Config | None]:
     """Return config.js as it is served over the first address: its text without comments, and its values.
 
     What cannot be had is noted, and "" or None in its place.
@@ -251,14 +266,10 @@ def _config(outside: testinfra.host.Host, subject: Subject, sheet: Sheet) -> tup
         return "", None
     script = text(served)
     try:
-        return _comments_gone(script), read_config(script)
+        return without_comments(script), read_config(script)
     except NoConfiguration as problem:
         sheet.could_not_look(f"config.js cannot be read: {problem}")
-        return _comments_gone(script), None
-
-
-def _comments_gone(script: str) -> str:
-    return _COMMENTS.sub("", script)
+        return without_comments(script), None
 
 
 @pytest.mark.control("TRN-04")
