@@ -164,6 +164,13 @@ def _first(**changed: Any) -> Facts:
     return {**OFFER, "candidates": [{**OFFER["candidates"][0], **changed}, *OFFER["candidates"][1:]]}
 
 
+def _beside(*, first: bool = False, **changed: Any) -> Facts:
+    """Return an offer with one candidate more, which stands after the others or before them."""
+    good = OFFER["candidates"]
+    more = {**good[0], **changed}
+    return {**OFFER, "candidates": [more, *good] if first else [*good, more]}
+
+
 NO_WAY = "no way there: [Errno 101] Network is unreachable"
 CASES: list[tuple[str, Facts, str, str]] = [
     (
@@ -310,6 +317,25 @@ CASES: list[tuple[str, Facts, str, str]] = [
         "fail",
         "not offered ['2001:2::10']",
     ),
+    (
+        "AVL-02",
+        _changed("sessions", "offers", to=[_first(port="10001")]),
+        "fail",
+        "offered 198.18.0.10:10001/udp",
+    ),
+    ("AVL-02", _changed("sessions", "offers", to=[_first(port="10001")]), "fail", "not offered ['198.18.0.10']"),
+    ("AVL-02", _changed("sessions", "offers", to=[_first(protocol="tcp")]), "fail", "offered 198.18.0.10:10000/tcp"),
+    # Beside the right one, before or after it.
+    ("AVL-02", _changed("sessions", "offers", to=[_beside(port="10001")]), "fail", "198.18.0.10:10001/udp"),
+    ("AVL-02", _changed("sessions", "offers", to=[_beside(first=True, port="10001")]), "fail", "198.18.0.10:10001/udp"),
+    (
+        "AVL-02",
+        _changed("sessions", "offers", to=[_beside(port="4443", protocol="ssltcp", answered=False)]),
+        "fail",
+        "198.18.0.10:4443/ssltcp does not answer",
+    ),
+    ("AVL-02", _changed("sessions", "offers", to=[_beside(type="srflx")]), "pass", "198.18.0.10:10000/udp answers"),
+    ("AVL-02", _changed("sessions", "offers", to=[_first(protocol="UDP", port=10000)]), "pass", "every family"),
     (
         "AVL-02",
         _changed("sessions", "offers", to=[_first(answered=False, reason=NO_WAY)]),

@@ -31,6 +31,8 @@ _PIN = (
     " | openssl x509 -noout -fingerprint -sha256 2>/dev/null || echo none"
 )
 _SERVER = re.compile(r"\b(?:stuns?|turns?):(?://)?(\[[0-9a-fA-F:.]+\]|[\w.-]+)")
+# The only port at which a bridge is let reach people, whatever address of its own it is offered with.
+_MEDIA = (str(derivations.MEDIA_PORT), "udp")
 # The old key decides where the new one is missing (jitsi-meet:react/features/base/config/reducer.ts).
 _BUTTON = ("securityUi.hideLobbyButton", "hideLobbyButton")
 
@@ -378,14 +380,29 @@ def _judge_offer(who: str, offer: Facts, subject: Subject, sheet: Sheet) -> None
     sealed = offer["fingerprint"] and offer["credentials"]
     sheet.expect(sealed, f"{who}: {'with' if sealed else 'without'} fingerprint and credentials", "with both")
     own = _bridge_addresses(subject)
-    rows = {str(ipaddress.ip_address(row["ip"])): row for row in offer["candidates"] if _is_address(row.get("ip"))}
-    seen = {row["address"] for row in own if row["address"] in rows or row["address6"] in rows}
-    for address, row in rows.items():
+    for (address, port, protocol), row in _candidates(offer).items():
         known = any(address in entry.values() for entry in own)
         sheet.expect(known, f"{who}: offered {address} ({row.get('type')})", "a bridge's own address")
-        _judge_answer(f"{who}: {address}:{row.get('port')}/{row.get('protocol')}", row, sheet)
-    chosen = [entry for entry in own if entry["address"] in seen] or own
-    missing = [a for entry in chosen for a in entry.values() if a and a not in rows]
+        if known and (port, protocol) != _MEDIA:
+            sheet.expect(False, f"{who}: offered {address}:{port}/{protocol}", f"{'/'.join(_MEDIA)}, the media port")
+        _judge_answer(f"{who}: {address}:{port}/{protocol}", row, sheet)
+    _judge_families(who, offer, own, sheet)
+
+
+def _candidates(offer: Facts) -> dict[tuple[str, str, str], Facts]:
+    """Return what is offered by address, port and protocol: one address may stand there with several ports."""
+    rows = [row for row in offer["candidates"] if _is_address(row.get("ip"))]
+    return {
+        (_plain(row["ip"]), str(row.get("port") or "no port"), str(row.get("protocol")).lower()): row for row in rows
+    }
+
+
+def _judge_families(who: str, offer: Facts, own: list[dict[str, str]], sheet: Sheet) -> None:
+    """A bridge that is offered at all is offered on each of its addresses, on the port that is let in."""
+    offered = _candidates(offer)
+    addresses = {address for address, *_ in offered}
+    chosen = [entry for entry in own if addresses & {address for address in entry.values() if address}] or own
+    missing = [a for entry in chosen for a in entry.values() if a and (a, *_MEDIA) not in offered]
     sheet.expect(
         not missing, f"{who}: {f'not offered {missing}' if missing else 'every family offered'}", "all offered"
     )
