@@ -1,23 +1,35 @@
 """Reads config.js as a browser would, as far as its values are literals (jitsi-meet:config.js).
 
 The file is a script, not data: an object literal, possibly followed by assignments to single keys. What is no literal
-becomes an Expression, which no check takes for a value.
+becomes an Expression, which no check takes for a value; so does what any other use of `config` may change.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
-_COMMENT_OR_TEXT = re.compile(
-    r"""("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)|//[^\n]*|/\*.*?\*/""", re.S
-)
+_ANY_TEXT = r"""(?P<text>"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*'|`(?:\\.|[^`\\])*`)"""
+_COMMENT_OR_TEXT = re.compile(rf"{_ANY_TEXT}|//[^\n]*|/\*.*?\*/", re.S)
 _TEXT = re.compile(r"""\s*("(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')""", re.S)
 _WORD = re.compile(r"\s*(-?[\w.$]+)")
 _KEY = re.compile(r"""\s*(?:"([^"]+)"|'([^']+)'|([\w$]+))\s*:""")
-_END = re.compile(r"\s*[,}\])];?|\s*;|\s*\n|\s*$")
-_ASSIGNED = re.compile(r"\bconfig((?:\.[\w$]+)+)\s*=(?!=)")
+# A line that begins with an operator goes on with the value before it.
+_END = re.compile(r"\s*(?:[,;}\])]|$|\n(?!\s*[-+*/%&|^?.<>=(\[]))")
+# Every place that names `config`, with the keys that stand there as they are; and the brackets around it.
+_USE = re.compile(
+    _ANY_TEXT
+    + r"|(?P<bracket>[(\[{}\])])|(?<![\w$])config(?![\w$])"
+    + r"""(?P<keys>(?:\s*\.\s*[\w$]+|\s*\[\s*(?:"[^"\\\n]*"|'[^'\\\n]*')\s*\])*)""",
+    re.S,
+)
+_NAMED = re.compile(r"""\"([^"]*)"|'([^']*)'|([\w$]+)""")
+_SET = re.compile(r"\s*=(?![=>])")
+_COMPARED = re.compile(r"\s*[=!]==?")
+# Upstream's way to put keys into an object that may not be there: `config.flags = config.flags || {};`.
+_OR_EMPTY = re.compile(r"config((?:\.[\w$]+)+)\s*\|\|\s*\{\s*\}")
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None, "undefined": None}
 
 
@@ -36,29 +48,152 @@ class NoConfiguration(ValueError):
     """The text holds no configuration, or one that cannot be read."""
 
 
-def read_config(script: str) -> dict[str, Any]:
+class Config(dict[str, Any]):
+    """The object that a script makes. `unread` is a use of it that may change any key, "" where there is none."""
+
+    unread = ""
+
+
+def read_config(script: str) -> Config:
     """Return the object `config` that the script makes; raises NoConfiguration where there is none."""
-    bare = _COMMENT_OR_TEXT.sub(lambda found: found.group(1) or " ", script)
-    start = re.search(r"\bvar\s+config\s*=\s*(?=\{)", bare)
+    bare = without_comments(script)
+    start = re.search(r"\bvar\s+(config)\s*=\s*(?=\{)", bare)
     if not start:
         raise NoConfiguration(f"no `var config = {{` in {' '.join(script.split())[:80]!r}")
-    config, end = _value(bare, start.end())
-    if not isinstance(config, dict):
+    value, end = _value(bare, start.end())
+    if not isinstance(value, dict):
         raise NoConfiguration("`config` is no object")
-    for found in _ASSIGNED.finditer(bare, end):
-        _assign(config, found.group(1).split(".")[1:], _value(bare, found.end())[0])
+    config = Config(value)
+    _follow(config, bare, start.start(1), end)
     return config
 
 
-def setting(config: dict[str, Any], path: str) -> Any:
-    """Return the value at a dotted path, None where it is not set."""
-    value: Any = config
+def without_comments(script: str) -> str:
+    """Return the script without its comments; what looks like one within a text stays."""
+    return _COMMENT_OR_TEXT.sub(lambda found: found["text"] or " ", script)
+
+
+def setting(config: Config, path: str) -> Any:
+    """Return the value at a dotted path: None where it is not set, an Expression where only a browser can tell."""
+    value: Any = Expression(config.unread) if config.unread else config
     for key in path.split("."):
+        if isinstance(value, Expression):
+            break
         value = value.get(key) if isinstance(value, dict) else None
     return value
 
 
-def _assign(config: dict[str, Any], path: list[str], value: Any) -> None:
+def computed(value: Any) -> Iterator[Expression]:
+    """Yield every Expression in a value, however deep."""
+    if isinstance(value, Expression):
+        yield value
+    elif isinstance(value, dict | list):
+        for inner in value.values() if isinstance(value, dict) else value:
+            yield from computed(inner)
+
+
+@dataclass(frozen=True, slots=True)
+class _Use:
+    """One place that names `config`: from where to where, which key of it, and within how many brackets."""
+
+    at: int
+    after: int
+    path: tuple[str, ...]
+    depth: int
+
+
+def _uses(bare: str, begin: int, end: int) -> Iterator[_Use]:
+    depth = 0
+    for found in _USE.finditer(bare, begin, end):
+        if bracket := found["bracket"]:
+            depth += 1 if bracket in "([{" else -1
+        elif found["text"] is None:
+            keys = tuple(next(group for group in key if group) for key in _NAMED.findall(found["keys"]) if any(key))
+            yield _Use(found.start(), found.end(), keys, depth)
+        elif found["text"][1:-1] == "config":
+            # A name in quotes reaches it as well: window["config"].
+            yield _Use(found.start(), found.end(), (), 1)
+
+
+def _follow(config: Config, bare: str, own: int, end: int) -> None:
+    """Do what the plain statements after the object do; what any other use may change becomes an Expression."""
+    # A function that stands before the object, or in it, may be called after it.
+    unclear = [use for use in _uses(bare, 0, end) if use.at != own and not _harmless(bare, use)]
+    last = end
+    for use in _uses(bare, end, len(bare)):
+        value: Any
+        sign = _SET.match(bare, use.after)
+        if sign and _is_statement(bare, use, last) and _within_objects(config, use.path):
+            value, last = _value(bare, sign.end())
+            _assign(config, use.path, _or_empty(config, use.path, value))
+        elif not _harmless(bare, use) and not _is_own_default(bare, use):
+            unclear.append(use)
+    for use in unclear:
+        _blur(config, use.path, _line(bare, use.at))
+
+
+def _harmless(bare: str, use: _Use) -> bool:
+    """Say whether a use changes nothing: a comparison, or a key of some object that has this name."""
+    before, after = bare[: use.at].rstrip()[-1:], bare[use.after :].lstrip()[:1]
+    return bool(_COMPARED.match(bare, use.after)) or (after == ":" and before in ("{", ","))
+
+
+def _is_statement(bare: str, use: _Use, last: int) -> bool:
+    """Say whether a statement begins here that no condition, loop or function surrounds."""
+    if use.depth or not use.path or use.at < last:
+        return False
+    return not bare[last : use.at].strip(" \t\r\n;") or bare[: use.at].rstrip()[-1:] in (";", "}")
+
+
+def _is_own_default(bare: str, use: _Use) -> bool:
+    """Say whether this is the right half of `config.flags = config.flags || {}`."""
+    left = re.search(r"(config(?:\.[\w$]+)+)\s*=\s*$", bare[: use.at])
+    right = _OR_EMPTY.match(bare, use.at)
+    return bool(left and right and left.group(1) == bare[use.at : use.after])
+
+
+def _or_empty(config: Config, path: tuple[str, ...], value: Any) -> Any:
+    found = _OR_EMPTY.fullmatch(value.text) if isinstance(value, Expression) else None
+    if not found or tuple(found.group(1).split(".")[1:]) != path:
+        return value
+    return setting(config, ".".join(path)) or {}
+
+
+def _within_objects(config: dict[str, Any], path: tuple[str, ...]) -> bool:
+    """Say whether all that is above a key is an object, or not yet there."""
+    for key in path[:-1]:
+        below = config.get(key)
+        if below is not None and not isinstance(below, dict):
+            return False
+        config = below or {}
+    return True
+
+
+def _line(bare: str, at: int) -> str:
+    found = re.compile(r"[^;\n]*").match(bare, at)
+    return " ".join(found.group().split())[:80] if found else ""
+
+
+def _blur(config: Config, path: tuple[str, ...], use: str) -> None:
+    """Make what stands at a path an Expression, or what holds it where that is no object."""
+    if not path:
+        config.unread = config.unread or use
+        return
+    *above, name = path
+    held: dict[str, Any] = config
+    for key in above:
+        below = held.get(key)
+        # Texts, numbers and truths have nothing that could be changed.
+        if isinstance(below, str | int | float):
+            return
+        if not isinstance(below, dict):
+            name = key
+            break
+        held = below
+    held[name] = Expression(use)
+
+
+def _assign(config: dict[str, Any], path: tuple[str, ...], value: Any) -> None:
     for key in path[:-1]:
         below = config.get(key)
         config[key] = below if isinstance(below, dict) else {}

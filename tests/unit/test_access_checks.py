@@ -94,7 +94,7 @@ def test_files_of_sshd_are_read_as_sshd_does(tmp_path: Path) -> None:
 
 def _secret(path: str = "/etc/turnserver.conf", mode: int = 0o640, **changed: Any) -> Sheet:
     row = {"path": path, "mode": mode, "owner": "root", "group": "turnserver", "people": [], "anybody": False}
-    row |= {"lengths": [], "distinct": [], "in_arguments": 0}
+    row |= {"sought": True, "lengths": [22], "distinct": [18], "in_arguments": 0}
     return _sheet(test_access.test_secrets, {"python3": json.dumps([{**row, **changed}])})
 
 
@@ -107,10 +107,19 @@ def test_owner_group_and_mode_of_every_secret_count() -> None:
     assert "to which anna belongs" in _faults(_secret(people=["anna"]))
     assert _secret(people=["anna"], mode=0o600).faults == []
     key = "/etc/ratssaal/tls/key.pem"
-    assert _secret(key, group="ssl-cert").faults == []
+    own = _secret(key, group="ssl-cert", sought=False, lengths=[], distinct=[])
+    assert (own.faults, own.untested) == ([], [])
     assert _faults(_secret(key, 0o660, group="ssl-cert")) == f"{key} 0660 root:ssl-cert"
     assert _faults(_secret("/etc/jitsi/jicofo/jicofo.conf", group="turnserver"))
     assert "holds a secret of 8 characters" in _faults(_secret(lengths=[8], distinct=[8]))
+
+
+def test_a_secret_that_is_not_found_in_its_file_is_not_judged() -> None:
+    found = _secret()
+    assert (found.faults, found.untested) == ([], [])
+    sheet = _secret(lengths=[], distinct=[])
+    assert sheet.faults == []
+    assert sheet.untested == ["how long the secret of /etc/turnserver.conf is: none was found in it"]
 
 
 def test_files_are_noted_where_they_hold_a_secret_by_any_name(tmp_path: Path) -> None:
@@ -132,7 +141,9 @@ def test_files_are_noted_where_they_hold_a_secret_by_any_name(tmp_path: Path) ->
         "/var/lib/prosody", str(tmp_path / "none")
     )
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    found = {row["path"].removeprefix(f"{tmp_path}/"): row["lengths"] for row in json.loads(done.stdout)}
+    rows = json.loads(done.stdout)
+    assert [row["path"].rpartition("/")[2] for row in rows if not row["sought"]] == ["key.pem"]
+    found = {row["path"].removeprefix(f"{tmp_path}/"): row["lengths"] for row in rows}
     assert found == {
         "turnserver.conf": [],
         "jitsi/videobridge/config": [],

@@ -164,6 +164,13 @@ def _first(**changed: Any) -> Facts:
     return {**OFFER, "candidates": [{**OFFER["candidates"][0], **changed}, *OFFER["candidates"][1:]]}
 
 
+def _beside(*, first: bool = False, **changed: Any) -> Facts:
+    """Return an offer with one candidate more, which stands after the others or before them."""
+    good = OFFER["candidates"]
+    more = {**good[0], **changed}
+    return {**OFFER, "candidates": [more, *good] if first else [*good, more]}
+
+
 NO_WAY = "no way there: [Errno 101] Network is unreachable"
 CASES: list[tuple[str, Facts, str, str]] = [
     (
@@ -312,6 +319,25 @@ CASES: list[tuple[str, Facts, str, str]] = [
     ),
     (
         "AVL-02",
+        _changed("sessions", "offers", to=[_first(port="10001")]),
+        "fail",
+        "offered 198.18.0.10:10001/udp",
+    ),
+    ("AVL-02", _changed("sessions", "offers", to=[_first(port="10001")]), "fail", "not offered ['198.18.0.10']"),
+    ("AVL-02", _changed("sessions", "offers", to=[_first(protocol="tcp")]), "fail", "offered 198.18.0.10:10000/tcp"),
+    # Beside the right one, before or after it.
+    ("AVL-02", _changed("sessions", "offers", to=[_beside(port="10001")]), "fail", "198.18.0.10:10001/udp"),
+    ("AVL-02", _changed("sessions", "offers", to=[_beside(first=True, port="10001")]), "fail", "198.18.0.10:10001/udp"),
+    (
+        "AVL-02",
+        _changed("sessions", "offers", to=[_beside(port="4443", protocol="ssltcp", answered=False)]),
+        "fail",
+        "198.18.0.10:4443/ssltcp does not answer",
+    ),
+    ("AVL-02", _changed("sessions", "offers", to=[_beside(type="srflx")]), "pass", "198.18.0.10:10000/udp answers"),
+    ("AVL-02", _changed("sessions", "offers", to=[_first(protocol="UDP", port=10000)]), "pass", "every family"),
+    (
+        "AVL-02",
         _changed("sessions", "offers", to=[_first(answered=False, reason=NO_WAY)]),
         "not tested",
         "the vantage point has no way",
@@ -330,8 +356,14 @@ def test_one_thing_changed(control: str, facts: Facts, verdict: str, word: str) 
     [
         ("TRN-04", CONFIG.replace("turn.meet.example", "stun.example.net"), "fail"),
         ("TRN-04", CONFIG + "\n// stun:stun.example.net\n/* turn:a.example */", "pass"),
+        ("TRN-04", CONFIG + " // stun:stun.example.net", "pass"),
+        ("TRN-04", CONFIG + "\nvar a = '/*', b = 'stun:stun.example.net', c = '*/';", "fail"),
         ("TRN-04", "var config = { p2p: {} };", "fail"),
         ("TRN-04", "var config = {};\nconfig.p2p = { stunServers: [] };", "pass"),
+        ("TRN-04", "var config = { p2p: make() };", "not tested"),
+        ("TRN-04", "var config = { p2p: { stunServers: [ { urls: 'stun:' + host } ] } };", "not tested"),
+        ("TRN-04", CONFIG + "\nObject.assign(config, more);", "not tested"),
+        ("TRN-04", CONFIG + "\nconfig.p2p.stunServers.push(more);", "not tested"),
         ("TRN-04", CONFIG + " x: 'turns://other.example:5349'", "fail"),
         ("TRN-04", "no script, but stun:other.example", "fail"),
         ("TRN-04", "no script", "not tested"),
@@ -342,6 +374,10 @@ def test_one_thing_changed(control: str, facts: Facts, verdict: str, word: str) 
         ("VKS-02", "var config = { hideLobbyButton: true };", "fail"),
         ("VKS-02", CONFIG + "\nconfig.hideLobbyButton = true;", "pass"),
         ("VKS-02", CONFIG + "\nconfig.securityUi.hideLobbyButton = isGuest();", "not tested"),
+        ("VKS-02", CONFIG + "\nconfig['securityUi'].hideLobbyButton = true;", "fail"),
+        ("VKS-02", CONFIG + "\nif (isGuest()) { config.securityUi.hideLobbyButton = true; }", "not tested"),
+        ("VKS-02", CONFIG + "\nObject.assign(config, more);", "not tested"),
+        ("VKS-02", "var config = { securityUi: make() };", "not tested"),
         ("VKS-02", "no script", "not tested"),
     ],
 )

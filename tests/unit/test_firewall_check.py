@@ -1,4 +1,4 @@
-"""What NET-01 and NET-03 make of sockets and rulesets as ss and nft print them, which is not always how they were written."""
+"""What NET-01, NET-03 and NET-05 make of sockets and rulesets as ss and nft print them, which is not always how they were written."""
 
 from __future__ import annotations
 
@@ -182,3 +182,40 @@ def test_a_declared_range_of_ports_covers_each_of_them() -> None:
 def test_a_containers_port_for_the_host_alone_is_expected(address: str, process: str, ports: list[int]) -> None:
     shown = f'tcp LISTEN 0 4096 {address}:8085 0.0.0.0:* users:(("{process}",pid=1,fd=7))\n'
     assert [socket.port for socket in undeclared(shown, [], [])] == ports
+
+
+@pytest.mark.parametrize(
+    ("told", "let_in", "fault", "untested"),
+    [
+        ("0.000000 7", True, "", ""),
+        ("0.000000 28", False, "", ""),
+        ("0.000000 28", True, "", "http://h:8080: curl ended with 28"),
+        ("127", False, "", "http://h:8080: curl ended with 127"),
+        ("0.000000 6", False, "", "http://h:8080: curl ended with 6"),
+        ("0.000213 0", False, "http://h:8080 answers", ""),
+        ("0.000213 52", False, "http://h:8080 takes connections (curl ended with 52)", ""),
+        ("0,000213 56", False, "http://h:8080 takes connections (curl ended with 56)", ""),
+        # It takes the connection and then says nothing.
+        ("0.000213 28", False, "http://h:8080 takes connections (curl ended with 28)", ""),
+    ],
+)
+def test_only_a_refusal_or_a_dropping_rule_is_silence(told: str, let_in: bool, fault: str, untested: str) -> None:
+    sheet = Sheet()
+    test_network.judge_rest("http://h:8080", told.split(), let_in, sheet)
+    assert [seen for seen, _ in sheet.faults] == [fault] * bool(fault)
+    assert sheet.untested == [untested] * bool(untested)
+    assert len(sheet.seen) == (not fault and not untested)
+
+
+def test_an_internal_interface_is_asked_on_every_address() -> None:
+    said = {
+        "ss": 'tcp LISTEN 0 50 127.0.0.1:8080 0.0.0.0:* users:(("java",pid=1,fd=2))\n',
+        "if command -v nft": json.dumps({"nftables": _rules("198.51.100.11")}),
+        "curl -s -o /dev/null -m 3 -w '%{time_connect} ' 'http://192.0.2.10:8080/": "0.000000 7\n",
+        "curl": "127\n",
+    }
+    host, sheet = FakeHost(said), Sheet()
+    test_network.test_internal_interfaces(host, _Server("h1", "192.0.2.10", "", (), {}), sheet)
+    assert sheet.faults == []
+    assert "http://192.0.2.10:8080 does not answer" in sheet.seen
+    assert sheet.untested == ["http://192.0.2.10:8888: curl ended with 127"]

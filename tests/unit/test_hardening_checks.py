@@ -331,7 +331,52 @@ def test_a_password_is_tested_and_hashed_slowly() -> None:
     assert _faults(_passwords("tested 12\nroot 6 1000\n")) == "root's password is hashed by SHA-512 in 1000 rounds"
     assert _faults(_passwords("tested 12\nroot sha1 \n")) == "root's password is hashed by the method sha1"
     # Another module than pwquality knows no such length.
-    assert _passwords("tested \n").faults == []
+    other = _passwords("passwdqc \n")
+    assert (other.faults, other.untested) == ([], [])
+
+
+def test_a_test_of_passwords_that_is_not_seen_or_refuses_nothing_is_no_pass() -> None:
+    unknown = _passwords("tested \n")
+    assert unknown.faults == []
+    assert unknown.untested == [
+        "how long a new password must be, and whether a bad one is refused: pwquality does not tell"
+    ]
+    assert _faults(_passwords("warned 12\n")) == "a new password is tested, but a bad one is not refused"
+
+
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("password requisite pam_pwquality.so retry=3 minlen=14 enforcing=1", "tested 14"),
+        ("-password required /lib/security/pam_pwquality.so enforcing=1 minlen=8 # minlen=20", "tested 8"),
+        ("password requisite pam_pwquality.so minlen=14 enforcing=0", "warned 14"),
+        # No library says what holds where the line is silent.
+        ("password requisite pam_pwquality.so retry=3", "tested"),
+        ("password requisite pam_pwquality.so minlen=14", "tested"),
+        ("password [success=ok default=die] pam_pwquality.so minlen=14 enforcing=1", "tested 14"),
+        ("password [default=ignore] pam_pwquality.so minlen=14 enforcing=1", "untested"),
+        ("password [success=1 default=bad authtok_err=ignore] pam_pwquality.so minlen=14 enforcing=1", "untested"),
+        ("password optional pam_pwquality.so minlen=14 enforcing=1", "untested"),
+        ("# password requisite pam_pwquality.so minlen=14 enforcing=1", "untested"),
+        ("password requisite pam_passwdqc.so min=disabled,24,11,8,7", "passwdqc"),
+        ("password requisite pam_passwdqc.so enforce=none", "warned"),
+        ("password optional pam_pwquality.so\npassword required pam_passwdqc.so", "passwdqc"),
+    ],
+)
+def test_what_passwds_lines_say_of_the_test_counts(line: str, told: str, tmp_path: Path) -> None:
+    """The command itself, with files of this test's own and without the library."""
+    (tmp_path / "passwd").write_text("@include common-password\n")
+    (tmp_path / "common-password").write_text(f"{line}\npassword required pam_unix.so yescrypt\n")
+    (tmp_path / "shadow").write_text("root:!:1::::::\nanna:$6$rounds=1000$salt$hash:1::::::\n")
+    command = test_accounts._TESTED
+    for old, new in (
+        ("/etc/pam.d/", f"{tmp_path}/"),
+        ("/etc/shadow", f"{tmp_path}/shadow"),
+        ("libpwquality", "libnowhere"),
+    ):
+        command = command.replace(old, new)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert [row.strip() for row in done.stdout.splitlines()] == [told, "anna 6 1000"]
 
 
 def test_processes_that_any_user_sees_are_a_fault() -> None:

@@ -12,7 +12,7 @@ import pytest
 from orchestrator.verification import nmap
 from orchestrator.verification.admission import Policy, policy
 from orchestrator.verification.batch import Answers, BatchBackend
-from orchestrator.verification.checks import test_crypto, test_ports, test_tls, test_turn
+from orchestrator.verification.checks import test_crypto, test_ports, test_signalling_ways, test_tls, test_turn
 from orchestrator.verification.crypto import chosen, load_profiles
 from orchestrator.verification.nmap import Scan
 from orchestrator.verification.reach import Target, seen_as, targets
@@ -381,6 +381,26 @@ def test_what_is_alike_over_several_addresses_is_said_once() -> None:
     assert faults(apart) == ["m.example:443 (192.0.2.1): old", "m.example:443 (2001:db8::1): old"]
 
 
+def test_host_keys_are_judged_by_size_and_not_passed_over() -> None:
+    def judged(shown: str) -> Sheet:
+        sheet = Sheet()
+        test_crypto.judge_host_keys(shown, BSI.ssh, sheet)
+        return sheet
+
+    keys = "256 SHA256:x root@h1 (ED25519)\n3072 SHA256:y no comment (RSA)\n"
+    assert (judged(keys).faults, judged(keys).untested) == ([], [])
+    assert faults(judged("1024 SHA256:y no comment (RSA)\n")) == ["host key (RSA) of 1024 bit"]
+    assert judged("").untested == ["the size of the host keys: sshd names none"]
+
+
+def test_addresses_of_signalling_that_config_computes_are_not_judged() -> None:
+    sheet = Sheet()
+    script = "var config = { bosh: 'https://' + host, websocket: 'wss://m.example/xmpp-websocket' };"
+    test_signalling_ways._judge_ways("config.js", script, "m.example", sheet)
+    assert faults(sheet) == []
+    assert sheet.untested == ["config.js: bosh, which config.js computes: 'https://' + host"]
+
+
 def _turn(**way: Any) -> dict[str, Any]:
     good = {"nothing": 401, "wrong": 401, "expired": 401, "handed": "granted"}
     return {"handed": "", "seconds_left": 86400, "ways": {"udp": good | way}}
@@ -403,6 +423,16 @@ def test_relays_are_for_those_with_handed_credentials(facts: dict[str, Any], see
     sheet = Sheet()
     test_turn.judge_credentials(facts, sheet)
     assert faults(sheet) == seen
+
+
+def test_credentials_that_nobody_can_sign_are_not_tried_in_silence() -> None:
+    sheet = Sheet()
+    assert test_turn.expired("1700000000 c2lnbmVk\n", sheet) == {"expired": ["1700000000", "c2lnbmVk"]}
+    assert sheet.untested == []
+    assert test_turn.expired("1700000000 -\n", sheet) == {}
+    assert sheet.untested == [
+        "credentials that have run out: /etc/turnserver.conf holds no static-auth-secret to sign any"
+    ]
 
 
 def test_nobody_who_hands_out_credentials_is_no_pass() -> None:

@@ -20,7 +20,7 @@ from orchestrator.verification.checks import (
     test_system,
     test_web,
 )
-from orchestrator.verification.servedconfig import NoConfiguration, read_config, setting
+from orchestrator.verification.servedconfig import Expression, NoConfiguration, computed, read_config, setting
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 from orchestrator.verification.support import load_support, older
@@ -175,7 +175,11 @@ def _packages(changed: dict[str, str], locked: dict[str, str] | None = None, hel
 
 
 def test_packages_old_missing_free_or_off_their_lock_are_faults() -> None:
-    assert _packages({}).faults == []
+    good = _packages({})
+    assert good.faults == []
+    until = load_support().advisories_read_until.isoformat()
+    told = f"Jitsi's advisories known to this version were read until {until}, newer ones are not compared"
+    assert good.seen[-1] == told
     old = _packages({"jicofo": "1.0-1124-1"})
     assert ("jicofo 1.0-1124-1", "at least 1.0-1183-1") in old.faults
     assert ("jicofo 1.0-1124-1 has JSA-2025-0001 (unsafe XML parsing lets anybody stop it)", "1.0-1133-1 or newer") in (
@@ -290,6 +294,98 @@ def test_config_is_read_as_a_browser_would() -> None:
             read_config(broken)
 
 
+_OBJECT = "var config = { a: { b: false, list: [1] }, text: 'x', recordingService: { enabled: false } };\n"
+
+
+@pytest.mark.parametrize(
+    ("statements", "value"),
+    [
+        ("config['a'].b = true;", True),
+        ('config["a"]["b"] = true\nconfig.c = 1', True),
+        ("config.c = 1\n\nconfig . a . b = true;", True),
+        ("if (x) { y(); }\nconfig.a.b = true;", True),
+        # Upstream's own lines for older clients.
+        ("config.a = config.a || {};\nconfig.a.b = true;", True),
+        ("config.c = config.c || {};\nconfig.c.d = config.c.d || {};\nconfig.c.d.e = 1;", False),
+        ("// config.a.b = true;\nvar said = 'config.a.b = true; see config.js';", False),
+        ("if (config.a.b == true || config !== null) { y(); }", False),
+        ("var other = { config: 1, b: 2 }; interface_config.a.b = true; $config.a.b = true;", False),
+        ("show(config.text.length); config.text.replace('x', 'y');", False),
+        ("config.text.b = 1; config.list = change(config.a.list);", False),
+    ],
+)
+def test_plain_statements_after_the_object_are_followed(statements: str, value: bool) -> None:
+    config = read_config(_OBJECT + statements)
+    assert setting(config, "a.b") is value
+    assert setting(config, "recordingService.enabled") is False
+    assert config.unread == ""
+
+
+@pytest.mark.parametrize(
+    "statements",
+    [
+        "if (meeting()) { config.a.b = true; }",
+        "if (meeting())\n    config.a.b = true;",
+        "if (x) y(); else config.a.b = true;",
+        "for (;;) config.a.b = true;",
+        "x && (config.a.b = true);",
+        "var y = config.a.b = true;",
+        "config.c = config.a.b = true;",
+        "config.a.b ||= true;",
+        "config.a.b = false\n  || true;",
+        "change(config.a);",
+        "var a = config.a; a.b = true;",
+        "delete config.a;",
+        "config.a = make();",
+        "config.a = make(); config.a.b = false;",
+        "config.a[key] = true;",
+        "window.config.a.b = true;",
+        "function later() { config.a.b = true; } config.a.b = false; later();",
+    ],
+)
+def test_what_else_is_done_with_a_key_makes_it_unknown(statements: str) -> None:
+    config = read_config(_OBJECT + statements)
+    assert isinstance(setting(config, "a.b"), Expression)
+    # No other key is meant.
+    assert setting(config, "recordingService.enabled") is False
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        _OBJECT + "Object.assign(config, more);",
+        _OBJECT + "config[key] = true;",
+        _OBJECT + "config = make();",
+        _OBJECT + "window['config'].recordingService = { enabled: true };",
+        _OBJECT + "config?.recordingService.enable();",
+        "function later(x) { change(config); }\n" + _OBJECT + "later();",
+    ],
+)
+def test_what_is_done_with_the_whole_object_makes_every_key_unknown(script: str) -> None:
+    config = read_config(script)
+    for name in ("a.b", "text", "no.such.key"):
+        assert isinstance(setting(config, name), Expression)
+
+
+def test_what_is_below_a_computed_value_is_computed() -> None:
+    config = read_config(
+        "var config = { recordingService: make(), p2p: { stunServers: [ { urls: 'stun:' + host } ] } };"
+    )
+    assert str(setting(config, "recordingService.enabled")) == "make()"
+    assert [str(found) for found in computed(config)] == ["make()", "'stun:' + host"]
+    config = read_config("var config = { a: false\n || true, b: 1 };")
+    assert isinstance(setting(config, "a"), Expression)
+
+
+def test_upstreams_configuration_is_wholly_understood() -> None:
+    packages = Path(__file__).parents[2] / "orchestrator/lab/standins/packages"
+    script = (packages / "jitsi-meet-web-config/config.js").read_text()
+    ending = "config.flags = config.flags || {};\nconfig.flags.sourceNameSignaling = true;\n"
+    for served in (script, script + ending):
+        config = read_config(served)
+        assert (config.unread, list(computed(config))) == ("", [])
+
+
 def test_recording_settings_that_cannot_be_read_do_not_pass() -> None:
     def judged(script: str, **settings: Any) -> str:
         said: Said = {"curl": script}
@@ -297,11 +393,40 @@ def test_recording_settings_that_cannot_be_read_do_not_pass() -> None:
 
     assert judged("var config = { localRecording: { disable: true } };") == ""
     assert judged("var config = {};") == "localRecording.disable: not set"
-    assert "recordingService.enabled: on()" in judged("var config = { recordingService: { enabled: on() } };")
+    assert judged("var config = { localRecording: { disable: false } };") == "localRecording.disable: false"
     assert "fileRecordingsEnabled: true" in judged("var config = { fileRecordingsEnabled: true };")
     told = "var config = { localRecording: { disable: false, notifyAllParticipants: true } };"
     assert judged(told, jitsi_local_recording=True) == ""
     assert "notifyAllParticipants: not set" in judged("var config = {};", jitsi_local_recording=True)
+    assert (
+        judged("var config = { dropbox: { appKey: 'x' }, localRecording: { disable: true } };") == "dropbox.appKey: x"
+    )
+
+
+@pytest.mark.parametrize(
+    ("script", "unknown"),
+    [
+        ("recordingService: { enabled: on() }", ["recordingService.enabled, which config.js computes: on()"]),
+        ("recordingService: make()", ["recordingService.enabled, which config.js computes: make()"]),
+        ("dropbox: make()", ["dropbox.appKey, which config.js computes: make()"]),
+        (
+            "e2ee: make()",
+            ["whether end-to-end encryption is offered, which config.js computes: e2ee.disabled: make()"],
+        ),
+    ],
+)
+def test_recording_settings_that_only_a_browser_can_tell_are_not_judged(script: str, unknown: list[str]) -> None:
+    def judged(script: str) -> Sheet:
+        return _sheet(test_recordings.test_recording_settings, {"curl": script}, subject=_subject())
+
+    sheet = judged(f"var config = {{ {script}, localRecording: {{ disable: true }} }};")
+    assert (sheet.faults, sheet.untested) == ([], unknown)
+    all_of_it = judged("var config = { localRecording: { disable: true } }; change(config);")
+    assert all_of_it.faults == []
+    assert [said.partition(",")[0] for said in all_of_it.untested] == [
+        *("recordingService.enabled", "liveStreaming.enabled", "fileRecordingsEnabled", "liveStreamingEnabled"),
+        *("dropbox.appKey", "whether end-to-end encryption is offered", "localRecording.disable"),
+    ]
 
 
 _OFF = "var config = { e2ee: { disabled: true } };"

@@ -15,7 +15,7 @@ import pytest
 import yaml
 
 from orchestrator import content
-from orchestrator.verification.servedconfig import read_config, setting
+from orchestrator.verification.servedconfig import computed, read_config, setting
 from tests.unit.site_cases import Case, copy_case, new_case
 
 ROLES = content.root() / "roles"
@@ -77,6 +77,12 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 
 def test_the_application_speaks_german_unless_told_otherwise(written: dict[str, str]) -> None:
     assert setting(read_config(written["default config"]), "defaultLanguage") == "de"
+
+
+def test_verification_understands_all_that_the_role_writes(written: dict[str, str]) -> None:
+    for name in [name for name in written if name.endswith(" config") or name.startswith("e2ee ")]:
+        config = read_config(written[name])
+        assert (config.unread, list(computed(config))) == ("", []), name
 
 
 @pytest.mark.parametrize("language", LANGUAGES)

@@ -131,7 +131,7 @@ for path, pattern in sorted(places.items()):
         mode &= 0o770
     rows.append({
         "path": path, "mode": mode, "owner": pwd.getpwuid(info.st_uid).pw_name, "group": group.gr_name,
-        "people": [name for name in group.gr_mem if name in people], "anybody": path in readable,
+        "people": [name for name in group.gr_mem if name in people], "anybody": path in readable, "sought": bool(pattern),
         "lengths": [len(secret) for secret in found], "distinct": [len(set(secret)) for secret in found],
         "in_arguments": sum(secret.encode() in command for secret in found for command in commands),
     })
@@ -209,6 +209,8 @@ def test_secrets(host: testinfra.host.Host, sheet: Sheet) -> None:
             sheet.expect(False, place, f"owner and group among {', '.join(sorted(services))}")
         if shared and row["people"]:
             sheet.expect(False, f"{place}, to which {', '.join(row['people'])} belongs", "a group of services only")
+        if row["sought"] and not row["lengths"]:
+            sheet.could_not_look(f"how long the secret of {path} is: none was found in it")
         for length, distinct in zip(row["lengths"], row["distinct"], strict=True):
             strong = length >= MINIMUM_LENGTH and distinct >= MINIMUM_LENGTH // 3
             if not strong:

@@ -36,27 +36,46 @@ _SUDO = (
     'if stat -Lc "$kind %a %U %G %n" "${at:-/}" 2>/dev/null; then kind=directory; elif [ $kind = program ]; then kind=place; fi; '
     '[ "$at" ] || break; at=${at%/*}; done; done; done; done | sort -u; echo == next ==; echo "$rules"'
 )
-# What tests a new password, as the library itself has read its files, and whether passwd asks it. Of a hash only its method leaves
-# the host (crypt(5)): the part up to the salt.
+# What tests a new password, whether it refuses a bad one, and what length it asks for: as the library itself has read its files, and
+# as passwd's PAM lines change that (pam_pwquality(8), pam_passwdqc(8)). Of a hash only its method leaves the host (crypt(5)): the
+# part up to the salt.
 _TESTED = r"""python3 - <<'END'
 import ctypes, re
+LINE = re.compile(r"\s*-?password\s+(\w+|\[[^\]]*\])\s+\S*pam_(pwquality|passwdqc)\.so([^#]*)")
 def lines(name, depth=0):
     for line in open("/etc/pam.d/" + name, errors="replace"):
         include = re.match(r"\s*(?:@include|-?password\s+(?:include|substack))\s+(\S+)", line)
         yield from lines(include.group(1), depth + 1) if include and depth < 5 else [line]
-used = any(re.match(r"\s*-?password\s+(required|requisite|\[.*\])\s+\S*pam_(pwquality|passwdqc)\.so", line) for line in lines("passwd"))
-length = ""
-try:
-    library = ctypes.CDLL("libpwquality.so.1")
+def refuses(control):
+    # A bad password is PAM_AUTHTOK_ERR; other words than these go on in spite of it (pam.conf(5)).
+    actions = dict(re.findall(r"(\w+)=(\w+)", control))
+    return control in ("required", "requisite") or actions.get("authtok_err", actions.get("default")) in ("bad", "die")
+def configured():
+    found = {}
+    try:
+        library = ctypes.CDLL("libpwquality.so.1")
+    except OSError:
+        return found
     library.pwquality_default_settings.restype = ctypes.c_void_p
-    settings = ctypes.c_void_p(library.pwquality_default_settings())
-    value, error = ctypes.c_int(), ctypes.c_void_p()
+    settings, error = ctypes.c_void_p(library.pwquality_default_settings()), ctypes.c_void_p()
     if library.pwquality_read_config(settings, None, ctypes.byref(error)) == 0:
-        library.pwquality_get_int_value(settings, 3, ctypes.byref(value))
-        length = value.value
-except OSError:
-    pass
-print("tested" if used else "untested", length)
+        # libpwquality: src/pwquality.h, PWQ_SETTING_MIN_LENGTH and PWQ_SETTING_ENFORCING
+        for name, number in (("minlen", 3), ("enforcing", 17)):
+            value = ctypes.c_int()
+            if library.pwquality_get_int_value(settings, number, ctypes.byref(value)) == 0:
+                found[name] = value.value
+    return found
+def state(control, module, options):
+    if not refuses(control):
+        return "untested", ""
+    if module == "passwdqc":
+        return ("warned" if re.search(r"(?<!\S)enforce=none(?!\S)", options) else "passwdqc"), ""
+    values = {**configured(), **{name: int(value) for name, value in re.findall(r"(?<!\S)(minlen|enforcing)=(\d+)", options)}}
+    known = "minlen" in values and "enforcing" in values
+    return ("tested" if values.get("enforcing", 1) else "warned"), (values["minlen"] if known else "")
+found = [state(*line.groups()) for line in map(LINE.match, lines("passwd")) if line]
+order = ("tested", "passwdqc", "warned", "untested")
+print(*min(found, key=lambda row: order.index(row[0]), default=("untested", "")))
 END
 awk -F: '$2 ~ /^[^!*]/ {
     split($2, part, "$"); print $1, $2 ~ /^\$/ ? part[2] : "des", part[3] ~ /^rounds=/ ? substr(part[3], 8) : ""
@@ -162,9 +181,13 @@ def test_passwords(host: testinfra.host.Host, sheet: Sheet) -> None:
     (shown,) = ask(host, _TESTED)
     first, *hashes = text(shown).splitlines()
     tested, _, length = first.partition(" ")
-    seen = f"a new password is {'tested' if tested == 'tested' else 'not tested'} (pam_pwquality)"
-    sheet.expect(tested == "tested", seen, "tested by passwd")
-    if tested == "tested" and length:
+    seen = f"a new password is {_TESTS.get(tested, 'not tested (pam_pwquality)')}"
+    sheet.expect(tested in ("tested", "passwdqc"), seen, "tested by passwd, and refused where it is bad")
+    if tested == "tested" and not length.strip():
+        sheet.could_not_look(
+            "how long a new password must be, and whether a bad one is refused: pwquality does not tell"
+        )
+    elif tested == "tested":
         sheet.expect(int(length) >= LENGTH, f"it needs {length} characters", f"at least {LENGTH}")
     for line in hashes:
         name, method, rounds = line.split(" ")
@@ -173,6 +196,11 @@ def test_passwords(host: testinfra.host.Host, sheet: Sheet) -> None:
         sheet.expect(slow, f"{told}{f' in {rounds} rounds' if rounds else ''}", "yescrypt; passwd NAME hashes anew")
 
 
+_TESTS = {
+    "tested": "tested (pam_pwquality)",
+    "passwdqc": "tested (pam_passwdqc)",
+    "warned": "tested, but a bad one is not refused",
+}
 _METHODS = {"y": "yescrypt", "1": "MD5", "5": "SHA-256", "6": "SHA-512", "des": "DES"}
 
 

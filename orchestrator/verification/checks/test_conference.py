@@ -12,7 +12,15 @@ import testinfra.host
 
 from orchestrator.inventory import derivations
 from orchestrator.verification.asking import ask, json_of, probe, text
-from orchestrator.verification.servedconfig import Expression, NoConfiguration, read_config, setting
+from orchestrator.verification.servedconfig import (
+    Config,
+    Expression,
+    NoConfiguration,
+    computed,
+    read_config,
+    setting,
+    without_comments,
+)
 from orchestrator.verification.sheet import NotApplicable, NotTested, Sheet
 from orchestrator.verification.subject import Subject
 
@@ -23,9 +31,10 @@ _PIN = (
     " | openssl x509 -noout -fingerprint -sha256 2>/dev/null || echo none"
 )
 _SERVER = re.compile(r"\b(?:stuns?|turns?):(?://)?(\[[0-9a-fA-F:.]+\]|[\w.-]+)")
+# The only port at which a bridge is let reach people, whatever address of its own it is offered with.
+_MEDIA = (str(derivations.MEDIA_PORT), "udp")
 # The old key decides where the new one is missing (jitsi-meet:react/features/base/config/reducer.ts).
 _BUTTON = ("securityUi.hideLobbyButton", "hideLobbyButton")
-_COMMENTS = re.compile(r"/\*.*?\*/|^\s*//[^\n]*", re.DOTALL | re.MULTILINE)
 
 Facts = dict[str, Any]
 
@@ -157,7 +166,7 @@ def test_guests_wait(host: testinfra.host.Host, outside: testinfra.host.Host, su
     _judge_lobby(facts, str(subject.settings.get("jitsi_lobby")), sheet)
 
 
-def _judge_button(config: Facts | None, sheet: Sheet) -> None:
+def _judge_button(config: Config | None, sheet: Sheet) -> None:
     if config is None:
         return
     values = [setting(config, name) for name in _BUTTON]
@@ -218,11 +227,19 @@ def test_only_own_servers_are_handed_out(
         _judge_servers(f"a {who} is told", [(f"{row['type']}:", str(row.get("host", ""))) for row in rows], own, sheet)
     served, config = _config(outside, subject, sheet)
     if config is not None:
-        # A client that is told none takes a third party's (lib-jitsi-meet:modules/xmpp/xmpp.ts DEFAULT_STUN_SERVERS).
-        named = setting(config, "p2p.stunServers") is not None
-        said = "names" if named else "does not name"
-        sheet.expect(named, f"config.js {said} p2p.stunServers", "named, with own servers")
+        _judge_named(config, sheet)
     _judge_servers("config.js names", [("", name.strip("[]")) for name in _SERVER.findall(served)], own, sheet)
+
+
+def _judge_named(config: Config, sheet: Sheet) -> None:
+    """A client that is told none takes a third party's (lib-jitsi-meet:modules/xmpp/xmpp.ts DEFAULT_STUN_SERVERS)."""
+    servers = setting(config, "p2p.stunServers")
+    unknown = ", ".join(map(str, computed(servers)))
+    if unknown:
+        sheet.could_not_look(f"which servers p2p.stunServers names, which config.js computes: {unknown}")
+        return
+    said = "does not name" if servers is None else "names"
+    sheet.expect(servers is not None, f"config.js {said} p2p.stunServers", "named, with own servers")
 
 
 def _judge_servers(who: str, servers: Iterable[tuple[str, str]], own: set[str], sheet: Sheet) -> None:
@@ -238,7 +255,7 @@ def _own_names(subject: Subject) -> set[str]:
     return {name.lower() for name in names}
 
 
-def _config(outside: testinfra.host.Host, subject: Subject, sheet: Sheet) -> tuple[str, Facts | None]:
+def _config(outside: testinfra.host.Host, subject: Subject, sheet: Sheet) -> tuple[str, Config | None]:
     """Return config.js as it is served over the first address: its text without comments, and its values.
 
     What cannot be had is noted, and "" or None in its place.
@@ -251,14 +268,10 @@ def _config(outside: testinfra.host.Host, subject: Subject, sheet: Sheet) -> tup
         return "", None
     script = text(served)
     try:
-        return _comments_gone(script), read_config(script)
+        return without_comments(script), read_config(script)
     except NoConfiguration as problem:
         sheet.could_not_look(f"config.js cannot be read: {problem}")
-        return _comments_gone(script), None
-
-
-def _comments_gone(script: str) -> str:
-    return _COMMENTS.sub("", script)
+        return without_comments(script), None
 
 
 @pytest.mark.control("TRN-04")
@@ -367,14 +380,29 @@ def _judge_offer(who: str, offer: Facts, subject: Subject, sheet: Sheet) -> None
     sealed = offer["fingerprint"] and offer["credentials"]
     sheet.expect(sealed, f"{who}: {'with' if sealed else 'without'} fingerprint and credentials", "with both")
     own = _bridge_addresses(subject)
-    rows = {str(ipaddress.ip_address(row["ip"])): row for row in offer["candidates"] if _is_address(row.get("ip"))}
-    seen = {row["address"] for row in own if row["address"] in rows or row["address6"] in rows}
-    for address, row in rows.items():
+    for (address, port, protocol), row in _candidates(offer).items():
         known = any(address in entry.values() for entry in own)
         sheet.expect(known, f"{who}: offered {address} ({row.get('type')})", "a bridge's own address")
-        _judge_answer(f"{who}: {address}:{row.get('port')}/{row.get('protocol')}", row, sheet)
-    chosen = [entry for entry in own if entry["address"] in seen] or own
-    missing = [a for entry in chosen for a in entry.values() if a and a not in rows]
+        if known and (port, protocol) != _MEDIA:
+            sheet.expect(False, f"{who}: offered {address}:{port}/{protocol}", f"{'/'.join(_MEDIA)}, the media port")
+        _judge_answer(f"{who}: {address}:{port}/{protocol}", row, sheet)
+    _judge_families(who, offer, own, sheet)
+
+
+def _candidates(offer: Facts) -> dict[tuple[str, str, str], Facts]:
+    """Return what is offered by address, port and protocol: one address may stand there with several ports."""
+    rows = [row for row in offer["candidates"] if _is_address(row.get("ip"))]
+    return {
+        (_plain(row["ip"]), str(row.get("port") or "no port"), str(row.get("protocol")).lower()): row for row in rows
+    }
+
+
+def _judge_families(who: str, offer: Facts, own: list[dict[str, str]], sheet: Sheet) -> None:
+    """A bridge that is offered at all is offered on each of its addresses, on the port that is let in."""
+    offered = _candidates(offer)
+    addresses = {address for address, *_ in offered}
+    chosen = [entry for entry in own if addresses & {address for address in entry.values() if address}] or own
+    missing = [a for entry in chosen for a in entry.values() if a and (a, *_MEDIA) not in offered]
     sheet.expect(
         not missing, f"{who}: {f'not offered {missing}' if missing else 'every family offered'}", "all offered"
     )

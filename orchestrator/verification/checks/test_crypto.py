@@ -11,7 +11,7 @@ import testinfra.host
 from orchestrator.inventory.derivations import xmpp_domains
 from orchestrator.verification.asking import ask, text
 from orchestrator.verification.checks.test_tls import BOTH, CERTIFICATE, CURVES, NO_STORE, REFUSED, TLS13, negotiated
-from orchestrator.verification.crypto import CryptoProfile, chosen, signs_by
+from orchestrator.verification.crypto import CryptoProfile, SshPart, chosen, signs_by
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 
@@ -207,7 +207,14 @@ def test_ssh_algorithms(host: testinfra.host.Host, subject: Subject, sheet: Shee
         weak = [name for name in offered if not profile.allows(signs_by(name), listed)]
         wanted = f"only {', '.join(listed)}{profile.why_not(weak)}"
         sheet.expect(not weak, f"{option}: {profile.shown(weak or offered)}", wanted)
-    for line in text(keys).splitlines():
+    judge_host_keys(text(keys), profile, sheet)
+
+
+def judge_host_keys(shown: str, profile: SshPart, sheet: Sheet) -> None:
+    """Note the size of each host key, as ssh-keygen lists them."""
+    if not shown.strip():
+        sheet.could_not_look("the size of the host keys: sshd names none")
+    for line in shown.splitlines():
         bits, *_, kind = line.split()
         least = profile.rsa_bits if "RSA" in kind else profile.ec_bits
         sheet.expect(int(bits) >= least, f"host key {kind} of {bits} bit", f"at least {least} bit")

@@ -14,7 +14,7 @@ from orchestrator.verification.asking import ask, text
 from orchestrator.verification.checks.test_network import INTERNAL
 from orchestrator.verification.checks.test_web import answers, request
 from orchestrator.verification.reach import targets
-from orchestrator.verification.servedconfig import NoConfiguration, read_config, setting
+from orchestrator.verification.servedconfig import Expression, NoConfiguration, read_config, setting
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 
@@ -82,7 +82,11 @@ def _judge_ways(label: str, script: str, domain: str, sheet: Sheet) -> None:
         sheet.could_not_look(f"{label}: {problem}")
         return
     for name, scheme in WAYS.items():
-        address = str(setting(config, name) or "")
+        value = setting(config, name)
+        if isinstance(value, Expression):
+            sheet.could_not_look(f"{label}: {name}, which config.js computes: {value}")
+            continue
+        address = str(value or "")
         parts = urlsplit(address)
         fits = (parts.scheme, parts.hostname) == (scheme, domain)
         sheet.expect(fits, f"{label}: {name} {address or 'not named'}", f"{scheme}://{domain}/...")
