@@ -38,6 +38,7 @@ _PACKAGES = {
     "hold": _LIST,
     "absent": _LIST,
     "debconf": _dicts(package=_TEXT, question=_TEXT, type=_TEXT, value={"type": "raw", "required": True}),
+    "withdrawn": _dicts(package=_TEXT, question=_TEXT, type=_TEXT, value=_TEXT),
     "beforehand": _dicts(dest=_TEXT, content=_TEXT),
     "update": {"type": "str", "choices": ["missing", "changed"], "default": "missing"},
     "lock_timeout": {"type": "int", "default": 120},

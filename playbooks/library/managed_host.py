@@ -50,6 +50,13 @@ options:
             type: list
             elements: dict
             default: []
+          withdrawn:
+            description:
+              - Answers (package, question, type, value) that an earlier version of a role gave and that anybody on the host can
+                read. Where debconf or its backup still holds one, the question gets an empty answer.
+            type: list
+            elements: dict
+            default: []
           beforehand:
             description:
               - Files (dest, content) written for root alone before the first installation, where they are missing.
