@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings packages, files, kernel settings, units and accounts of a host into their wanted state in one round trip."""
+"""Brings packages, files, kernel settings, units, users and accounts of a host into their wanted state in one round trip."""
 
 from __future__ import annotations
 
@@ -54,6 +54,7 @@ _KINDS: dict[str, dict[str, Any]] = {
     "sysctl": {"type": "dict", "options": {"path": _TEXT, "values": {"type": "dict", "required": True}}},
     "units": _DICTS,
     "accounts": {"type": "dict", "options": _ACCOUNTS},
+    "users": {**_DICTS, "options": {"name": _TEXT, "shell": _TEXT}},
     "capabilities": {"type": "bool"},
 }
 _STEPS: dict[str, Any] = {
