@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Brings packages, files, kernel settings, units and accounts of a host into their wanted state in one round trip."""
+"""Brings packages, files, kernel settings, units, users and accounts of a host into their wanted state in one round trip."""
 
 from __future__ import annotations
 
@@ -38,6 +38,7 @@ _PACKAGES = {
     "hold": _LIST,
     "absent": _LIST,
     "debconf": _dicts(package=_TEXT, question=_TEXT, type=_TEXT, value={"type": "raw", "required": True}),
+    "withdrawn": _dicts(package=_TEXT, question=_TEXT, type=_TEXT, value=_TEXT),
     "beforehand": _dicts(dest=_TEXT, content=_TEXT),
     "update": {"type": "str", "choices": ["missing", "changed"], "default": "missing"},
     "lock_timeout": {"type": "int", "default": 120},
@@ -53,6 +54,7 @@ _KINDS: dict[str, dict[str, Any]] = {
     "sysctl": {"type": "dict", "options": {"path": _TEXT, "values": {"type": "dict", "required": True}}},
     "units": _DICTS,
     "accounts": {"type": "dict", "options": _ACCOUNTS},
+    "users": {**_DICTS, "options": {"name": _TEXT, "shell": _TEXT}},
     "capabilities": {"type": "bool"},
 }
 _STEPS: dict[str, Any] = {

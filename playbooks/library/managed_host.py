@@ -5,7 +5,7 @@ from __future__ import annotations
 
 DOCUMENTATION = r"""
 module: managed_host
-short_description: Bring many packages, files, kernel settings, units and accounts into their wanted state in one round trip
+short_description: Bring many packages, files, kernel settings, units, users and accounts into their wanted state in one round trip
 description:
   - Takes its steps in turn; each is of one kind. What is right already is left alone.
   - The action plugin of the same name renders templates on the control node.
@@ -47,6 +47,13 @@ options:
             default: []
           debconf:
             description: Answers (package, question, type, value) given before a package is installed for the first time.
+            type: list
+            elements: dict
+            default: []
+          withdrawn:
+            description:
+              - Answers (package, question, type, value) that an earlier version of a role gave and that anybody on the host can
+                read. Where debconf or its backup still holds one, the question gets an empty answer.
             type: list
             elements: dict
             default: []
@@ -102,6 +109,12 @@ options:
           - C(watched) are dictionaries with jid, by (a component that is told when the account comes and goes) and restarts,
             the units that must log in anew when that was not so yet.
         type: dict
+      users:
+        description:
+          - Users of the system that a package makes, each with name and its login shell.
+          - In check mode one that is not there yet counts as right.
+        type: list
+        elements: dict
       capabilities:
         description: Measure what this host is, as the fact C(ratssaal_host); roles branch on that and on nothing else.
         type: bool

@@ -29,6 +29,7 @@ from orchestrator.inventory.vault import VaultAccess
 from orchestrator.lab.lab import Lab, LabSite
 from orchestrator.operations.preflight import Report, inspect
 from orchestrator.transport import ssh
+from tests.scenarios.conftest import play
 
 LAB = "inp"
 Run = Callable[[str], str]
@@ -305,6 +306,18 @@ def test_unsupported_distribution(site: Site, run: Run) -> None:
     finally:
         run("cat /root/os-release > /usr/lib/os-release; rm /root/os-release")
     assert blocking(inspect(site)) == []
+
+
+def test_plain_ansible_refuses_an_unsupported_distribution(lab: LabSite, site: Site, run: Run) -> None:
+    """Nobody has to run preflight first."""
+    run("cp /usr/lib/os-release /root/os-release; sed -i 's/^VERSION_ID=.*/VERSION_ID=\"11\"/' /usr/lib/os-release")
+    try:
+        played = play(lab, check=False)
+    finally:
+        run("cat /root/os-release > /usr/lib/os-release; rm /root/os-release")
+    assert (played.code, played.changed) == (2, 0)
+    told = "unsupported distribution: debian 11; nothing was changed. Hint: install Debian 12 or 13"
+    assert told in " ".join(played.output.split()), "Ansible breaks the line"
 
 
 def test_user_without_root_rights(site: Site, run: Run) -> None:

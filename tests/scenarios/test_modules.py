@@ -25,7 +25,7 @@ from orchestrator.lab.lab import Lab, LabSite
 from tests.scenarios.conftest import BIN, ROOT, ssh
 
 SECRET = "Kanarienvogel-8b2c"
-KINDS = ("accounts", "files", "packages", "sysctl", "units")
+KINDS = ("accounts", "files", "packages", "sysctl", "units", "users")
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +77,7 @@ def call(site: LabSite, action: str, *flags: str, **arguments: Any) -> Done:
 def _task(action: str, arguments: dict[str, Any]) -> tuple[str, dict[str, Any]]:
     if action not in KINDS:
         return action, arguments
-    return "managed_host", {"steps": [arguments if action in ("files", "units") else {action: arguments}]}
+    return "managed_host", {"steps": [arguments if action in ("files", "units", "users") else {action: arguments}]}
 
 
 def _ansible(site: LabSite, program: str, *arguments: str) -> str:
@@ -681,3 +681,31 @@ def test_answers_are_given_beforehand_and_shown_nowhere(repository: LabSite) -> 
     assert SECRET not in ssh(site, "journalctl --no-pager")
     assert ssh(site, "stat -c %a /etc/tst-beforehand/conf; cat /etc/tst-beforehand/conf") == f"600\n{SECRET}"
     assert SECRET in ssh(site, "debconf-get-selections 2>/dev/null || cat /var/cache/debconf/passwords.dat")
+
+
+def test_a_withdrawn_answer_is_forgotten(site: LabSite) -> None:
+    """Debconf keeps what is no password where anybody can read it, and once more in its backup."""
+    answer = {"package": "prosody", "question": "tst/given", "type": "string", "value": SECRET}
+    ssh(site, f"echo 'prosody tst/given string {SECRET}' | debconf-set-selections")
+    assert SECRET in ssh(site, "runuser -u nobody cat /var/cache/debconf/config.dat")
+    made = settled(site, "packages", withdrawn=[answer])
+    assert made.result["actions"] == ["forget the answer to tst/given"]
+    assert ssh(site, f"grep -rl {SECRET} /var/cache/debconf; true") == ""
+    assert ssh(site, "echo GET tst/given | debconf-communicate prosody") == "0"
+
+
+# --- managed_host: users ---------------------------------------------------------------------------------------------------
+
+
+def test_a_shell_that_opens_is_closed(site: LabSite) -> None:
+    """Also while a process of that user runs."""
+    ssh(
+        site, "useradd -r --shell /bin/bash tst-service && systemd-run -q --unit=tst-busy -p User=tst-service sleep 300"
+    )
+    wanted = [{"name": "tst-service", "shell": "/usr/sbin/nologin"}]
+    made = settled(site, "users", users=wanted)
+    assert made.result["actions"] == ["shell of tst-service: /usr/sbin/nologin"]
+    assert ssh(site, "getent passwd tst-service").endswith(":/usr/sbin/nologin")
+    ssh(site, "systemctl stop tst-busy; userdel tst-service")
+    assert not call(site, "users", "--check", users=wanted).changed, "its package may not be there yet"
+    assert call(site, "users", users=wanted).message == "no user tst-service on this host"

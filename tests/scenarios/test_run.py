@@ -305,6 +305,20 @@ def _with_tokens_and_a_task_that_fails(site: LabSite) -> None:
     ssh(site, f"rm {_BRIDGE}; mkdir -p {_BRIDGE}/in-the-way")
 
 
+def _read_by_anybody(site: LabSite, secrets: list[str]) -> str:
+    """Return which files of the host hold a secret and can be read without any rights of one's own."""
+    marker = "Kanarienvogel-4f7a"
+    wanted = base64.b64encode(
+        "\n".join([marker, *(secret for secret in secrets if len(secret) >= 16)]).encode()
+    ).decode()
+    ssh(site, f"install -m 0644 /dev/null /var/tmp/tst-seen && echo {marker} > /var/tmp/tst-seen")
+    # Of what it may not open grep complains, and ends with 2. Named pipes would never end.
+    search = "runuser -u nobody -- grep -raFl -D skip -f - /var /etc /run"
+    found = ssh(site, f"echo {wanted} | base64 -d | {search} 2>/dev/null; rm /var/tmp/tst-seen").splitlines()
+    assert "/var/tmp/tst-seen" in found, "the search finds what it should"
+    return "\n".join(name for name in found if name != "/var/tmp/tst-seen")
+
+
 def test_no_secret_shows_anywhere(tmp_path: Path) -> None:
     """Every secret of the vault and a given key, searched for wherever a run leaves or shows something, also when a task fails."""
     with throwaway("canary") as site:
@@ -338,6 +352,7 @@ def test_no_secret_shows_anywhere(tmp_path: Path) -> None:
         places["the host's logs"] = ssh(
             site, "cat $(find /var/log -type f -not -path '*/journal/*') | tr -cd '\\11\\12\\40-\\176'"
         )
+        assert _read_by_anybody(site, secrets) == ""
         assert len(sampler.seen) > 100
         assert any(name.endswith("events.jsonl") for name in places)
         assert any(name.endswith("console.log") for name in places)

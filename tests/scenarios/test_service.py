@@ -40,6 +40,20 @@ def test_pages_and_the_policy_on_each(site: LabSite, path: str) -> None:
     assert "strict-transport-security" in head.lower()
 
 
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [("tst.wav", "audio/wav"), ("tst.wasm", "application/wasm"), ("tst.mp3", "audio/mpeg"), ("tst.css", "text/css")],
+)
+def test_a_file_is_sent_as_what_it_is(site: LabSite, name: str, kind: str) -> None:
+    """The browser may not guess (nosniff); what we add to nginx's list takes nothing away from it."""
+    path = f"/usr/share/jitsi-meet/sounds/{name}"
+    ssh(site, f"mkdir -p /usr/share/jitsi-meet/sounds && echo x > {path}")
+    try:
+        assert f"content-type: {kind}" in _head(site, f"/sounds/{name}").lower()
+    finally:
+        ssh(site, f"rm {path}")
+
+
 def test_plain_http_leads_to_https(site: LabSite) -> None:
     head = _outside(site, "curl", "-s", "-D", "-", "-o", "/dev/null", f"http://{site.domain}/room")
     assert re.match(r"HTTP/[\d.]+ 30[18]", head), head

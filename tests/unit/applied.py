@@ -32,7 +32,19 @@ def load(path: str) -> Any:
 def code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     """What runs on a host, with its manifest in a temporary directory."""
     monkeypatch.syspath_prepend(str(content.root() / "playbooks/host"))
-    names = ("accounts", "digest", "drift", "files", "guard", "manifest", "packages", "steps", "sysctl", "units")
+    names = (
+        "accounts",
+        "digest",
+        "drift",
+        "files",
+        "guard",
+        "manifest",
+        "packages",
+        "steps",
+        "sysctl",
+        "units",
+        "users",
+    )
     modules = {name: importlib.import_module(f"ratssaal_host.{name}") for name in names}
     monkeypatch.setattr(modules["digest"], "FOLDER", str(tmp_path / "manifest"))
     return SimpleNamespace(**modules)

@@ -140,6 +140,7 @@ def test_files_are_noted_where_they_hold_a_secret_by_any_name(tmp_path: Path) ->
     command = test_access._SECRETS.replace('"/etc/', f'"{tmp_path}/').replace(
         "/var/lib/prosody", str(tmp_path / "none")
     )
+    command = command.replace("/var/cache/debconf", str(tmp_path / "none"))
     done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
     rows = json.loads(done.stdout)
     assert [row["path"].rpartition("/")[2] for row in rows if not row["sought"]] == ["key.pem"]
@@ -151,3 +152,25 @@ def test_files_are_noted_where_they_hold_a_secret_by_any_name(tmp_path: Path) ->
         "prosody/prosody.cfg.lua": [],
         "ratssaal/tls/key.pem": [],
     }
+
+
+def test_a_copy_among_debconfs_answers_counts_where_others_can_read_it() -> None:
+    row = {"path": "/var/cache/debconf/config.dat", "mode": 0o644, "copied": True, "anybody": True}
+    sheet = _sheet(test_access.test_secrets, {"python3": json.dumps([row])})
+    assert _faults(sheet) == "/var/cache/debconf/config.dat 0644 holds a copy of a secret and can be read by anybody"
+    row |= {"path": "/var/cache/debconf/passwords.dat", "mode": 0o600, "anybody": False}
+    assert _sheet(test_access.test_secrets, {"python3": json.dumps([row])}).faults == []
+
+
+def test_copies_of_secrets_are_found_and_not_told(tmp_path: Path) -> None:
+    """The command itself; debconf's backup counts, too."""
+    (tmp_path / "turnserver.conf").write_text("static-auth-secret=Kanarienvogel\n")
+    for name, value in (("config.dat", "other"), ("config.dat-old", "Kanarienvogel"), ("templates.dat", "")):
+        (tmp_path / name).write_text(f"Name: jitsi-meet-prosody/turn-secret\nValue: {value}\n")
+        (tmp_path / name).chmod(0o644)
+    command = test_access._SECRETS.replace('"/etc/', f'"{tmp_path}/').replace("/var/cache/debconf", str(tmp_path))
+    command = command.replace("/var/lib/prosody", str(tmp_path / "none"))
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
+    assert "Kanarienvogel" not in done.stdout
+    copied = [row for row in json.loads(done.stdout) if row.get("copied")]
+    assert [(row["path"], row["mode"]) for row in copied] == [(f"{tmp_path}/config.dat-old", 0o644)]

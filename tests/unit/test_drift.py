@@ -196,7 +196,7 @@ def test_users_and_groups_of_a_sysusers_file(code: Any, monkeypatch: pytest.Monk
     def getgrnam(name: str) -> Any:
         return SimpleNamespace(gr_mem=groups[name], gr_gid=4711)
 
-    accounts: list[Any] = [SimpleNamespace(pw_name="relay", pw_gid=1)]
+    accounts: list[Any] = [SimpleNamespace(pw_name="relay", pw_gid=1, pw_shell="/usr/sbin/nologin")]
     monkeypatch.setattr(code.drift.grp, "getgrnam", getgrnam)
     monkeypatch.setattr(code.drift.pwd, "getpwnam", lambda name: {a.pw_name: a for a in accounts}[name])
     monkeypatch.setattr(code.drift.pwd, "getpwall", lambda: accounts)
@@ -210,6 +210,19 @@ def test_users_and_groups_of_a_sysusers_file(code: Any, monkeypatch: pytest.Monk
     ]
     del groups["ssh-login"]
     assert ("ssh-login", "missing", "a group", "no such group") in compared(code, *items)
+
+
+def test_the_shell_of_a_service(code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where a task says only that the user is there."""
+    step = SimpleNamespace(params=[{"name": "jvb", "shell": "/usr/sbin/nologin"}])
+    (item,) = code.users.applied(step)
+    relay = SimpleNamespace(pw_shell="/usr/sbin/nologin")
+    monkeypatch.setattr(code.users.pwd, "getpwnam", lambda name: {"jvb": relay}[name])
+    assert compared(code, item) == []
+    relay.pw_shell = ""
+    assert compared(code, item) == [("jvb", "shell", "/usr/sbin/nologin", "/bin/sh")]
+    assert compared(code, {"kind": "user", "name": "jvb"}) == []
+    assert compared(code, item | {"name": "jicofo"}) == [("jicofo", "missing", "a user", "no such user")]
 
 
 def _stored(folder: Path, user: str, key: str = "aa") -> None:

@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from orchestrator import content
+from orchestrator.operations.preflight_checks import SUPPORTED_DEBIAN
 from orchestrator.operations.preflight_facts import started_by_us
 from tests.unit.applied import load
 
@@ -75,3 +77,17 @@ def test_preflight_knows_an_apt_that_we_started(steps: Any) -> None:
         finally:
             ours.kill()
             other.kill()
+
+
+def test_only_what_preflight_supports_is_played() -> None:
+    """Also where nobody ran preflight: each playbook begins with these tasks."""
+    role = content.root() / "roles/jitsi"
+    *_, measured, last = yaml.safe_load((role / "tasks/settings.yml").read_text())
+    assert measured["managed_host"] == {"steps": [{"capabilities": True}]}
+    assert "when" not in last
+    assert last["ansible.builtin.assert"]["that"] == [
+        "ansible_facts['ratssaal_host'].distribution == 'debian'",
+        "ansible_facts['ratssaal_host'].major in __jitsi_debian",
+    ]
+    releases = yaml.safe_load((role / "vars/main.yml").read_text())["__jitsi_debian"]
+    assert tuple(map(str, releases)) == SUPPORTED_DEBIAN

@@ -75,6 +75,14 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return _render(folder, cases)
 
 
+def test_the_application_asks_for_a_name_and_for_no_address(written: dict[str, str]) -> None:
+    config = read_config(written["default config"])
+    assert setting(config, "hideEmailInSettings") is True
+    # With disableProfile nobody could type one (jitsi-meet: isNameReadOnly).
+    assert setting(config, "requireDisplayName") is True
+    assert "disableProfile:" not in written["default config"]
+
+
 def test_the_application_speaks_german_unless_told_otherwise(written: dict[str, str]) -> None:
     assert setting(read_config(written["default config"]), "defaultLanguage") == "de"
 

@@ -114,15 +114,18 @@ def anybody(paths):
     os.close(writer)
     os.wait()
     return json.loads(os.fdopen(reader).read())
-readable = anybody(sorted(places))
+# Where package scripts had their answers from; debconf guards only what a template calls a password (debconf.conf(5)).
+answers = glob.glob("/var/cache/debconf/*.dat*")
+readable = anybody(sorted([*places, *answers]))
 people = {person.pw_name for person in pwd.getpwall() if 1000 <= person.pw_uid != 65534}
-rows = []
+rows, known = [], set()
 for path, pattern in sorted(places.items()):
     if not os.path.exists(path):
         continue
     info = os.stat(path)
     content = open(path, errors="replace").read() if pattern else ""
     found = re.findall(pattern, content, re.M) if pattern else []
+    known.update(secret.encode() for secret in found if len(secret) >= 8)
     if path in maybe and not found and not named.search(content):
         continue
     group, mode = grp.getgrgid(info.st_gid), stat.S_IMODE(info.st_mode)
@@ -135,6 +138,10 @@ for path, pattern in sorted(places.items()):
         "lengths": [len(secret) for secret in found], "distinct": [len(set(secret)) for secret in found],
         "in_arguments": sum(secret.encode() in command for secret in found for command in commands),
     })
+for path in sorted(answers):
+    content = open(path, "rb").read()
+    if any(secret in content for secret in known):
+        rows.append({"path": path, "mode": os.stat(path).st_mode & 0o7777, "copied": True, "anybody": path in readable})
 print(json.dumps(rows))
 END"""
 # Who may own such files and which groups may read them, besides root.
@@ -197,6 +204,10 @@ def test_secrets(host: testinfra.host.Host, sheet: Sheet) -> None:
     (result,) = ask(host, _SECRETS)
     for row in json_of(result):
         path, mode = row["path"], row["mode"]
+        if row.get("copied"):
+            seen = f"{path} {mode:04o} holds a copy of a secret{' and can be read by anybody' * row['anybody']}"
+            sheet.expect(not row["anybody"], seen, "no copy that others can read")
+            continue
         place = f"{path} {mode:04o} {row['owner']}:{row['group']}"
         sheet.expect(
             not row["anybody"], f"{place}{' can be read by anybody' * row['anybody']}", "readable by its service only"

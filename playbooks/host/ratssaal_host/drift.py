@@ -14,7 +14,7 @@ import shlex
 import stat
 import subprocess
 
-from . import accounts, manifest, packages, sysctl, units
+from . import accounts, manifest, packages, sysctl, units, users
 from .files import differences
 from .steps import MARK
 
@@ -155,10 +155,11 @@ def _sysctl(item, host):
 
 
 def _user(item, host):
-    try:
-        pwd.getpwnam(item["name"])
-    except KeyError:
+    shell = users.shell_of(item["name"])
+    if shell is None:
         yield "missing", "a user", "no such user"
+    elif shell != item.get("shell", shell):
+        yield "shell", item["shell"], shell
 
 
 def _group(item, host):

@@ -68,6 +68,8 @@ _SOURCES = (
     "/etc/apt/trusted.gpg.d/*",
     "/etc/apt/apt.conf.d/*",
 )
+# Anybody may read it, and debconf's own backup beside it: passwords are kept elsewhere (debconf:debconf.conf).
+_ANSWERS = "/var/cache/debconf/config.dat"
 _LAB_MARK = "/etc/ratssaal/lab-host"
 _STAND_IN_ORIGIN = "Ratssaal stand-ins"
 _ENVIRONMENT = dict(
@@ -197,6 +199,24 @@ class Packages:
         if answers and not self.step.check_mode:
             self.run(["debconf-set-selections"], "".join(map(_selection, answers)).encode())
 
+    def given_away(self):
+        """Return the withdrawn answers that debconf, or its backup, still holds."""
+        return [answer for answer in self.step.params["withdrawn"] if _holding(answer)]
+
+    def withdraw(self):
+        """Let debconf forget answers that anybody can read."""
+        for answer in self.given_away():
+            self.done.append("forget the answer to %s" % answer["question"])
+            if self.step.check_mode:
+                continue
+            if _ANSWERS in _holding(answer):
+                self.preseed([{**answer, "value": ""}])
+            # What debconf has just replaced is its backup now.
+            for path in _holding(answer):
+                if path == _ANSWERS:
+                    self.step.fail(msg="debconf keeps its answer to %s" % answer["question"], actions=self.done)
+                os.unlink(path)
+
     def hold(self):
         """Hold what must not be upgraded by anybody else."""
         wanted = [name for name in self.step.params["hold"] if name in self.installed and name not in self.held]
@@ -214,6 +234,20 @@ class Packages:
         """Return what apt would remove for the sake of removing one package."""
         told = self.run(["apt-get", "-s", "-q", "purge", name])
         return set(re.findall(r"^(?:Purg|Remv) (\S+)", told, flags=re.MULTILINE))
+
+
+def _holding(answer):
+    """Return the files in which debconf has this very answer to this question."""
+    return [path for path in (_ANSWERS, _ANSWERS + "-old") if _answered(path, answer)]
+
+
+def _answered(path, answer):
+    wanted = {"Name: %s" % answer["question"], "Value: %s" % answer["value"]}
+    try:
+        with open(path, errors="replace") as handle:
+            return any(wanted <= set(stanza.split("\n")) for stanza in handle.read().split("\n\n"))
+    except FileNotFoundError:
+        return False
 
 
 def _selection(answer):
@@ -343,6 +377,7 @@ def bring(step):
     # A run that was killed inside apt may have left our ban on service starts, or an apt that is still at work.
     unwanted = packages.installed.keys() & set(step.params["absent"])
     busy = packages.missing() or packages.broken or packages.outdated() or unwanted or _leftover()
+    busy = busy or packages.given_away()
     ours = False
     if busy and not step.check_mode:
         step.begins()
@@ -351,6 +386,7 @@ def bring(step):
         ours = _deny_starts()
     try:
         packages.repair()
+        packages.withdraw()
         packages.install()
         packages.hold()
         packages.remove()

@@ -13,7 +13,7 @@ import time
 from . import certificate, digest, manifest
 from .files import FileProblem
 
-KINDS = ("accounts", "capabilities", "certificate", "files", "guard", "packages", "sysctl", "units")
+KINDS = ("accounts", "capabilities", "certificate", "files", "guard", "packages", "sysctl", "units", "users")
 # Stands before the result: a login shell's profile may print, too.
 MARK = "== ratssaal_host =="
 _AT_WORK = "/run/ratssaal/at-work"
