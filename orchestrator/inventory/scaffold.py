@@ -69,6 +69,9 @@ def create_site(
     """
     path = path.absolute()
     _refuse(path, topology)
+    if password_file is not None and path.resolve() in password_file.resolve().parents:
+        hint = "whoever gets a copy of the site would have its secrets too; name a file elsewhere"
+        raise UsageError("the vault's password must not lie in the site", where=str(password_file), hint=hint)
     chosen = {"jitsi_domain": domain, **(settings or {})}
     first = host or FirstHost()
     texts = site_texts(replace(first, address=address or first.address), chosen, known_hosts)

@@ -170,3 +170,9 @@ def test_the_example_is_what_new_writes() -> None:
     readme = found.pop("README.md")
     assert "ratssaal new" in readme
     assert found == texts
+
+
+def test_the_vaults_password_does_not_lie_in_the_site(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="must not lie in the site"):
+        create_site(tmp_path / "town", password_file=tmp_path / "town/secret/password")
+    assert list(tmp_path.iterdir()) == []
