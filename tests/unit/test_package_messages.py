@@ -70,6 +70,14 @@ def test_apts_own_words_are_explained_and_kept(code: Any, debian: int, case: str
     assert rest
 
 
+def test_a_second_source_of_the_same_repository(code: Any) -> None:
+    """As upstream's handbook has it added by hand; apt's words (apt:apt-pkg/deb/debmetaindex.cc)."""
+    said = "E: Conflicting values set for option Signed-By regarding source https://download.jitsi.org/ stable/: a != b"
+    told = code.packages._explain(["apt-get", "update"], said)
+    assert told.startswith("another file below /etc/apt names the same repository")
+    assert told.endswith(said)
+
+
 def test_what_nobody_knows_is_told_as_it_is(code: Any) -> None:
     lines = [f"line {number}" for number in range(20)]
     said = code.packages._explain(["dpkg", "--configure", "-a"], "\n".join(lines)).splitlines()

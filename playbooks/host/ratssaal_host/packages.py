@@ -40,6 +40,11 @@ _MEANINGS = (
         "a package repository is not signed by the pinned key. Hint: compare vendor_repository_key with its owner's",
     ),
     (
+        ("Conflicting values set for option Signed-By",),
+        "another file below /etc/apt names the same repository with a key of its own. Hint: remove it; "
+        "grep -r download.jitsi.org /etc/apt",
+    ),
+    (
         ("Could not get lock",),
         "another process took apt's lock meanwhile. Hint: wait until it ends, then run again",
     ),
