@@ -20,6 +20,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from ctypes.util import find_library
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -198,6 +199,9 @@ def run(job: Mapping[str, Any]) -> dict[str, Any]:
         return {"missing": "Chromium on the control node (apt-get install chromium)"}
     if find_spec("playwright") is None:
         return {"missing": "Playwright on the control node (pip install 'ratssaal[browser]')"}
+    # Playwright brings a Node.js of its own that wants this library; a Debian 12 without recommended packages lacks it.
+    if find_library("atomic") is None:
+        return {"missing": "libatomic on the control node (apt-get install libatomic1)"}
     targets = [f"MAP {name} {f'[{address}]' if ':' in address else address}" for name, address in job["names"].items()]
     arguments = (
         f"--host-resolver-rules={', '.join([*targets, 'MAP * ~NOTFOUND'])}",

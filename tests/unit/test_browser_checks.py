@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import testinfra.host
 
+from orchestrator.verification import browser
 from orchestrator.verification.batch import Answers, BatchBackend
 from orchestrator.verification.browser import ROOM
 from orchestrator.verification.checks import test_browser as checks
@@ -164,6 +165,12 @@ def test_what_could_not_be_seen_is_never_a_pass(check: Any) -> None:
         look(check, {**FACTS, "pages": [{"path": "/", "status": 502, "policy": ""}]})
     with pytest.raises(NotTested, match="did not start in the browser"):
         look(check, {**FACTS, "upstream": ""}).finish()
+
+
+def test_a_library_that_playwright_wants_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.which", lambda name: f"/usr/bin/{name}")
+    monkeypatch.setattr(browser, "find_library", lambda name: None)
+    assert "libatomic1" in browser.run({"names": {}, "pages": []})["missing"]
 
 
 def test_a_stand_in_is_named_as_what_was_tried() -> None:
