@@ -6,6 +6,7 @@ Texts from hosts are in both: a terminal would obey what it is told by escapes, 
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 
 import click
 
@@ -26,6 +27,15 @@ def say(text: str) -> None:
 def answer(text: str, *, colour: str | None = None) -> None:
     """Print a line of what was asked for."""
     click.secho(visible(text), fg=colour)
+
+
+def undecided(sentences: Sequence[str], *, listed_by: str = "") -> None:
+    """Print what the operator has yet to decide; only how much it is where the command `listed_by` lists it."""
+    if listed_by and sentences:
+        say(f"undecided: {len(sentences)} of this site's settings, see: {listed_by}")
+        return
+    for sentence in sentences:
+        say(f"undecided: {sentence}")
 
 
 def fail(error: RatssaalError) -> int:

@@ -72,5 +72,4 @@ def _show(site: Site, steps: Plan, answer: dict[str, Any]) -> None:
     click.echo(f"\nJitsi's packages: {answer['repository']} ({versions})\n\nSteps")
     for number, step in enumerate(steps.steps, 1):
         click.echo(f"  {number:2}. {step.name:<20} {', '.join(step.hosts)}")
-    for sentence in answer["undecided"]:
-        console.say(f"undecided: {sentence}")
+    console.undecided(answer["undecided"])

@@ -107,8 +107,7 @@ def _confirm(what: str, question: str, *, yes: bool) -> None:
 
 def _show(site: Site, report: Report) -> None:
     _show_notes(report.warnings)
-    for sentence in report.undecided:
-        console.say(f"undecided: {sentence}")
+    console.undecided(report.undecided)
     if report.fit:
         hosts = "host is" if len(site.hosts) == 1 else "hosts are"
         console.say(f"{site.name}: {len(site.hosts)} {hosts} ready. Next: ratssaal plan {site.name}")

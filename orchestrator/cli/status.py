@@ -33,13 +33,13 @@ def status(site: SiteArgument, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps({**asdict(seen), "healthy": seen.healthy}, indent=2, default=str))
     else:
-        _show(seen)
+        _show(seen, site)
     if any(host.error for host in seen.hosts):
         return int(ExitCode.UNREACHABLE)
     return int(ExitCode.OK if seen.healthy else ExitCode.FINDINGS)
 
 
-def _show(seen: Status) -> None:
+def _show(seen: Status, argument: SiteArgument) -> None:
     for host in seen.hosts:
         _show_host(host)
     if seen.lock:
@@ -47,8 +47,7 @@ def _show(seen: Status) -> None:
     if seen.last_run:
         run = seen.last_run
         console.answer(f"last run from here: {run.verb} by {run.owner}, {run.started}, {run.state}")
-    for sentence in seen.undecided:
-        console.say(f"undecided: {sentence}")
+    console.undecided(seen.undecided, listed_by=f"ratssaal plan {argument.text}")
 
 
 def _show_host(host: HostStatus) -> None:

@@ -194,10 +194,12 @@ def _unfilled(raw: RawSite, options: Options) -> Iterator[Problem]:
         host = raw.groups[group][0]
         if raw.hostvars[host].get(name) not in (None, ""):
             continue
+        if not raw.vault_open and (option.secret or raw.files.find(name, host) is None):
+            # It may stand in the vault, or in a file that cannot be read.
+            continue
         if option.secret:
-            if raw.vault_open:
-                where = raw.files.where(name)
-                yield Problem(f"the vault has no {name}", where, f"ansible-vault edit {where}")
+            where = raw.files.where(name)
+            yield Problem(f"the vault has no {name}", where, f"ansible-vault edit {where}")
         else:
             where = raw.files.where(name, host) or show(raw.path / "group_vars/all/site.yml")
             hint = f"edit {where.rpartition(':')[0] or where}: {first_sentence(option.description)}"

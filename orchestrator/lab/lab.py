@@ -68,11 +68,11 @@ class Lab:
         program, TaskFailed if a part cannot be made, Unreachable if a host does not come up.
         """
         check_able(name, driver)
-        lower = root_file_system(debian, self._say, kernel=driver == "vm")
         with locked(_lock(name), lambda: self._say(f"waiting: lab {name} is being changed by another process")):
             fresh = _recorded(name) is None
             try:
-                return self._raise_up(name, self._claim(name, Record(0, debian, hosts, repository, driver)), lower)
+                record = self._claim(name, Record(0, debian, hosts, repository, driver))
+                return self._raise_up(name, record, root_file_system(debian, self._say, kernel=driver == "vm"))
             except BaseException:
                 if fresh:
                     self._take_down(name)

@@ -53,7 +53,7 @@ argument_specs:
       certificates_key_file: {type: path, default: vendor-key.asc}
       certificates_pkcs12_file: {type: path, default: vendor-key.asc}
       certificates_ca_key: {type: str, no_log: true}
-      certificates_ca_certificate: {type: str, no_log: true}
+      certificates_ca_certificate: {type: str, required: true, description: "The own CA, as PEM."}
 """,
     "firewall": """
 argument_specs:

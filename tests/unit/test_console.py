@@ -30,6 +30,15 @@ def test_a_result_is_one_line(wanted: str, capsys: pytest.CaptureFixture[str]) -
     assert "port 4712 of x\u241b[1A" in shown
 
 
+def test_the_undecided_are_listed_or_counted(capsys: pytest.CaptureFixture[str]) -> None:
+    console.undecided(["no imprint", "no contact"])
+    assert capsys.readouterr().err == "undecided: no imprint\nundecided: no contact\n"
+    console.undecided(["no imprint", "no contact"], listed_by="ratssaal plan town")
+    assert capsys.readouterr().err == "undecided: 2 of this site's settings, see: ratssaal plan town\n"
+    console.undecided([], listed_by="ratssaal plan town")
+    assert not capsys.readouterr().err
+
+
 def test_the_summary(capsys: pytest.CaptureFixture[str]) -> None:
     finding = Finding("NET-01", "h1", Result.FAIL, HOSTILE, "closed", "close it", HOSTILE, "inside")
     report: Any = SimpleNamespace(

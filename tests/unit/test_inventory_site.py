@@ -264,6 +264,11 @@ def test_host_in_no_group(case: Case) -> None:
     assert problem.where == case.at("lost:", "hosts.yml")
 
 
+def test_what_a_broken_file_would_hold_is_not_missing(case: Case) -> None:
+    case.append("jitsi_name: [\n")
+    assert "is not valid YAML" in case.only_problem().message
+
+
 def test_broken_yaml_names_its_line_and_other_files_are_still_judged(case: Case) -> None:
     case.append("jitsi_p2p: [\n", "group_vars/all/versions.yml")
     case.append("jitsi_turn_domain: turn\n")
