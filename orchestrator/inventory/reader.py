@@ -72,6 +72,8 @@ def _vault_arguments(path: Path, access: VaultAccess, problems: list[Problem]) -
     if not vault.read_text(errors="replace").startswith(HEADER):
         problems.append(Problem("the vault is not encrypted", f"{show(vault)}:1", f"ansible-vault encrypt {vault}"))
         return []
+    if misplaced := access.misplaced(path):
+        problems.append(misplaced)
     try:
         arguments = access.ansible_args()
     except InvalidSite as error:

@@ -18,7 +18,7 @@ import yaml
 from orchestrator.errors import UsageError
 from orchestrator.inventory.authority import new_authority
 from orchestrator.inventory.specs import LAB_MARK, Option, first_sentence, load_options
-from orchestrator.inventory.vault import VaultAccess, default_password_file, write_private, write_vault
+from orchestrator.inventory.vault import VaultAccess, default_password_file, within, write_private, write_vault
 
 TOPOLOGIES = ("jitsi-single",)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,40}[a-z0-9])?")
@@ -69,9 +69,8 @@ def create_site(
     """
     path = path.absolute()
     _refuse(path, topology)
-    if password_file is not None and path.resolve() in password_file.resolve().parents:
-        hint = "whoever gets a copy of the site would have its secrets too; name a file elsewhere"
-        raise UsageError("the vault's password must not lie in the site", where=str(password_file), hint=hint)
+    if password_file is not None and (problem := within(path, password_file)):
+        raise UsageError(problem.message, where=problem.where, hint=problem.hint)
     chosen = {"jitsi_domain": domain, **(settings or {})}
     first = host or FirstHost()
     texts = site_texts(replace(first, address=address or first.address), chosen, known_hosts)

@@ -29,6 +29,14 @@ def default_password_file(site_name: str) -> Path:
     return Path(base) / "ratssaal" / f"{site_name}.vault-password"
 
 
+def within(site: Path, password_file: Path) -> Problem | None:
+    """Return what is wrong with a password file that lies in the site; a program that asks elsewhere may lie there."""
+    if site.resolve() not in password_file.resolve().parents or os.access(password_file, os.X_OK):
+        return None
+    hint = "whoever gets a copy of the site would have its secrets too; put the file elsewhere"
+    return Problem("the vault's password must not lie in the site", str(password_file), hint)
+
+
 class VaultAccess:
     """How Ansible gets the vault's password.
 
@@ -93,6 +101,10 @@ class VaultAccess:
                 return []
             self._temporary = _write_temporary(password)
         return ["--vault-password-file", str(self._temporary)]
+
+    def misplaced(self, site: Path) -> Problem | None:
+        """Return what is wrong with where a site's password lies."""
+        return within(site, self._file) if self._file is not None else None
 
     def close(self) -> None:
         """Remove the temporary password file, if there is one."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -212,6 +213,17 @@ def test_undecryptable_vault_does_not_hide_other_mistakes(case: Case) -> None:
     assert problems[0].where == f"{case.path / VAULT}:1"
     assert str(case.password_file) in problems[0].hint or "--vault-password-file" in problems[0].hint
     assert problems[1].where == case.at("jitsi_conference_log_days: seven")
+
+
+def test_password_file_in_the_site_is_refused_a_program_is_not(case: Case) -> None:
+    inside = case.path / "password"
+    inside.write_bytes(case.password_file.read_bytes())
+    moved = replace(case, password_file=inside)
+    problem = moved.only_problem()
+    assert (problem.message, problem.where) == ("the vault's password must not lie in the site", str(inside))
+    inside.write_text(f"#!/bin/sh\ncat {case.password_file}\n")
+    inside.chmod(0o700)
+    assert moved.load().name == "town"
 
 
 def test_password_file_that_does_not_exist(case: Case) -> None:
