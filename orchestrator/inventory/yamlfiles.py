@@ -99,18 +99,20 @@ def _read_variables_below(files: SiteFiles, entry: Path, kind: str) -> None:
             scope = {"group": owner} if kind == "group_vars" else {"host": owner}
             _add_variables(files, file, root, **scope)
         elif root is not None:
-            files.problems.append(Problem("the file is no mapping of keys to values", f"{show(file)}:1"))
+            files.problems.append(Problem("the file is no mapping of keys to values", f"{show(file)}:1", "NAME: VALUE"))
 
 
 def _compose(files: SiteFiles, file: Path) -> yaml.Node | None:
     try:
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        hint = "ratssaal new SITE writes a complete site" if isinstance(error, FileNotFoundError) else ""
+        missing = isinstance(error, FileNotFoundError)
+        hint = "ratssaal new SITE writes a complete site" if missing else f"ls -l {show(file)}"
         files.problems.append(Problem(f"cannot be read: {error.strerror}", show(file), hint))
         return None
-    except UnicodeDecodeError:
-        files.problems.append(Problem("is not UTF-8 text", show(file)))
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        files.problems.append(Problem("is not UTF-8 text", f"{show(file)}:{line}", "save it as UTF-8"))
         return None
     if text.startswith(HEADER):
         files.encrypted.append(file)

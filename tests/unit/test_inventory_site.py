@@ -276,6 +276,15 @@ def test_host_in_no_group(case: Case) -> None:
     assert problem.where == case.at("lost:", "hosts.yml")
 
 
+def test_a_file_that_is_no_utf_8_names_its_line(case: Case) -> None:
+    path = case.path / SITE
+    known = path.read_bytes()
+    path.write_bytes(known + "site_note: Köln\n".encode("latin-1"))
+    problem = case.only_problem()
+    assert (problem.message, problem.where) == ("is not UTF-8 text", f"{path}:{len(known.splitlines()) + 1}")
+    assert problem.hint
+
+
 def test_what_a_broken_file_would_hold_is_not_missing(case: Case) -> None:
     case.append("jitsi_name: [\n")
     assert "is not valid YAML" in case.only_problem().message
