@@ -34,8 +34,10 @@ from orchestrator.verification.subject import Subject
 
 # The file descriptor from which the runner's job is read: it holds secrets, so it lies in no file and in no variable.
 JOB = "RATSSAAL_VERIFY_JOB"
-# So many hosts, or checks from outside, are asked at the same time.
-_AT_ONCE = 10
+# So many hosts are asked at the same time: if all were, all would answer at the end, to be judged one after another then.
+_HOSTS_AT_ONCE = 5
+# So many checks from outside are.
+_CHECKS_AT_ONCE = 10
 # So long, what burdens a host waits for the answers of all others; after that for its own host's only.
 _PATIENCE_SECONDS = 60.0
 
@@ -220,7 +222,8 @@ class Batches(_Fixtures):
     def __init__(self, job: dict[str, Any]) -> None:
         self.known = subjects.load(json.dumps(job["subjects"]))
         self._job = job
-        self._results = Path(job["results"])
+        # A line is written as soon as it is whole: who follows the run, or reads it after a kill, misses none.
+        self._results = Path(job["results"]).open("a", buffering=1, encoding="utf-8")  # noqa: SIM115  (closed when pytest ends)
         hosts = [Host(**{**row, "groups": tuple(row["groups"])}) for row in job["hosts"]]
         known_hosts = Path(job["known_hosts"])
         self._lines = {host.name: Line(host, known_hosts) for host in hosts}
@@ -296,7 +299,7 @@ class Batches(_Fixtures):
             # A file of checks that cannot be read holds checks that nobody would miss.
             raise session.Interrupted("not all checks could be read")
         items = cast(list[pytest.Function], session.items)
-        with ThreadPoolExecutor(_AT_ONCE) as hosts, ThreadPoolExecutor(_AT_ONCE) as checks:
+        with ThreadPoolExecutor(_HOSTS_AT_ONCE) as hosts, ThreadPoolExecutor(_CHECKS_AT_ONCE) as checks:
 
             def submit(key: str, group: list[pytest.Function]) -> Future[None]:
                 return (hosts if key in self._lines else checks).submit(self._prefetch, group)
@@ -330,6 +333,7 @@ class Batches(_Fixtures):
             self._write(kind="asked", host=name, round_trips=backend.round_trips, seconds=backend.seconds)
             line.close()
         self._places.close()
+        self._results.close()
 
     def note(self, item: pytest.Function, sheet: Sheet, outcome: BaseException | None) -> None:
         """Write the result as a line. A fault that was noted is told whatever came after it."""
@@ -363,8 +367,7 @@ class Batches(_Fixtures):
         return {"control": _control(item), "host": _name(item), "check": check, "vantage": vantage}
 
     def _write(self, **row: Any) -> None:
-        with self._results.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row) + "\n")
+        self._results.write(json.dumps(row) + "\n")
 
 
 def _host(name: str, ship: Any) -> testinfra.host.Host:

@@ -36,6 +36,7 @@ _STANDINS = "_standins"
 _WITHOUT = (
     *("pytest11.testinfra", "xdist", "cacheprovider", "logging", "warnings", "unraisableexception", "threadexception"),
     *("faulthandler", "doctest", "unittest", "junitxml", "pastebin", "stepwise", "setuponly", "setupplan", "recwarn"),
+    "subtests",
 )
 _GRACE_SECONDS = 10
 
@@ -214,9 +215,10 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _argv() -> list[str]:
-    options = ["-q", "-s", "--tb=line", "-c", os.devnull, f"--rootdir={CHECKS}", "-p", plugin.__name__]
+    # The checks note what they see on a sheet and assert nothing, so that there is nothing to rewrite.
+    options = ["-q", "-s", "--assert=plain", "--tb=line", "-c", os.devnull, f"--rootdir={CHECKS}"]
     without = [word for name in _WITHOUT for word in ("-p", f"no:{name}")]
-    return [sys.executable, "-m", "pytest", *options, *without, str(CHECKS)]
+    return [sys.executable, "-m", "pytest", *options, "-p", plugin.__name__, *without, str(CHECKS)]
 
 
 def _follow(
