@@ -14,6 +14,7 @@ from rich.text import Text
 TARGET = Path(__file__).with_name("rehearsal.svg")
 # A picture shows so many of the checks' lines and says how many more there were.
 CHECKS = 12
+WIDTH = 92
 
 
 def shortened(lines: Iterable[str]) -> Iterator[str]:
@@ -37,14 +38,15 @@ def without_fonts(picture: str) -> str:
 def main() -> None:
     """Run a rehearsal, show its lines as they come and write the picture."""
     command = [str(Path(sys.executable).with_name("ratssaal")), "rehearse"]
-    console = Console(record=True, width=92, force_terminal=True)
+    console = Console(record=True, width=WIDTH, force_terminal=True)
     console.print("[green]$[/green] make rehearse")
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as child:
         assert child.stdout is not None
         for line in shortened(child.stdout):
             shown = Text(line.rstrip().replace(f"{Path.cwd()}/", ""))
-            shown.highlight_words(["pass", "nothing to do", "succeeded"], "green")
+            shown.highlight_regex(r"\bpass\b|nothing to do|succeeded", "green")
             shown.highlight_regex("STAND-INS|[0-9]+ changed", "yellow")
+            shown.truncate(WIDTH, overflow="ellipsis")
             console.print(shown)
     if child.returncode:
         raise SystemExit(child.returncode)

@@ -30,7 +30,7 @@ from orchestrator.verification.audit.results import (
 )
 from orchestrator.verification.crypto import load_profiles
 from orchestrator.verification.waivers import Waiver, read_waivers
-from tests.unit.site_cases import new_case
+from tests.unit.site_cases import Case
 from tests.unit.test_outside_judging import subject
 
 RECORDED = Path(__file__).with_name("recorded") / "audit"
@@ -381,16 +381,14 @@ class _Auditor:
         return self._says, (target.keep("raw.txt", "raw"),)
 
 
-def _audit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *auditors: _Auditor) -> AuditReport:
+def _audit(case: Case, monkeypatch: pytest.MonkeyPatch, *auditors: _Auditor) -> AuditReport:
     monkeypatch.setattr(run, "_MODULES", auditors)
-    return run.audit(new_case(tmp_path).load(), folder=tmp_path / "kept")
+    return run.audit(case.load(), folder=case.path.parent / "kept")
 
 
-def test_one_that_breaks_off_does_not_keep_the_others_from_ending(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_one_that_breaks_off_does_not_keep_the_others_from_ending(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     report = _audit(
-        tmp_path,
+        case,
         monkeypatch,
         _Auditor("lynis", says=OutOfTime("it did not end within 1 s")),
         _Auditor("sslyze", says=NotHere("sslyze is not there", "pipx install sslyze")),
@@ -413,8 +411,8 @@ def test_one_that_breaks_off_does_not_keep_the_others_from_ending(
     assert results["nmap"].reason == "ZeroDivisionError: surprise"
     assert report.exit_code == 6
     (raw,) = results["ssh-audit"].raw
-    assert (tmp_path / "kept" / raw).read_text() == "raw"
-    assert (tmp_path / "kept" / raw).stat().st_mode & 0o777 == 0o600
+    assert (case.path.parent / "kept" / raw).read_text() == "raw"
+    assert (case.path.parent / "kept" / raw).stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.parametrize(
@@ -428,9 +426,9 @@ def test_one_that_breaks_off_does_not_keep_the_others_from_ending(
     ],
 )
 def test_what_a_reading_amounts_to(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, reading: Reading, result: str, code: int
+    case: Case, monkeypatch: pytest.MonkeyPatch, reading: Reading, result: str, code: int
 ) -> None:
-    report = _audit(tmp_path, monkeypatch, _Auditor("ssh-audit", says=reading))
+    report = _audit(case, monkeypatch, _Auditor("ssh-audit", says=reading))
     assert [str(audited.result) for audited in report.audits] == [result]
     assert report.exit_code == code
 
@@ -444,8 +442,10 @@ def test_what_hangs_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
     assert not (tmp_path / "late").exists()
 
 
-def test_an_auditor_that_is_not_there_is_not_tested(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    site = new_case(tmp_path).load()
+def test_an_auditor_that_is_not_there_is_not_tested(
+    tmp_path: Path, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = case.load()
     monkeypatch.setattr("orchestrator.verification.audit.places.AUDITORS", tmp_path)
     monkeypatch.setattr("sys.executable", str(tmp_path / "python"))
     monkeypatch.setenv("PATH", _only_sh(tmp_path))
@@ -457,8 +457,10 @@ def test_an_auditor_that_is_not_there_is_not_tested(tmp_path: Path, monkeypatch:
         assert "install" in caught.value.hint
 
 
-def test_a_hanging_auditor_is_an_error_and_the_others_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    site = new_case(tmp_path).load()
+def test_a_hanging_auditor_is_an_error_and_the_others_end(
+    tmp_path: Path, case: Case, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site = case.load()
     fake = tmp_path / "bin" / "ssh-audit"
     fake.parent.mkdir()
     fake.write_text("#!/bin/sh\nsleep 60\n")

@@ -19,7 +19,7 @@ from orchestrator.operations.drift import HostDrift, judge
 from orchestrator.transport import ssh
 from orchestrator.transport.ssh import Answer, ConnectionFailed, Reason
 from tests.unit.applied import SECRET, a_file, apply, code, differences
-from tests.unit.site_cases import Case, new_case
+from tests.unit.site_cases import Case
 
 __all__ = ["code"]
 
@@ -368,15 +368,9 @@ STRANGE = 'tcp LISTEN 0 128 0.0.0.0:4712 0.0.0.0:* users:(("nc",pid=1,fd=3))\n'
 
 
 @pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    """The files of a valid site with one host."""
-    return new_case(tmp_path_factory.mktemp("site"))
-
-
-@pytest.fixture(scope="module")
-def site(case: Case) -> Site:
+def site(original: Case) -> Site:
     """The same site as it was read."""
-    return case.load()
+    return original.load()
 
 
 def told(*differences: dict[str, str], sockets: str | None = SOCKETS) -> dict[str, Any]:

@@ -17,15 +17,9 @@ from orchestrator.engine.events import Event, EventReader
 from orchestrator.errors import TaskFailed
 from orchestrator.operations.converge import converge_plan
 from orchestrator.operations.status import judge
-from tests.unit.site_cases import Case, new_case
+from tests.unit.site_cases import Case
 
 ROOT = Path(__file__).resolve().parents[2]
-
-
-@pytest.fixture
-def case(tmp_path: Path) -> Case:
-    """A valid site."""
-    return new_case(tmp_path)
 
 
 def test_plan_of_both_verbs_is_that_of_each(case: Case) -> None:

@@ -12,19 +12,9 @@ import pytest
 from orchestrator.inventory import ansible_tools
 from orchestrator.inventory.secret import Secret
 from orchestrator.inventory.vault import VAULT, VaultAccess, changed_vault, read_vault
-from tests.unit.site_cases import Case, copy_case, new_case
+from tests.unit.site_cases import Case
 
 SITE = "group_vars/all/site.yml"
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return new_case(tmp_path_factory.mktemp("original"))
-
-
-@pytest.fixture
-def case(tmp_path: Path, original: Case) -> Case:
-    return copy_case(original, tmp_path)
 
 
 def test_new_site_with_two_values_is_valid(case: Case) -> None:

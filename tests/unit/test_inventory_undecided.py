@@ -13,7 +13,7 @@ from orchestrator.inventory.secret import Secret
 from orchestrator.inventory.site import load_site
 from orchestrator.inventory.undecided import undecided
 from orchestrator.inventory.vault import VaultAccess
-from tests.unit.site_cases import new_case
+from tests.unit.site_cases import Case
 
 HELD = {"who": "the IT department", "why": "ticket 17", "until": "2999-12-31"}
 KEY = f"SHA256:{'a' * 43}"
@@ -127,8 +127,7 @@ def test_ssh_from_everywhere_may_be_answered_for(said_of: Said) -> None:
     assert said_of(settings, SECRETS) == ()
 
 
-def test_a_new_site_is_told_all_of_it_and_the_defaults_of_the_roles_decide_nothing(tmp_path: Path) -> None:
-    case = new_case(tmp_path)
+def test_a_new_site_is_told_all_of_it_and_the_defaults_of_the_roles_decide_nothing(case: Case) -> None:
     with VaultAccess(case.password_file) as access:
         site = load_site(case.path, access)
     assert site.undecided == undecided({"jitsi_domain": "meet.example.org"}, {}, path=case.path)

@@ -18,7 +18,7 @@ from orchestrator.verification.nmap import Scan
 from orchestrator.verification.reach import Target, seen_as, targets
 from orchestrator.verification.sheet import NotTested, Sheet
 from orchestrator.verification.subject import Subject, subjects
-from tests.unit.site_cases import new_case
+from tests.unit.site_cases import Case
 
 RECORDED = Path(__file__).with_name("recorded")
 BSI, MOZILLA = (load_profiles()[name] for name in ("bsi-2026", "mozilla-intermediate"))
@@ -537,8 +537,7 @@ def test_host_without_its_certificate_is_a_fault() -> None:
     assert [seen for seen, _ in sheet.faults] == ["the host has no certificate in /etc/ratssaal/tls/fullchain.pem"]
 
 
-def test_whom_clients_trust_is_the_inventorys_word(tmp_path: Path) -> None:
-    case = new_case(tmp_path)
+def test_whom_clients_trust_is_the_inventorys_word(case: Case) -> None:
     (own,) = subjects(case.load()).values()
     assert own.authority.startswith("-----BEGIN CERTIFICATE-----")
     case.append("certificates_source: pem\ncertificates_chain_file: x\ncertificates_key_file: x\n")

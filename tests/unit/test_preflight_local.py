@@ -17,7 +17,7 @@ from cryptography.x509.oid import NameOID
 from orchestrator.inventory.secret import Secret
 from orchestrator.operations.preflight_checks import Remark
 from orchestrator.operations.preflight_local import judge_control_node, judge_pem, judge_pkcs12
-from tests.unit.site_cases import Case, new_case
+from tests.unit.site_cases import Case
 
 NAMES = ["meet.example.org", "turn.meet.example.org"]
 NOW = datetime.datetime.now(datetime.UTC)
@@ -163,11 +163,6 @@ def test_pkcs12(tmp_path: Path) -> None:
 NO_VENDOR_KEY = "is not given (vendor_repository_key)"
 
 
-@pytest.fixture(scope="module")
-def case(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return new_case(tmp_path_factory.mktemp("site"))
-
-
 def messages(case: Case, answers: Mapping[str, tuple[str, ...]]) -> list[str]:
     """Return all remarks but that a site just made has no vendor's key yet, which one test alone is about."""
 
@@ -187,8 +182,7 @@ def test_names_must_point_to_the_host(case: Case) -> None:
     ]
 
 
-def test_site_in_the_lab_asks_no_dns(tmp_path: Path) -> None:
-    case = new_case(tmp_path)
+def test_site_in_the_lab_asks_no_dns(case: Case) -> None:
     case.replace("group_vars/all/site.yml", "jitsi_domain: meet.example.org", "jitsi_domain: meet.lab.test")
 
     def lookup(name: str) -> tuple[str, ...]:
@@ -199,8 +193,7 @@ def test_site_in_the_lab_asks_no_dns(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("source", ["pem", "pkcs12"])
-def test_the_sites_own_certificate_files_are_judged(tmp_path: Path, source: str) -> None:
-    case = new_case(tmp_path)
+def test_the_sites_own_certificate_files_are_judged(case: Case, source: str) -> None:
     case.append(f"certificates_source: {source}\ncertificates_chain_file: x\ncertificates_key_file: x\n")
     case.append("certificates_pkcs12_file: x\n")
     (case.path / "x").write_text("nothing of the kind")
@@ -208,8 +201,8 @@ def test_the_sites_own_certificate_files_are_judged(tmp_path: Path, source: str)
     assert any(place.endswith("/x") or place == "x" for place in places), places
 
 
-def test_private_key_that_others_may_read(tmp_path: Path) -> None:
-    case, key = new_case(tmp_path), tmp_path / "id"
+def test_private_key_that_others_may_read(tmp_path: Path, case: Case) -> None:
+    key = tmp_path / "id"
     case.append("")
     case.replace(
         "hosts.yml", "ansible_user: root\n", f"ansible_user: root\n          ansible_ssh_private_key_file: {key}\n"

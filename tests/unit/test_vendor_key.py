@@ -21,18 +21,13 @@ from orchestrator.inventory import openpgp
 from orchestrator.inventory.site import Site
 from orchestrator.operations import vendor_key
 from orchestrator.operations.vendor_key import fetch_vendor_key, judge_vendor_key, pin_vendor_key
-from tests.unit.site_cases import Case, new_case
+from tests.unit.site_cases import Case
 
 KEY = Path("/usr/share/keyrings/debian-archive-keyring.gpg")
 # A ring of several: apt trusts them all, so all are shown.
 KEYS = openpgp.public_keys(KEY.read_bytes())
 FINGERPRINT = KEYS[0].fingerprint
 NOTHING_GIVEN = "The key that signs Jitsi's packages is not given"
-
-
-@pytest.fixture
-def case(tmp_path: Path) -> Case:
-    return new_case(tmp_path)
 
 
 class Quiet(SimpleHTTPRequestHandler):

@@ -29,7 +29,7 @@ from orchestrator.verification.sheet import NothingLookedAt, NotTested, Sheet
 from orchestrator.verification.shipping import Vantage
 from orchestrator.verification.waivers import Waiver, apply, read_waivers
 from tests.unit.evidence_cases import report as evidence_report
-from tests.unit.site_cases import new_case
+from tests.unit.site_cases import Case
 
 
 def test_catalogue_is_complete() -> None:
@@ -186,9 +186,8 @@ def test_mistakes_in_waivers_come_all_at_once_with_their_lines(tmp_path: Path) -
             _waivers(tmp_path, broken)
 
 
-def test_check_without_result_is_an_error(tmp_path: Path) -> None:
+def test_check_without_result_is_an_error(case: Case) -> None:
     """A host that nobody answers on: pytest really runs, every control is an error, none a pass."""
-    case = new_case(tmp_path)
     report = runner.verify(case.load(), controls=("NET-01", "ACC-01"))
     assert [f.result for f in report.findings] == [Result.ERROR, Result.ERROR]
     assert report.exit_code == 6
@@ -291,14 +290,14 @@ def test_two(host, sheet):
 """
 
 
-def _verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **files: str) -> Finding:
+def _verified(case: Case, monkeypatch: pytest.MonkeyPatch, **files: str) -> Finding:
     """Return the only finding of a quick look by these files of checks."""
-    folder = tmp_path / "checks"
+    folder = case.path.parent / "checks"
     folder.mkdir()
     for name, text in files.items():
         (folder / f"{name}.py").write_text(text)
     monkeypatch.setattr(runner, "CHECKS", folder)
-    (found,) = runner.verify(new_case(tmp_path).load(), controls=("NET-01",), quick=True).findings
+    (found,) = runner.verify(case.load(), controls=("NET-01",), quick=True).findings
     return found
 
 
@@ -313,13 +312,13 @@ def _verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, **files: str) -> 
     ids=["whole", "killed", "too long", "a file that cannot be read"],
 )
 def test_a_run_that_breaks_off_is_no_pass(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: str, then: str, word: str
+    case: Case, monkeypatch: pytest.MonkeyPatch, first: str, then: str, word: str
 ) -> None:
     """pytest really runs, and really breaks off; what was seen before is not taken for all."""
     monkeypatch.setattr(runner, "_SECONDS", 8)
     monkeypatch.setattr(runner, "_GRACE_SECONDS", 2)
     other = CHECKS.format(first="", then="pass").replace("def test_", "def test_other_")
-    found = _verified(tmp_path, monkeypatch, test_a=other, test_b=CHECKS.format(first=first, then=then))
+    found = _verified(case, monkeypatch, test_a=other, test_b=CHECKS.format(first=first, then=then))
     assert found.result is (Result.ERROR if word else Result.PASS), found
     assert word in found.reason
 
@@ -330,9 +329,9 @@ def test_many_hosts_have_more_time() -> None:
     assert runner._Ran([], "", None, 720).end.startswith("the checks were ended after 720 s")
 
 
-def test_an_inventory_is_told_beside_a_fault(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_inventory_is_told_beside_a_fault(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     notes = "sheet.record('a list', 'listed'); sheet.expect(True, 'fine', ''); sheet.expect(False, 'bad', 'good')"
-    found = _verified(tmp_path, monkeypatch, test_a=CHECKS.format(first="", then=notes))
+    found = _verified(case, monkeypatch, test_a=CHECKS.format(first="", then=notes))
     assert (found.result, found.seen, found.wanted) == (Result.FAIL, "bad; a list", "good; listed")
 
 
@@ -344,11 +343,11 @@ def test_an_inventory_is_told_beside_a_fault(tmp_path: Path, monkeypatch: pytest
     ],
 )
 def test_a_fault_is_told_whatever_comes_after_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, after: str, result: Result, reason: str
+    case: Case, monkeypatch: pytest.MonkeyPatch, after: str, result: Result, reason: str
 ) -> None:
     first = "from orchestrator.verification.sheet import NotTested"
     text = CHECKS.format(first=first, then=f"sheet.expect(False, 'bad', 'good'); {after}")
-    found = _verified(tmp_path, monkeypatch, test_a=text)
+    found = _verified(case, monkeypatch, test_a=text)
     assert (found.result, found.seen, found.wanted, found.reason) == (result, "bad", "good", reason)
 
 
@@ -365,30 +364,30 @@ def test_a_meeting(host, outside): pass
 """
 
 
-def _collected(tmp_path: Path, *arguments: str) -> list[str]:
+def _collected(case: Case, *arguments: str) -> list[str]:
     """Return what plain pytest would run on a whole server and on a bridge, by name and host."""
-    case = new_case(tmp_path)
     hosts = case.path / "hosts.yml"
     bridge = "    jitsi_bridges:\n      hosts:\n        jvb1: {ansible_host: 192.0.2.11}\n"
     hosts.write_text(hosts.read_text().replace("    jitsi_bridges:\n      hosts:\n", bridge))
-    (tmp_path / "test_plain.py").write_text(PLAIN)
+    plain = case.path.parent / "test_plain.py"
+    plain.write_text(PLAIN)
     argv = [sys.executable, "-m", "pytest", "-q", "--collect-only", "-p", "orchestrator.verification.plugin"]
     argv += ["-c", os.devnull, f"--ratssaal-site={case.path}", *arguments]
-    argv += ["--hosts=ssh://root@192.0.2.10,ssh://root@192.0.2.11", str(tmp_path / "test_plain.py")]
+    argv += ["--hosts=ssh://root@192.0.2.10,ssh://root@192.0.2.11", str(plain)]
     environment = {**os.environ, "ANSIBLE_VAULT_PASSWORD_FILE": str(case.password_file), "PYTEST_ADDOPTS": ""}
-    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, cwd=tmp_path)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=environment, cwd=plain.parent)
     found = re.findall(r"::test_(\w+)\[ssh://192.0.2.1([01])\]", done.stdout)
     assert found, done.stdout + done.stderr
     return [f"{name} {'meet' if host == '0' else 'jvb1'}" for name, host in found]
 
 
-def test_plain_pytest_looks_only_at_what_a_hosts_groups_have(tmp_path: Path) -> None:
+def test_plain_pytest_looks_only_at_what_a_hosts_groups_have(case: Case) -> None:
     both = {f"{name} {host}" for name in ("for_all", "outside_is_but_a_name", "a_meeting") for host in ("meet", "jvb1")}
-    assert set(_collected(tmp_path)) == both | {"for_the_web meet"}
+    assert set(_collected(case)) == both | {"for_the_web meet"}
 
 
-def test_plain_pytest_leaves_the_outside_out_by_what_a_check_uses_and_not_by_its_name(tmp_path: Path) -> None:
-    assert {row.split()[0] for row in _collected(tmp_path, "--ratssaal-inside")} == {
+def test_plain_pytest_leaves_the_outside_out_by_what_a_check_uses_and_not_by_its_name(case: Case) -> None:
+    assert {row.split()[0] for row in _collected(case, "--ratssaal-inside")} == {
         "for_all",
         "for_the_web",
         "outside_is_but_a_name",
@@ -546,11 +545,9 @@ def test_other(host, sheet):
 
 
 @pytest.mark.parametrize("marked", [True, False], ids=["last", "in any order"])
-def test_what_burdens_a_host_waits_for_the_others(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, marked: bool
-) -> None:
+def test_what_burdens_a_host_waits_for_the_others(case: Case, monkeypatch: pytest.MonkeyPatch, marked: bool) -> None:
     text = _IN_TURN if marked else _IN_TURN.replace("@pytest.mark.last\n", "")
-    seen = _verified(tmp_path, monkeypatch, test_turn=text).seen
+    seen = _verified(case, monkeypatch, test_turn=text).seen
     times = dict(part.split() for part in seen.split("; "))
     assert (float(times["answered"]) < float(times["scanned"])) is marked
 

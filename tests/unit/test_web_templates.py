@@ -16,7 +16,7 @@ import yaml
 
 from orchestrator import content
 from orchestrator.verification.servedconfig import computed, read_config, setting
-from tests.unit.site_cases import Case, copy_case, new_case
+from tests.unit.site_cases import Case
 
 ROLES = content.root() / "roles"
 # Language of the site -> of the words that are ours.
@@ -144,16 +144,6 @@ def test_the_operators_text_is_in_the_sites_language_as_browsers_write_it(
 def test_end_to_end_encryption_is_offered_as_the_site_says(written: dict[str, str], offered: bool) -> None:
     assert setting(read_config(written[f"e2ee {offered}"]), "e2ee.disabled") is not offered
     assert setting(read_config(written["default config"]), "e2ee.disabled") is False
-
-
-@pytest.fixture(scope="module")
-def original(tmp_path_factory: pytest.TempPathFactory) -> Case:
-    return new_case(tmp_path_factory.mktemp("original"))
-
-
-@pytest.fixture
-def case(tmp_path: Path, original: Case) -> Case:
-    return copy_case(original, tmp_path)
 
 
 def _judging_the_role(case: Case) -> Case:
