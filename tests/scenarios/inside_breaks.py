@@ -161,6 +161,14 @@ BREAKS = [
         "rm /etc/apt/apt.conf.d/99planted",
         more=("taken without being asked: ca-certificates-java",),
     ),
+    # apt was asked a moment ago, and reached nobody who could date the list anew.
+    Break(
+        "OS-02",
+        "cd /var/lib/apt/lists && cp -p *-security_InRelease /root/listed && sed -i 's/^Date: .*/Date: Sat, 03 Jan 2026 09:00:00 UTC/'"
+        " *-security_InRelease && touch partial",
+        "the security archive's list is ",
+        "cd /var/lib/apt/lists && mv /root/listed $(ls *-security_InRelease)",
+    ),
     Break(
         "OS-05",
         "cp -L /usr/share/keyrings/debian-archive-keyring.gpg /etc/apt/keyrings/planted.gpg"
