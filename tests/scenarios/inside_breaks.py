@@ -140,6 +140,16 @@ BREAKS = [
         f"rm -r {_JOURNAL}; mv /root/unit {_UNIT}; mv /root/rotation {_ROTATION}; systemctl daemon-reload",
         more=("nginx logs into the system journal", "conferencing journal: kept 70 days"),
     ),
+    # Files of today by their times, with lines of long ago.
+    Break(
+        "LOG-03",
+        "printf '192.0.2.1 - - [02/Oct/2024:10:00:00 +0200] \"GET / HTTP/1.1\" 200\\n' | gzip > /var/log/nginx/planted.log.3.gz"
+        " && printf '2024/10/02 10:00:00 [error] planted\\n' > /var/log/nginx/planted.log.1"
+        " && printf 'planted\\n' > /var/log/nginx/planted.log.2",
+        "/var/log/nginx/planted.log.3.gz begins ",
+        "rm /var/log/nginx/planted.log.*",
+        more=("/var/log/nginx/planted.log.1 begins ",),
+    ),
     Break(
         "ACC-01",
         "printf 'Match User backup\\nPasswordAuthentication yes\\n' > /etc/ssh/sshd_config.d/planted.conf",
