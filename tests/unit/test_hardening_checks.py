@@ -518,7 +518,8 @@ def test_contact_as_security_txt_names_it(given: dict[str, str], contact: str) -
 def test_a_control_is_left_alone_with_a_reason_only() -> None:
     parts = {"OS-06": 1, "OS-08": 2}
     assert without_skipped(parts, {}) == [1, 2]
-    assert without_skipped(parts, {"OS-06": "A. Meier: a debugger is needed"}) == [2]
-    for nothing in ("", "  ", None, True):
-        with pytest.raises(ValueError, match="OS-06 is left alone without a reason"):
+    decided = {"who": "A. Meier", "why": "a debugger is needed", "until": "2027-03-31"}
+    assert without_skipped(parts, {"OS-06": decided}) == [2]
+    for nothing in ("", None, True, "a debugger is needed", *({**decided, key: " "} for key in decided)):
+        with pytest.raises(ValueError, match="who leaves OS-06 alone, why and until when"):
             without_skipped(parts, {"OS-06": nothing})
