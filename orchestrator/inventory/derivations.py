@@ -388,11 +388,12 @@ def security_contact(settings: Settings) -> str:
 def without_skipped(parts: Mapping[str, Any], skipped: Mapping[str, Any]) -> list[Any]:
     """Return the parts of hardening by control, without the controls that the site leaves alone.
 
-    Raises ValueError where no reason is given: a control that is switched off for no reason is one that was forgotten.
+    Raises ValueError where nobody answers for it, without a reason or a last day: it would be forgotten.
     """
-    for control, reason in skipped.items():
-        if not (isinstance(reason, str) and reason.strip()):
+    for control, row in skipped.items():
+        if not (isinstance(row, Mapping) and all(str(row.get(key) or "").strip() for key in ("who", "why", "until"))):
             raise ValueError(
-                f"hardening_skip: {control} is left alone without a reason; write {control}: 'why, who decided'"
+                f"hardening_skip: who leaves {control} alone, why and until when? write {control}: "
+                "{who: A. Meier, why: 'what was decided', until: 2027-03-31}"
             )
     return [part for control, part in parts.items() if control not in skipped]

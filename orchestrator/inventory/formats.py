@@ -223,20 +223,18 @@ def _accounts(value: Any) -> Iterator[Fault]:
             yield (str(name),), *found
 
 
-def _reasons(value: Any) -> Iterator[Fault]:
-    for control, reason in value.items() if isinstance(value, Mapping) else ():
-        if not str(reason or "").strip():
-            yield (str(control),), f"{control} is left alone without a reason", f"{control}: 'why, and who decided it'"
+def _stated(what: str) -> Rule:
+    """Return the rule of statements by control: who answers for each, why, and until which day."""
 
+    def judge(value: Any) -> Iterator[Fault]:
+        for control, row in value.items() if isinstance(value, Mapping) else ():
+            said = row if isinstance(row, Mapping) else {}
+            missing = [key for key in ("who", "why", "until") if not str(said.get(key) or "").strip()]
+            if missing:
+                yield (str(control),), f"{what} {control} says no {', '.join(missing)}", _STATEMENT
+            yield from (((str(control), "until"), *rest) for rest in _day(said.get("until")))
 
-def _declarations(value: Any) -> Iterator[Fault]:
-    for control, row in value.items() if isinstance(value, Mapping) else ():
-        if not isinstance(row, Mapping):
-            continue
-        for key in ("who", "why", "until"):
-            if not str(row.get(key) or "").strip():
-                yield (str(control),), f"the declaration of {control} says no {key}", _DECLARATION
-        yield from (((str(control), "until"), *rest) for rest in _day(row.get("until")))
+    return judge
 
 
 def _admins(value: Any) -> Iterator[Fault]:
@@ -270,7 +268,7 @@ def _people(value: Any) -> Iterator[Fault]:
         yield (), f"{value} is not allowed", "10 to 1000"
 
 
-_DECLARATION = "{who: IT department, why: 'what was decided', until: 2027-03-31}"
+_STATEMENT = "{who: IT department, why: 'what was decided', until: 2027-03-31}"
 _ADMIN = "{account: ameier, who: A. Meier, keys: ['SHA256:...']}"
 _KEY = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 # The vendor's key is looked for by preflight, which can also fetch it.
@@ -289,12 +287,12 @@ _RULES: dict[str, Rule] = {
     "base_timezone": _text_rule(_timezone),
     "firewall_management_sources": _each(_network),
     "firewall_extra_flows": _extra_flows,
-    "hardening_skip": _reasons,
+    "hardening_skip": _stated("the decision to leave alone"),
     "vendor_repository_url": _text_rule(_repository_url),
     "vendor_repository_fingerprint": _text_rule(_fingerprint),
     "verification_vantage": _text_rule(_vantage),
     "verification_admins": _admins,
-    "verification_declarations": _declarations,
+    "verification_declarations": _stated("the declaration of"),
     "web_people_per_address": _people,
     "ansible_host": _text_rule(host_address_fault),
     "ansible_port": _port,

@@ -64,7 +64,11 @@ def _shown(value: Any) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, Mapping):
-        return "; ".join(f"{name}: {_shown(item)}" for name, item in value.items())
+        return "; ".join(f"{name}: {_within(item)}" for name, item in value.items())
     if isinstance(value, list | tuple):
-        return ", ".join(_shown(item) if not isinstance(item, Mapping) else f"({_shown(item)})" for item in value)
+        return ", ".join(_within(item) for item in value)
     return "" if value is None else str(value)
+
+
+def _within(item: Any) -> str:
+    return f"({_shown(item)})" if isinstance(item, Mapping) else _shown(item)

@@ -14,7 +14,7 @@ import secrets
 import socket
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from enum import StrEnum
@@ -35,6 +35,7 @@ _CHUNK = 65536
 # What one command may answer: more is no answer but a host that fills our memory.
 _MOST_BYTES = 64 << 20
 _END_SECONDS = 5
+_WATCH_SECONDS = 0.5
 # Paramiko logs a traceback of its own for what is told here as an error with a hint.
 logging.getLogger("paramiko").addHandler(logging.NullHandler())
 
@@ -110,16 +111,24 @@ class Connection:
 
         Nothing of the script appears in a process list. After `timeout` seconds the host ends it, and
         ConnectionFailed (TIMEOUT) is raised; so it is for a script that prints all the time, when it was `silent` for so
-        many seconds. A host that answers without end is ended, too: Unreachable.
+        many seconds, and where the host takes nothing that is sent. A host that answers without end is ended, too: Unreachable.
         """
+        stuck = max(silent or CONNECT_SECONDS, CONNECT_SECONDS) + _END_SECONDS
+        with self._watched(stuck) as alive:
+            return self._run(script, command, timeout, silent, alive)
+
+    def _run(
+        self, script: str, command: str, timeout: float, silent: float | None, alive: Callable[[], None]
+    ) -> Answer:
         seconds, mark = max(1, int(timeout)), secrets.token_hex(16)
         out: list[bytes] = []
         channel = self._channel()
         try:
             # What the login shell's profile prints comes before the mark, and is no answer.
             told = f"echo {mark} $$; exec timeout --kill-after=5 {seconds} {command}"
+            alive()
             _start(channel, told, silent or CONNECT_SECONDS)
-            answer = _exchange(channel, script.encode(), out, seconds + 10, silent or seconds + 10)
+            answer = _exchange(channel, script.encode(), out, seconds + 10, silent or seconds + 10, alive)
         except TimeoutError as error:
             self._end(_text(out).partition(mark)[2].partition("\n")[0])
             raise self._failed(str(error)) from error
@@ -136,6 +145,33 @@ class Connection:
             raise self._failed(f"a command did not end within {seconds} s")
         before, found, printed = answer.stdout.partition(mark)
         return Answer(answer.code, printed.partition("\n")[2] if found else before, answer.stderr)
+
+    @contextmanager
+    def _watched(self, seconds: float) -> Iterator[Callable[[], None]]:
+        """Yield what is to be called again and again; where it was not for some seconds, the connection is ended.
+
+        Paramiko writes without end to a host that reads nothing (Packetizer.write_all), whatever it sends, and every time
+        limit of ours waits for that.
+        """
+        transport, over, late = self._transport(), threading.Event(), threading.Event()
+        heard = [time.monotonic()]
+
+        def watch() -> None:
+            while not over.wait(_WATCH_SECONDS):
+                if time.monotonic() > heard[0] + seconds:
+                    late.set()
+                    transport.close()
+                    return
+
+        threading.Thread(target=watch, daemon=True).start()
+        try:
+            yield lambda: heard.__setitem__(0, time.monotonic())
+        except Exception as error:
+            if late.is_set():
+                raise self._failed(f"the host took nothing for {seconds:.0f} s") from error
+            raise
+        finally:
+            over.set()
 
     def _end(self, process: str) -> None:
         """Let the host end what we no longer wait for: a closed channel alone does not."""
@@ -275,7 +311,14 @@ def _start(channel: paramiko.Channel, command: str, seconds: float) -> None:
         raise TimeoutError(f"the host did not start a command within {seconds:.0f} s")
 
 
-def _exchange(channel: paramiko.Channel, data: bytes, out: list[bytes], seconds: float, silent: float) -> Answer:
+def _exchange(
+    channel: paramiko.Channel,
+    data: bytes,
+    out: list[bytes],
+    seconds: float,
+    silent: float,
+    alive: Callable[[], None],
+) -> Answer:
     """Send the input and collect both outputs at the same time, standard output in `out`, so that neither side waits.
 
     Raises TimeoutError after `seconds`, or when nothing came for `silent` seconds, and _TooMuch.
@@ -286,6 +329,7 @@ def _exchange(channel: paramiko.Channel, data: bytes, out: list[bytes], seconds:
     rest: bytes | None = data
     began = heard = time.monotonic()
     while True:
+        alive()
         now = time.monotonic()
         if now > began + seconds:
             raise TimeoutError(f"a command did not end within {seconds:.0f} s")

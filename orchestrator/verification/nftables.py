@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
@@ -23,6 +23,9 @@ _PROTOCOLS = {"tcp": "tcp", "6": "tcp", "udp": "udp", "17": "udp"}
 # What belongs to a protocol's own header says nothing of others.
 _HEADERS = {"tcp": {"tcp"}, "udp": {"udp"}, "th": {"tcp", "udp"}}
 _LAYERS_BELOW = ("ip", "ip6", "ether", "vlan")
+# The families of chains that see what comes in by IP.
+_VERSIONS = {"inet": (4, 6), "ip": (4,), "ip6": (6,)}
+_VERDICTS = {"accept", "queue", "drop", "reject", "return", "jump", "goto"}
 _FAMILIES = {"ip": 4, "ipv4": 4, "ip6": 6, "ipv6": 6}
 
 
@@ -38,6 +41,37 @@ class Opening:
     ports: tuple[Ports, ...]
     sources: tuple[Network | str, ...]
     whole: bool = True
+
+
+@dataclass(slots=True)
+class _Course:
+    """What a chain makes of what comes into it. `left` is what its next rule sees, at last what no rule decided.
+
+    What is accepted stays in `left`: accepted twice, it is let in as much.
+    """
+
+    left: list[Opening]
+    accepted: list[Opening] = field(default_factory=list)
+    dropped: list[Opening] = field(default_factory=list)
+    returned: list[Opening] = field(default_factory=list)
+
+    def drop(self, matched: Opening) -> None:
+        """Note what is dropped: no later rule sees it. Where it is dropped under some conditions only, it may still."""
+        if matched.whole:
+            self.dropped.append(matched)
+        self._take(matched)
+
+    def give_back(self, matched: Opening, rest: Iterable[Opening]) -> None:
+        """Note what leaves the chain before its end, of it `rest` undecided."""
+        self._take(matched)
+        self.returned += rest
+
+    def _take(self, matched: Opening) -> None:
+        kept = [part for row in self.left for part in _without(row, [matched])]
+        if not matched.whole:
+            shared = (_through_both(row, matched) for row in self.left)
+            kept += [replace(row, whole=False) for row in shared if row]
+        self.left = kept
 
 
 EVERYTHING = Opening(frozenset({"tcp", "udp", "other"}), (ALL_PORTS,), ANYWHERE)
@@ -72,17 +106,37 @@ class Ruleset:
         """Return what passes every chain that drops by default; without such a chain that is everything."""
         found = [EVERYTHING]
         for place in self.dropping():
-            let_in = list(self._let_in(place, EVERYTHING, (place,)))
+            let_in = self._course(place, [EVERYTHING], (place,)).accepted
             found = [both for one, other in product(found, let_in) if (both := _through_both(one, other))]
-        return list(dict.fromkeys(found))
+        return list(dict.fromkeys(part for row in found for part in _without(row, self._shut())))
 
-    def _let_in(self, place: Place, given: Opening, passed: tuple[Place, ...]) -> Iterator[Opening]:
+    def _shut(self) -> list[Opening]:
+        """Return what chains that let in by default drop for everybody; an address that they ban is not counted."""
+        found: list[Opening] = []
+        others = [row for row in self._chains if row.get("hook") == "input" and row.get("type") == "filter"]
+        for place in (_place(row) for row in others):
+            networks = [network for network in ANYWHERE if network.version in _VERSIONS.get(place[0], ())]
+            if not networks or place in self.dropping():
+                continue
+            course = self._course(place, [replace(EVERYTHING, sources=tuple(networks))], (place,))
+            for dropped in course.dropped:
+                found += [part for part in _without(dropped, course.accepted) if set(ANYWHERE) & set(part.sources)]
+        return found
+
+    def _course(self, place: Place, given: list[Opening], passed: tuple[Place, ...]) -> _Course:
+        """Follow what comes into a chain from rule to rule: what is dropped first is not let in by a later one."""
+        course = _Course(list(given))
         for expression in self._rules.get(place, ()):
-            yield from self._by_rule(place, expression, given, passed)
+            for one in course.left.copy():
+                for verdict, matched in self._verdicts(place, expression, one):
+                    self._decide(place, verdict, matched, course, passed)
+        course.left += course.returned
+        return course
 
-    def _by_rule(
-        self, place: Place, expression: list[dict[str, Any]], given: Opening, passed: tuple[Place, ...]
-    ) -> Iterator[Opening]:
+    def _verdicts(
+        self, place: Place, expression: list[dict[str, Any]], given: Opening
+    ) -> Iterator[tuple[Mapping[str, Any], Opening]]:
+        """Yield a rule's verdicts, each with what it speaks of."""
         left = given
         for part in expression:
             if "match" in part:
@@ -94,21 +148,31 @@ class Ruleset:
                 for key, verdict in self._pairs(place, part["vmap"]["data"]):
                     match = {"op": "==", "left": part["vmap"]["key"], "right": key}
                     if inner := self._narrowed(place, left, match):
-                        yield from self._by_verdict(place, verdict, inner, passed)
-            elif part.keys() & {"accept", "queue", "jump", "goto"}:
-                yield from self._by_verdict(place, part, left, passed)
+                        yield verdict, inner
+            elif part.keys() & _VERDICTS:
+                yield part, left
             elif not part.keys() & {"counter", "log"}:
                 left = replace(left, whole=False)
 
-    def _by_verdict(
-        self, place: Place, verdict: Mapping[str, Any], given: Opening, passed: tuple[Place, ...]
-    ) -> Iterator[Opening]:
-        if "accept" in verdict or "queue" in verdict:
-            yield given
+    def _decide(
+        self, place: Place, verdict: Mapping[str, Any], matched: Opening, course: _Course, passed: tuple[Place, ...]
+    ) -> None:
+        """Note in a chain's course what a verdict makes of what it speaks of."""
+        if verdict.keys() & {"accept", "queue"}:
+            course.accepted.append(matched)
+        elif verdict.keys() & {"drop", "reject"}:
+            course.drop(matched)
+        elif "return" in verdict:
+            course.give_back(matched, [matched])
         target = str((verdict.get("jump") or verdict.get("goto") or {}).get("target", ""))
         goal = (*place[:2], target)
         if target and goal not in passed:
-            yield from self._let_in(goal, given, (*passed, goal))
+            inner = self._course(goal, [matched], (*passed, goal))
+            course.accepted += inner.accepted
+            for dropped in inner.dropped:
+                course.drop(dropped)
+            if "goto" in verdict:
+                course.give_back(matched, inner.left)
 
     def _pairs(self, place: Place, data: Any) -> list[tuple[Any, Mapping[str, Any]]]:
         """Return a verdict map's keys and verdicts; one that is not told may hold anything."""
@@ -289,6 +353,55 @@ def _through_both(one: Opening, other: Opening) -> Opening | None:
     protocols, sources = one.protocols & other.protocols, _common(one.sources, other.sources)
     ports = tuple(both for pair in product(one.ports, other.ports) if (both := _shared(*pair)))
     return Opening(protocols, ports, sources, one.whole and other.whole) if protocols and ports and sources else None
+
+
+def _without(row: Opening, others: Iterable[Opening]) -> list[Opening]:
+    """Return what is left of an opening, in parts, where others are taken from it."""
+    left = [row]
+    for other in others:
+        left = [part for one in left for part in _cut(one, other)]
+    return left
+
+
+def _cut(row: Opening, other: Opening) -> Iterator[Opening]:
+    """Yield the parts of an opening that another one does not hold; a named set may be empty, so it takes nothing."""
+    if _through_both(row, other) is None:
+        yield row
+        return
+    if others := row.protocols - other.protocols:
+        yield replace(row, protocols=others)
+    same = replace(row, protocols=row.protocols & other.protocols)
+    if ports := tuple(part for mine in row.ports for part in _beside(mine, other.ports)):
+        yield replace(same, ports=ports)
+    same = replace(same, ports=tuple(both for pair in product(row.ports, other.ports) if (both := _shared(*pair))))
+    networks = [source for source in other.sources if not isinstance(source, str)]
+    if sources := tuple(part for mine in row.sources for part in _outside(mine, networks)):
+        yield replace(same, sources=sources)
+
+
+def _beside(mine: Ports, others: Iterable[Ports]) -> Iterator[Ports]:
+    """Yield the parts of a range of ports that lie in none of the others."""
+    at, last = mine
+    for low, high in sorted(others):
+        if at < low <= last:
+            yield at, low - 1
+        at = max(at, min(high, last) + 1) if low <= last else at
+    if at <= last:
+        yield at, last
+
+
+def _outside(mine: Network | str, others: Iterable[Network]) -> list[Network | str]:
+    """Return the parts of a source that lie in none of the others; a named set that lies in no smaller one stays whole."""
+    left: list[Network | str] = [mine]
+    for other in others:
+        left = [part for one in left for part in _excluded(one, other)]
+    return left
+
+
+def _excluded(mine: Network | str, other: Network) -> Iterable[Network | str]:
+    if isinstance(mine, str) or mine.version != other.version or not mine.overlaps(other):
+        return [mine]
+    return [] if within(mine, [other]) else mine.address_exclude(other)  # type: ignore[arg-type]
 
 
 def _shared(one: Ports, other: Ports) -> Ports | None:

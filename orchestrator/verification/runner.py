@@ -24,7 +24,7 @@ from orchestrator.inventory.site import Host, Site
 from orchestrator.verification import plugin, subject
 from orchestrator.verification.catalogue import Control, select
 from orchestrator.verification.vantage import vantage_of
-from orchestrator.verification.waivers import apply, read_waivers
+from orchestrator.verification.waivers import LEFT_ALONE, apply, left_alone, read_waivers
 
 CHECKS = Path(__file__).parent / "checks"
 # For one host; each further one has its port scan and, where it hangs, the time until that is known.
@@ -96,9 +96,8 @@ def verify(
         hosts=tuple(host.name for host in targets),
         findings=apply(
             tuple(findings),
-            waivers,
+            (*waivers, *left_alone(site.settings.get(LEFT_ALONE))),
             today or datetime.now(UTC).date(),
-            left_alone=site.settings.get("hardening_skip"),
         ),
         controls=tuple(control.text() for control in chosen),
         round_trips={name: row["round_trips"] for name, row in asked.items()},

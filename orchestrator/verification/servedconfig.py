@@ -30,6 +30,9 @@ _SET = re.compile(r"\s*=(?![=>])")
 _COMPARED = re.compile(r"\s*[=!]==?")
 # Upstream's way to put keys into an object that may not be there: `config.flags = config.flags || {};`.
 _OR_EMPTY = re.compile(r"config((?:\.[\w$]+)+)\s*\|\|\s*\{\s*\}")
+# Texts and names with nothing between them but plus signs. Any other operator may choose another text.
+_PART = r"""(?:"[^"\\\n]*"|'[^'\\\n]*'|[A-Za-z_$][\w$.]*)"""
+_JOINED = re.compile(rf"""["'](?P<origin>[a-z]+://[A-Za-z0-9.-]+(?::\d+)?/)[^"'\\\n]*["'](?:\s*\+\s*{_PART})*""")
 _WORDS: dict[str, Any] = {"true": True, "false": False, "null": None, "undefined": None}
 
 
@@ -81,6 +84,15 @@ def setting(config: Config, path: str) -> Any:
             break
         value = value.get(key) if isinstance(value, dict) else None
     return value
+
+
+def origin(value: Expression) -> str:
+    """Return the scheme and host of a computed address that begins with them as a text, up to the slash; "" where it does not.
+
+    What is added after that slash, as upstream's `'https://meet.example.org/' + subdir + 'http-bind'`, changes neither.
+    """
+    found = _JOINED.fullmatch(value.text)
+    return found["origin"] if found else ""
 
 
 def computed(value: Any) -> Iterator[Expression]:

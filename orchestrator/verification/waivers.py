@@ -1,4 +1,4 @@
-"""Waivers: who accepts a failed control, why, until when. `compliance/waivers.yml` in the site's directory."""
+"""Waivers: who accepts a failed control, why, until when. `compliance/waivers.yml` in the site's directory, and `hardening_skip`."""
 
 from __future__ import annotations
 
@@ -16,18 +16,21 @@ from orchestrator.verification.audit.results import AUDITORS
 from orchestrator.verification.catalogue import load_catalogue
 
 FILE = "compliance/waivers.yml"
+# What hardening leaves alone is accepted, too.
+LEFT_ALONE = "hardening_skip"
 _KEYS = ("control", "host", "who", "why", "until")
 
 
 @dataclass(frozen=True, slots=True)
 class Waiver:
-    """One accepted failure. `host` may be `*`; it counts up to and including the day `until`."""
+    """One accepted failure. `host` may be `*`; it counts up to and including the day `until`. `place` is where it stands."""
 
     control: str
     host: str
     who: str
     why: str
     until: date
+    place: str = FILE
 
     def covers(self, finding: Finding) -> bool:
         """Say whether it speaks of this finding."""
@@ -35,7 +38,8 @@ class Waiver:
 
     def __str__(self) -> str:
         """Return it as a report tells it."""
-        return f"{self.who}, until {self.until.isoformat()}: {self.why}"
+        told = f"{self.who}, until {self.until.isoformat()}: {self.why}"
+        return told if self.place == FILE else f"left alone by {self.place}: {told}"
 
 
 def read_waivers(site: Path, hosts: tuple[str, ...]) -> tuple[Waiver, ...]:
@@ -100,26 +104,17 @@ def _example() -> str:
     return "- {control: OS-08, host: '*', who: A. Meier, why: 'ticket 17', until: 2027-03-31}"
 
 
-def apply(
-    findings: tuple[Finding, ...],
-    waivers: tuple[Waiver, ...],
-    today: date,
-    *,
-    left_alone: Mapping[str, str] | None = None,
-) -> tuple[Finding, ...]:
-    """Return the findings with failures waived; an expired waiver waives nothing and is a finding of its own. Pure.
-
-    `left_alone` are the controls that hardening leaves alone, id to reason (hardening_skip).
-    """
-    kept = (_left_alone(_apply(finding, waivers, today), left_alone or {}) for finding in findings)
-    return (*kept, *_expired(findings, waivers, today))
+def left_alone(skipped: Mapping[str, Mapping[str, Any]] | None) -> tuple[Waiver, ...]:
+    """Return what hardening leaves alone (hardening_skip) as waivers on all hosts."""
+    return tuple(
+        Waiver(control, "*", str(row["who"]), str(row["why"]), date.fromisoformat(str(row["until"])), LEFT_ALONE)
+        for control, row in (skipped or {}).items()
+    )
 
 
-def _left_alone(finding: Finding, reasons: Mapping[str, str]) -> Finding:
-    """Return a failure of a control that hardening leaves alone as waived for the reason that the site gives."""
-    if finding.result is not Result.FAIL or finding.control not in reasons:
-        return finding
-    return replace(finding, result=Result.WAIVED, waiver=f"left alone by hardening_skip: {reasons[finding.control]}")
+def apply(findings: tuple[Finding, ...], waivers: tuple[Waiver, ...], today: date) -> tuple[Finding, ...]:
+    """Return the findings with failures waived; an expired waiver waives nothing and is a finding of its own. Pure."""
+    return (*(_apply(finding, waivers, today) for finding in findings), *_expired(findings, waivers, today))
 
 
 def _apply(finding: Finding, waivers: tuple[Waiver, ...], today: date) -> Finding:
@@ -134,5 +129,7 @@ def _expired(findings: tuple[Finding, ...], waivers: tuple[Waiver, ...], today: 
     for waiver in (waiver for waiver in waivers if waiver.until < today):
         for host in dict.fromkeys(finding.host for finding in findings if waiver.covers(finding)):
             seen = f"a waiver has EXPIRED ({waiver})"
-            remedy = f"remove it from {FILE}, or let {waiver.who} decide again"
-            yield Finding(waiver.control, host, Result.FAIL, seen, "no waiver beyond its day", remedy, vantage=FILE)
+            remedy = f"remove it from {waiver.place}, or let {waiver.who} decide again"
+            yield Finding(
+                waiver.control, host, Result.FAIL, seen, "no waiver beyond its day", remedy, vantage=waiver.place
+            )

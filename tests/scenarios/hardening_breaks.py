@@ -213,6 +213,15 @@ BREAKS = [
         "systemctl start ratssaal-integrity.service",
         more=("what it is compared with is 644 root",),
     ),
+    # It makes no new one by itself: what was planted meanwhile would be in it.
+    Break(
+        "OS-13",
+        "mv /var/lib/aide/aide.db /root; ! systemctl start ratssaal-integrity.service 2>/dev/null && ! test -e /var/lib/aide/aide.db",
+        "is gone (/var/lib/aide/aide.db)",
+        "mv /root/aide.db /var/lib/aide/ && touch -d '1 day ago' /var/lib/aide/aide.db"
+        " && systemctl start ratssaal-integrity.service",
+        more=("the last comparison failed",),
+    ),
     Break(
         "OS-14",
         _SCANNER,

@@ -140,6 +140,16 @@ BREAKS = [
         f"rm -r {_JOURNAL}; mv /root/unit {_UNIT}; mv /root/rotation {_ROTATION}; systemctl daemon-reload",
         more=("nginx logs into the system journal", "conferencing journal: kept 70 days"),
     ),
+    # Files of today by their times, with lines of long ago.
+    Break(
+        "LOG-03",
+        "printf '192.0.2.1 - - [02/Oct/2024:10:00:00 +0200] \"GET / HTTP/1.1\" 200\\n' | gzip > /var/log/nginx/planted.log.3.gz"
+        " && printf '2024/10/02 10:00:00 [error] planted\\n' > /var/log/nginx/planted.log.1"
+        " && printf 'planted\\n' > /var/log/nginx/planted.log.2",
+        "/var/log/nginx/planted.log.3.gz begins ",
+        "rm /var/log/nginx/planted.log.*",
+        more=("/var/log/nginx/planted.log.1 begins ",),
+    ),
     Break(
         "ACC-01",
         "printf 'Match User backup\\nPasswordAuthentication yes\\n' > /etc/ssh/sshd_config.d/planted.conf",
@@ -160,6 +170,14 @@ BREAKS = [
         "APT::Periodic::Enable 0",
         "rm /etc/apt/apt.conf.d/99planted",
         more=("taken without being asked: ca-certificates-java",),
+    ),
+    # apt was asked a moment ago, and reached nobody who could date the list anew.
+    Break(
+        "OS-02",
+        "cd /var/lib/apt/lists && cp -p *-security_InRelease /root/listed && sed -i 's/^Date: .*/Date: Sat, 03 Jan 2026 09:00:00 UTC/'"
+        " *-security_InRelease && touch partial",
+        "the security archive's list is ",
+        "cd /var/lib/apt/lists && mv /root/listed $(ls *-security_InRelease)",
     ),
     Break(
         "OS-05",

@@ -57,7 +57,26 @@ BREAKS = [
         "NET-03",
         "nft add rule inet ratssaal input tcp dport 4711 accept && nft add rule inet ratssaal input udp sport 53 accept",
         "4711/tcp is let in from anywhere",
-        more=("every port/udp is let in from anywhere",),
+        more=(
+            "every port/udp is let in from anywhere",
+            "the loaded table inet ratssaal is not what /etc/ratssaal/firewall.nft gives at boot",
+        ),
+    ),
+    # The next start would let everybody in, though what is loaded is as declared.
+    Break(
+        "NET-03",
+        "sed -i 's/policy drop/policy accept/' /etc/ratssaal/firewall.nft"
+        " && systemctl disable -q ratssaal-firewall"
+        " && sed -i 's/^Before=network-pre.target /Before=/; s/sysinit.target/rescue.target/'"
+        " /etc/systemd/system/ratssaal-firewall.service && systemctl daemon-reload && systemctl enable -q ratssaal-firewall",
+        "which is loaded at boot, has no input chain that drops by default",
+        more=("is started by rescue.target", "at any time, not before the network"),
+    ),
+    # What a rule drops does not reach the one below it that lets it in.
+    Break(
+        "NET-03",
+        "nft insert rule inet ratssaal input tcp dport 443 drop",
+        "443/tcp is not let in from anywhere",
     ),
     # Before there is a container engine, which forwards. Switching it sets the redirects anew (kernel: net/ipv4/devinet.c).
     Break(

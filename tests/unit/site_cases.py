@@ -70,8 +70,8 @@ argument_specs:
         type: dict
         default: {}
         options:
-          OS-06: {type: str}
-          OS-08: {type: str}
+          OS-06: &answer {type: dict, options: {who: {type: str}, why: {type: str}, until: {type: str}}}
+          OS-08: *answer
 """,
     "verification": """
 argument_specs:

@@ -39,10 +39,37 @@ def _rules(*members: Any, table: str = "ratssaal") -> list[dict[str, Any]]:
     return [{"chain": {**CHAIN, "table": table}}, *({"rule": {**where, "expr": rule}} for rule in rules)]
 
 
-def _seen(*rows: dict[str, Any]) -> list[str]:
-    host, sheet = FakeHost({"if command -v nft": json.dumps({"nftables": rows}), "systemctl": "enabled\n"}), Sheet()
+# As systemd 257 prints it; its order is its own.
+UNIT = """\
+ExecStart={ path=/usr/sbin/nft ; argv[]=/usr/sbin/nft --file /etc/ratssaal/firewall.nft ; ignore_errors=no ; pid=0 }
+Wants=network-pre.target
+WantedBy=sysinit.target
+Before=shutdown.target network-pre.target
+After=local-fs.target systemd-modules-load.service nftables.service system.slice
+PrivateNetwork=no
+NetworkNamespacePath=
+ActiveState=active
+UnitFileState=enabled
+NeedDaemonReload=no
+nftables=enabled
+"""
+# What the file of the next start gives, and what is loaded.
+BOOT = [{"table": {"family": "inet", "name": "ratssaal", "handle": 2}}, {"chain": {**CHAIN, "handle": 1}}]
+
+
+def _both(at_boot: list[dict[str, Any]], loaded: list[dict[str, Any]]) -> str:
+    return "".join(json.dumps({"nftables": [{"metainfo": {}}, *rows]}) + "\n" for rows in (at_boot, loaded))
+
+
+def _judged(*rows: dict[str, Any], unit: str = UNIT, boot: str | tuple[int, str] = "") -> Sheet:
+    loaded = json.dumps({"nftables": rows})
+    host, sheet = FakeHost({"if command": loaded, "systemctl": unit, "unshare": boot or _both(BOOT, BOOT)}), Sheet()
     test_network.test_firewall(host, _Server("h1", "", "", (), {}), sheet)
-    return [seen for seen, _ in sheet.faults]
+    return sheet
+
+
+def _seen(*rows: dict[str, Any]) -> list[str]:
+    return [seen for seen, _ in _judged(*rows).faults]
 
 
 # As nft 1.0.6 prints 198.51.100.11, .12, .13 and .20 in one set.
@@ -154,6 +181,162 @@ def test_every_rule_that_lets_something_in_is_found(rule: list[dict[str, Any]], 
 )
 def test_what_opens_nothing_new_is_no_fault(rule: list[dict[str, Any]]) -> None:
     assert _with(*rule) == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "seen"),
+    [
+        ("UnitFileState=enabled", "UnitFileState=disabled", "the firewall's unit is disabled at boot"),
+        ("UnitFileState=enabled", "UnitFileState=enabled-runtime", "the firewall's unit is enabled-runtime at boot"),
+        ("ActiveState=active", "ActiveState=failed", "the firewall's unit is failed"),
+        ("NeedDaemonReload=no", "NeedDaemonReload=yes", "the firewall's unit was changed since systemd read it"),
+        ("WantedBy=sysinit", "WantedBy=rescue", "the firewall's unit is started by rescue.target"),
+        ("WantedBy=sysinit.target", "WantedBy=", "the firewall's unit is started by nothing"),
+        (" network-pre.target\n", "\n", "the firewall is loaded at any time, not before the network"),
+        ("Wants=network-pre.target", "Wants=", "the firewall is loaded at any time, not before the network"),
+        ("nftables.service system", "system", "nftables.service may empty the firewall after it was loaded"),
+        ("PrivateNetwork=no", "PrivateNetwork=yes", "the firewall's unit works in a network of its own"),
+        (
+            "nftables=enabled",
+            "ConditionPathExists=/srv/x",
+            "the firewall's unit starts only with ConditionPathExists=/srv/x",
+        ),
+        ("/usr/sbin/nft --file /etc/ratssaal/firewall.nft", "/bin/true", "the firewall's unit runs /bin/true"),
+        ("ExecStart={", "ExecStartWas={", "the firewall's unit runs nothing"),
+        (
+            "Wants=",
+            "ExecStartPost={ path=/usr/sbin/nft ; argv[]=/usr/sbin/nft flush ruleset ; pid=0 }\nWants=",
+            "the firewall's unit runs /usr/sbin/nft --file /etc/ratssaal/firewall.nft; /usr/sbin/nft flush ruleset",
+        ),
+    ],
+)
+def test_a_unit_that_may_not_load_the_firewall_in_time(old: str, new: str, seen: str) -> None:
+    assert old in UNIT
+    sheet = _judged(*_rules(*BRIDGES), unit=UNIT.replace(old, new))
+    assert [words for words, _ in sheet.faults] == [seen]
+
+
+def test_a_host_without_the_unit_loads_nothing_at_boot() -> None:
+    gone = "ActiveState=inactive\nNeedDaemonReload=no\nUnitFileState=\nnftables=disabled\n"
+    assert [seen for seen, _ in _judged(*_rules(*BRIDGES), unit=gone).faults] == [
+        "the firewall's unit is not there at boot"
+    ]
+
+
+def test_a_unit_that_need_not_wait_for_anothers_rules() -> None:
+    alone = UNIT.replace("nftables=enabled", "nftables=disabled").replace("nftables.service system", "system")
+    assert _judged(*_rules(*BRIDGES), unit=alone).faults == []
+
+
+def test_what_is_loaded_must_be_what_the_next_start_loads() -> None:
+    rule = {"rule": {"family": "inet", "table": "ratssaal", "chain": "input", "handle": 4, "expr": [ACCEPT]}}
+    same = {"rule": {**rule["rule"], "handle": 9}}
+    others = {"table": {"family": "ip", "name": "docker", "handle": 7}}
+    differs = "the loaded table inet ratssaal is not what /etc/ratssaal/firewall.nft gives at boot"
+    file = "/etc/ratssaal/firewall.nft, which is loaded at boot,"
+    for answer, seen in (
+        (_both([*BOOT, rule], [others, *BOOT, same]), []),
+        (_both(BOOT, [*BOOT, rule]), [differs]),
+        (_both([*BOOT, rule], BOOT), [differs]),
+        (_both(BOOT, [others]), [differs]),
+        (_both([], BOOT), [f"{file} has no input chain that drops by default"]),
+        (
+            (1, "firewall.nft:1:1-3: Error: syntax error\nmore"),
+            [f"{file} cannot be loaded: firewall.nft:1:1-3: Error: syntax error"],
+        ),
+    ):
+        sheet = _judged(*_rules(*BRIDGES), boot=answer)
+        assert ([words for words, _ in sheet.faults], sheet.untested) == (seen, [])
+
+
+def test_the_order_of_rules_belongs_to_what_is_compared() -> None:
+    where = {"family": "inet", "table": "ratssaal", "chain": "input"}
+    one, other = ({"rule": {**where, "expr": expr}} for expr in ([ACCEPT], [{"drop": None}]))
+    assert _judged(*_rules(*BRIDGES), boot=_both([*BOOT, one, other], [*BOOT, other, one])).faults
+
+
+def test_a_host_that_gives_no_namespace_is_not_tested() -> None:
+    sheet = _judged(*_rules(*BRIDGES), boot=(77, "unshare failed: Operation not permitted"))
+    assert sheet.faults == []
+    assert "no network namespace (unshare failed" in sheet.untested[0]
+
+
+DROP: dict[str, Any] = {"drop": None}
+RETURN: dict[str, Any] = {"return": None}
+TELEPHONE = _match("tcp", "dport", {"range": [4000, 4999]})
+
+
+def _first(*expression: dict[str, Any]) -> list[str]:
+    """Return what is seen with a rule before those that let in what was declared."""
+    chain, *rules = _rules(*BRIDGES)
+    rule = {"family": "inet", "table": "ratssaal", "chain": "input", "expr": list(expression)}
+    return _seen(chain, {"rule": rule}, *rules, *OBJECTS)
+
+
+@pytest.mark.parametrize(
+    ("rule", "seen"),
+    [
+        ([_match("tcp", "dport", 22), DROP], ["22/tcp is not let in from anywhere"]),
+        ([_match("tcp", "dport", {"range": [20, 30]}), {"reject": None}], ["22/tcp is not let in from anywhere"]),
+        ([_meta("nfproto", "ipv6"), _match("tcp", "dport", 22), DROP], ["22/tcp is not let in from ::/0"]),
+        (
+            [
+                _match("ip", "saddr", {"prefix": {"addr": "198.51.100.20", "len": 32}}),
+                _match("tcp", "dport", 5222),
+                DROP,
+            ],
+            ["5222/tcp is not let in from 198.51.100.20"],
+        ),
+        ([_mapped(DPORT, {"set": [[22, DROP]]})], ["22/tcp is not let in from anywhere"]),
+        ([_match("tcp", "dport", 22), RETURN], ["22/tcp is not let in from anywhere"]),
+        (
+            [_match("tcp", "dport", 22), {"limit": {"rate": 1, "per": "day"}}, DROP],
+            ["22/tcp is not let in from anywhere"],
+        ),
+        ([_match("tcp", "dport", 23), DROP], []),
+        ([{"match": {"op": "in", "left": STATE, "right": ["invalid"]}}, DROP], []),
+        ([ACCEPT], ["everything is let in from anywhere"]),
+    ],
+)
+def test_rules_are_judged_in_their_order(rule: list[dict[str, Any]], seen: list[str]) -> None:
+    assert _first(*rule) == seen
+
+
+def _in_further(*rules: list[dict[str, Any]]) -> list[str]:
+    """Return what is seen where a chain of these rules is asked before everything is let in."""
+    where = {"family": "inet", "table": "ratssaal"}
+    asked = [{"rule": {**where, "chain": "asked", "expr": rule}} for rule in rules]
+    last = [{"rule": {**where, "chain": "input", "expr": rule}} for rule in ([{"jump": {"target": "asked"}}], [ACCEPT])]
+    return _seen(*_rules(*BRIDGES), {"chain": {**where, "name": "asked"}}, *asked, *last)
+
+
+def test_a_drop_counts_for_what_reaches_it_only() -> None:
+    assert _in_further([DROP]) == []
+    assert _in_further([TELEPHONE, RETURN], [DROP]) == ["4000-4999/tcp is let in from anywhere"]
+    assert _in_further([SOME, RETURN], [DROP]) == ["everything is let in from 203.0.113.0/24"]
+    assert _in_further([TELEPHONE, ACCEPT], [DROP]) == ["4000-4999/tcp is let in from anywhere"]
+    # What a rule drops under further conditions may come in all the same.
+    assert _in_further([_meta("iifname", "eth0"), DROP]) == ["everything is let in from anywhere"]
+
+
+@pytest.mark.parametrize(
+    ("family", "rules", "seen"),
+    [
+        ("inet", [[_match("tcp", "dport", 22), DROP]], ["22/tcp is not let in from anywhere"]),
+        ("ip", [[_match("tcp", "dport", 22), DROP]], ["22/tcp is not let in from 0.0.0.0/0"]),
+        ("inet", [[_match("tcp", "dport", 22), ACCEPT], [DROP]], ["5222/tcp is not let in from 198.51.100.11"]),
+        # An address that somebody banned is no fault, and ARP is none of this.
+        ("inet", [[SOME, DROP]], []),
+        ("arp", [[DROP]], []),
+    ],
+)
+def test_a_chain_of_others_that_drops_for_everybody_counts(
+    family: str, rules: list[list[dict[str, Any]]], seen: list[str]
+) -> None:
+    where = {"family": family, "table": "others"}
+    chain = {"chain": {**CHAIN, **where, "policy": "accept"}}
+    found = _seen(*_rules(*BRIDGES), chain, *({"rule": {**where, "chain": "input", "expr": rule}} for rule in rules))
+    assert found[:1] == seen
 
 
 def test_a_rule_with_further_conditions_is_not_the_declared_one() -> None:

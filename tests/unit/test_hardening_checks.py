@@ -412,8 +412,9 @@ def _integrity(
     database: str = "100000 600 root",
     sure: int = 2,
     told: str = "  Added entries:\t\t2\n  Changed entries:\t1\n",
+    begun: str = "86400",
 ) -> Sheet:
-    said = f"{timer}\n{service}\n{100000 + 3600}\n{database}\n{sure}\n{told}"
+    said = f"{timer}\n{service}\n{100000 + 3600}\n{begun}\n{database}\n{sure}\n{told}"
     return _sheet(test_integrity.test_changes_are_noted, {"end=": said})
 
 
@@ -430,10 +431,21 @@ def test_changes_are_noted_where_the_last_comparison_is_young_and_whole() -> Non
     )
     assert "what it is compared with is 640 root" in _faults(_integrity(database="100000 640 root"))
     assert "is 600 prosody" in _faults(_integrity(database="100000 600 prosody"))
-    assert "nothing to compare with" in _faults(_integrity(database="none", sure=0))
+    assert "nothing to compare with" in _faults(_integrity(database="none", sure=0, begun="never"))
     assert "0 of 2 files that every host has" in _faults(_integrity(sure=0))
     first = _integrity(service="success activating", database="none", sure=0)
     assert (first.faults, len(first.untested)) == ([], 1)
+
+
+def test_a_database_that_is_gone_is_told_and_no_new_one_taken_for_it() -> None:
+    assert "files are compared since 1970-01-02" in _integrity().seen
+    gone = _integrity(service="exit-code failed", database="none", sure=0)
+    assert _faults(gone) == (
+        "the last comparison failed; what files were compared with since 1970-01-02 is gone (/var/lib/aide/aide.db)"
+    )
+    # Before the next night, whose comparison will fail.
+    assert "since 1970-01-02 is gone" in _faults(_integrity(database="none", sure=0))
+    assert _faults(_integrity(begun="never")) == "files are compared since an unknown day"
 
 
 def test_the_first_look_is_not_called_a_comparison() -> None:
@@ -506,7 +518,8 @@ def test_contact_as_security_txt_names_it(given: dict[str, str], contact: str) -
 def test_a_control_is_left_alone_with_a_reason_only() -> None:
     parts = {"OS-06": 1, "OS-08": 2}
     assert without_skipped(parts, {}) == [1, 2]
-    assert without_skipped(parts, {"OS-06": "A. Meier: a debugger is needed"}) == [2]
-    for nothing in ("", "  ", None, True):
-        with pytest.raises(ValueError, match="OS-06 is left alone without a reason"):
+    decided = {"who": "A. Meier", "why": "a debugger is needed", "until": "2027-03-31"}
+    assert without_skipped(parts, {"OS-06": decided}) == [2]
+    for nothing in ("", None, True, "a debugger is needed", *({**decided, key: " "} for key in decided)):
+        with pytest.raises(ValueError, match="who leaves OS-06 alone, why and until when"):
             without_skipped(parts, {"OS-06": nothing})

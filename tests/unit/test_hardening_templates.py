@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
+from pathlib import Path
 
 import jinja2
 import pytest
@@ -122,7 +124,7 @@ def test_processes_are_hidden_where_root_and_the_monitoring_group_see_them() -> 
 def test_a_night_is_compared_with_the_one_before() -> None:
     service = ENVIRONMENT.get_template("integrity.service.j2").render().splitlines()
     (start,) = [line for line in service if line.startswith("ExecStart=")]
-    (post,) = [line for line in service if line.startswith("ExecStartPost=")]
+    post, noted = [line for line in service if line.startswith("ExecStartPost=")]
     assert shlex.split(start.removeprefix("ExecStart="))[:2] == ["/bin/sh", "-c"]
     assert not re.search(r"[%$\\]", start), "systemd would read it as its own"
     rules = ENVIRONMENT.get_template("aide.conf.j2").render()
@@ -130,6 +132,7 @@ def test_a_night_is_compared_with_the_one_before() -> None:
         assert f"file:{kept}\n" in rules
         assert kept in shlex.split(post)
     assert "/var/lib/aide/aide.db && exec" in start
+    assert "test -e /var/lib/ratssaal/integrity/begun" in noted
     # aide's ends of a comparison that worked; from 14 on it did not (aide(1)).
     assert "SuccessExitStatus=1 2 3 4 5 6 7" in service
 
@@ -144,6 +147,29 @@ def test_a_night_is_compared_with_the_one_before() -> None:
     assert not compared("/var/log/jitsi/jvb.log")
     assert not compared("/home/a/letter")
     assert not compared("/etc/resolv.conf")
+
+
+@pytest.mark.parametrize(
+    ("database", "begun", "done"),
+    [(True, True, "--update"), (True, False, "--update"), (False, False, "--init"), (False, True, "")],
+)
+def test_no_second_beginning_where_the_database_is_gone(
+    tmp_path: Path, *, database: bool, begun: bool, done: str
+) -> None:
+    service = ENVIRONMENT.get_template("integrity.service.j2").render().splitlines()
+    (start,) = [line.removeprefix("ExecStart=") for line in service if line.startswith("ExecStart=")]
+    *shell, script = shlex.split(start)
+    script = script.replace("/var/lib/aide/", f"{tmp_path}/").replace("/var/lib/ratssaal/integrity/", f"{tmp_path}/")
+    (tmp_path / "aide").write_text('#!/bin/sh\necho "$2"\n')
+    (tmp_path / "aide").chmod(0o755)
+    if database:
+        (tmp_path / "aide.db").write_text("x")
+    if begun:
+        (tmp_path / "begun").touch()
+    environment = {"PATH": f"{tmp_path}:/usr/bin:/bin"}
+    ran = subprocess.run([*shell, script], env=environment, capture_output=True, text=True, check=False)
+    assert (ran.returncode, ran.stdout.strip()) == (0, done) if done else ran.returncode == 90
+    assert done or "aide.db is gone" in ran.stdout
 
 
 @pytest.mark.parametrize("major", [12, 13])

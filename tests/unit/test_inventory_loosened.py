@@ -68,7 +68,12 @@ def test_the_defaults_loosen_nothing() -> None:
             "https://a.example, https://b.example",
             "",
         ),
-        ("hardening_skip", {"OS-08": "ticket 17", "OS-09": "18"}, "OS-08: ticket 17; OS-09: 18", ""),
+        (
+            "hardening_skip",
+            {"OS-08": {"who": "IT", "why": "ticket 17"}, "OS-09": {"who": "IT", "why": "18"}},
+            "OS-08: (who: IT; why: ticket 17); OS-09: (who: IT; why: 18)",
+            "",
+        ),
         (
             "firewall_extra_flows",
             [{"proto": "tcp", "port": "9100", "purpose": "monitoring"}],

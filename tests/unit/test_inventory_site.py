@@ -60,11 +60,20 @@ def test_misspelt_prefix_is_noticed_too(case: Case) -> None:
 @pytest.mark.parametrize(
     ("entry", "message"),
     [
-        ("OS-06: ''", "hardening_skip: OS-06 is left alone without a reason"),
-        ("OS-06: '  '", "hardening_skip: OS-06 is left alone without a reason"),
-        ("OS-06: ", "hardening_skip: OS-06 is left alone without a reason"),
-        ("OS-06: true", "hardening_skip.OS-06: wrong type: expected a text, got true or false"),
-        ("OS-99: because", "hardening_skip.OS-99: unknown key OS-99"),
+        (
+            "OS-06: {who: '', why: x, until: 2027-03-31}",
+            "hardening_skip: the decision to leave alone OS-06 says no who",
+        ),
+        (
+            "OS-06: {who: x, why: ' ', until: 2027-03-31}",
+            "hardening_skip: the decision to leave alone OS-06 says no why",
+        ),
+        ("OS-06: {who: x, why: y, until: ''}", "hardening_skip: the decision to leave alone OS-06 says no until"),
+        ("OS-06: {who: x, why: y, until: never}", "hardening_skip: 'never' is no day"),
+        ("OS-06: because", "hardening_skip.OS-06: wrong type: expected a mapping, got a text"),
+        ("OS-06: true", "hardening_skip.OS-06: wrong type: expected a mapping, got true or false"),
+        ("OS-06: ", "hardening_skip: the decision to leave alone OS-06 says no who, why, until"),
+        ("OS-99: {who: x, why: y, until: 2027-03-31}", "hardening_skip.OS-99: unknown key OS-99"),
     ],
 )
 def test_hardening_is_left_alone_with_a_reason_only(case: Case, entry: str, message: str) -> None:

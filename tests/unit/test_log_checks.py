@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import gzip
+import subprocess
+from datetime import UTC, datetime, timedelta, timezone
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.verification import logstamps
 from orchestrator.verification.checks import test_logs
 from orchestrator.verification.sheet import Sheet
 from tests.unit.test_verification_checks import _faults, _sheet, _subject
@@ -123,6 +128,7 @@ def _look(
     oldest: float = 89,
     conference: float = 7,
     timer: str | tuple[int, str] = "active\nsuccess\n",
+    begun: str = "",
 ) -> Sheet:
     said: dict[str, Any] = {
         "logrotate": rules,
@@ -133,7 +139,8 @@ def _look(
         "systemd-analyze cat-config systemd/journald@conferencing.conf": namespace,
         "journalctl --namespace": f"{NOW - conference * DAY} h1 x\n",
         "journalctl": f"{NOW - oldest * DAY} h1 x\n",
-        "date": str(NOW),
+        "date +%z": f"+0100\n{begun}",
+        "date +%s": str(NOW),
     }
     subject = _subject(jitsi_conference_log_days=7, base_admin_log_days=90)
     return _sheet(test_logs.test_retention, said, subject=subject)
@@ -202,3 +209,76 @@ def test_a_rotation_that_fails_is_a_fault_though_every_file_is_young() -> None:
     assert "the last run of logrotate has not failed" in _look().seen
     with pytest.raises(RuntimeError, match="show: no such unit"):
         _look(timer=(1, "show: no such unit"))
+
+
+def _day(form: str, days: float) -> str:
+    return datetime.fromtimestamp(NOW - days * DAY, timezone(timedelta(hours=1))).strftime(form)
+
+
+FORMS = [
+    "%b %d %H:%M:%S",
+    "%Y/%m/%d %H:%M:%S",
+    "%Y-%m-%d  %H:%M:%S",
+    "%d/%b/%Y:%H:%M:%S +0100",
+    "%b %d, %Y %I:%M:%S %p",
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("days", [0, 7.5, 8.5, 60, 300])
+def test_the_first_line_of_a_log_counts_though_the_file_was_touched_today(form: str, days: float) -> None:
+    path = "/var/log/prosody/prosody.log"
+    seen = [f"{path} begins {days:.0f} days ago"] if days > 8 else []
+    assert [words for words, _ in _look(begun=f"{_day(form, days)}|{path}\n").faults] == seen
+
+
+def test_logs_of_administration_have_their_own_period_and_one_that_is_too_old_is_told_once() -> None:
+    begun = _day("%Y-%m-%d %H:%M:%S", 60)
+    assert _look(begun=f"{begun}|/var/log/dpkg.log\n").faults == []
+    begun = _day("%Y-%m-%d %H:%M:%S", 95)
+    assert _faults(_look(begun=f"{begun}|/var/log/dpkg.log\n")) == "/var/log/dpkg.log begins 95 days ago"
+    old = "/var/log/prosody/prosody.log.2.gz"
+    assert _faults(_look(files=f"{NOW - 95 * DAY}.5 {old}\n", begun=f"{begun}|{old}\n")) == f"{old} is 95 days old"
+
+
+def test_a_log_of_conferences_that_tells_no_time_is_not_tested() -> None:
+    sheet = _look(begun="|/var/log/prosody/prosody.log\n|/var/log/dpkg.log\n")
+    assert sheet.faults == []
+    assert sheet.untested == [
+        "/var/log/prosody/prosody.log does not tell in a known form when its first line was written"
+    ]
+
+
+@pytest.mark.parametrize(
+    ("content", "stamp"),
+    [
+        ("Nov  6 20:37:57 startup\twarn\tReceived SIGTERM\n", "Nov  6 20:37:57"),
+        ('192.0.2.9 - - [06/Nov/2026:20:37:57 +0100] "GET /?2020-01-01 00:00:00"\n', "06/Nov/2026:20:37:57 +0100"),
+        ("2026/11/06 20:37:57 [error] 7#7: x\n", "2026/11/06 20:37:57"),
+        ("JVB 2026-11-06 20:37:57.123 INFO: [1] x\n", "2026-11-06 20:37:57"),
+        ("Nov 06, 2026 8:37:57 PM standin.Log warn\n", "Nov 06, 2026 8:37:57 PM"),
+        ("Nov  6 20:37:57 h1 haproxy[7]: x\n", "Nov  6 20:37:57"),
+        ("2026-11-06T20:37:57.123456+01:00 h1 haproxy[7]: x\n", "2026-11-06T20:37:57"),
+        ("\nStart-Date: 2026-11-06  20:37:57\n", "2026-11-06  20:37:57"),
+        # coturn counts from its start; what a line says is not when it was written.
+        ("123: : INFO: session 2026-11-06 20:37:57\n", ""),
+    ],
+)
+@pytest.mark.parametrize("packed", [False, True])
+def test_what_the_command_tells_of_a_file(content: str, stamp: str, packed: bool, tmp_path: Path) -> None:
+    file = tmp_path / "it's a.log"
+    file.write_bytes(gzip.compress(content.encode()) if packed else content.encode())
+    command = logstamps.first_stamps([str(file)])
+    told = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    assert told.splitlines()[-1] == f"{stamp}|{file}"
+    (seconds,) = (seconds for path, seconds in logstamps.read(told, NOW) if path == str(file))
+    assert (seconds is None) == (not stamp)
+
+
+def test_a_day_without_a_year_is_the_last_one_of_its_name() -> None:
+    (((_, today)),) = logstamps.read(f"+0000\n{_day('%b %d %H:%M:%S', 0)}|/x\n", NOW)
+    assert today is not None
+    assert abs(today - NOW) <= 3600
+    (((_, leap)),) = logstamps.read("+0000\nFeb 29 10:00:00|/x\n", NOW)
+    assert leap == datetime(2024, 2, 29, 10, tzinfo=UTC).timestamp()
+    assert list(logstamps.read("+0000\nFeb 31 10:00:00|/x\n", NOW)) == [("/x", None)]

@@ -401,6 +401,46 @@ def test_addresses_of_signalling_that_config_computes_are_not_judged() -> None:
     assert sheet.untested == ["config.js: bosh, which config.js computes: 'https://' + host"]
 
 
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("'https://m.example/' + subdir + 'http-bind'", False),
+        ('"https://m.example/" + config.subdir', False),
+        ("'https://m.example/x' + subdir", False),
+        ("'http://m.example/' + subdir + 'http-bind'", True),
+        ("'https://other.example/' + subdir", True),
+    ],
+)
+def test_what_is_added_behind_host_and_slash_changes_neither(value: str, *, fault: bool) -> None:
+    sheet = Sheet()
+    script = f"var config = {{ bosh: {value}, websocket: 'wss://m.example/xmpp-websocket' }};"
+    test_signalling_ways._judge_ways("config.js", script, "m.example", sheet)
+    assert (faults(sheet), sheet.untested) == ([f"config.js: bosh {value}"] * fault, [])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "'https://m.example' + rest",
+        "'https://m.example/' + a ? 'http://x.example/' : b",
+        "'https://m.example/' && other",
+        "'https://m.example/'.replace('m', x) + a",
+        "('https://m.example/' + a, b)",
+        "prefix + 'https://m.example/'",
+        "'https://m.example\\x2ex.example/' + a",
+        "'https://a@m.example/' + a",
+        "'https://m.example/' + f()",
+        "'config' + a",
+    ],
+)
+def test_any_other_way_to_compute_an_address_is_not_judged(value: str) -> None:
+    sheet = Sheet()
+    script = f"var config = {{ bosh: {value}, websocket: 'wss://m.example/xmpp-websocket' }};"
+    test_signalling_ways._judge_ways("config.js", script, "m.example", sheet)
+    assert faults(sheet) == []
+    assert "bosh, which config.js computes" in sheet.untested[0]
+
+
 def _turn(**way: Any) -> dict[str, Any]:
     good = {"nothing": 401, "wrong": 401, "expired": 401, "handed": "granted"}
     return {"handed": "", "seconds_left": 86400, "ways": {"udp": good | way}}

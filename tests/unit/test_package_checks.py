@@ -28,12 +28,21 @@ Unattended-Upgrade::Package-Blacklist:: "^ca-certificates-java$";
 PACKAGES = ("unattended-upgrades", "jitsi-videobridge2", "jicofo", "prosody", "openjdk-21-jre-headless:amd64", "nginx")
 
 
-def _updates(settings: str = SETTINGS, packages: tuple[str, ...] = PACKAGES) -> Sheet:
+def _listed(codename: str, *, days: float) -> str:
+    file = f"mirror.example_{codename}_InRelease"
+    day = formatdate(NOW - days * 86400, usegmt=True).replace("GMT", "UTC")
+    return f"{file}:Suite: stable\n{file}:Codename: {codename}\n{file}:Date: {day}\n"
+
+
+LISTS = _listed("trixie", days=60) + _listed("trixie-security", days=1)
+
+
+def _updates(settings: str = SETTINGS, packages: tuple[str, ...] = PACKAGES, lists: str = LISTS) -> Sheet:
     policy = "".join(f"{name}:\n  Installed: 1\n  Candidate: 1\n  Version table:\n *** 1 100\n" for name in packages)
     said = {
         "apt-config": settings,
         "systemctl": "active\nactive\n",
-        "cd /var/lib/apt": f"{NOW}\n",
+        "cd /var/lib/apt": lists,
         "LC_ALL=C apt-cache": policy,
         "date": str(NOW),
     }
@@ -42,6 +51,23 @@ def _updates(settings: str = SETTINGS, packages: tuple[str, ...] = PACKAGES) -> 
 
 def test_updates_that_are_on_and_leave_meetings_alone_pass() -> None:
     assert _updates().faults == []
+
+
+@pytest.mark.parametrize(
+    ("lists", "seen"),
+    [
+        ("", "apt has no list of a security archive"),
+        (_listed("trixie", days=0), "apt has no list of a security archive"),
+        (_listed("trixie-security", days=30), "the security archive's list is 30.0 days old"),
+        # What else apt has read says nothing of the security archive.
+        (
+            _listed("trixie-security", days=8) + _listed("trixie", days=0),
+            "the security archive's list is 8.0 days old",
+        ),
+    ],
+)
+def test_without_the_security_archives_list_of_these_days_nothing_is_known_to_be_pending(lists: str, seen: str) -> None:
+    assert _faults(_updates(lists=lists)) == seen
 
 
 def test_updates_that_are_switched_off_as_a_whole_or_have_no_program_are_faults() -> None:
@@ -95,7 +121,7 @@ def test_a_pending_update_counts_by_its_archives_or_its_own_date(told: str, faul
     said = {
         "apt-config": SETTINGS,
         "systemctl": "active\nactive\n",
-        "cd /var/lib/apt": f"{NOW}\n",
+        "cd /var/lib/apt": LISTS,
         "LC_ALL=C apt-cache": _POLICY,
         "date": str(NOW),
         "apt-get download": "'http://mirror.example/libzstd1_2_amd64.deb' libzstd1_2_amd64.deb 300000 SHA256:0\n",

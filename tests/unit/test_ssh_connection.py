@@ -47,12 +47,14 @@ class Server(paramiko.ServerInterface):
 
 
 @contextmanager
-def _served(folder: Path, run: Exec) -> Iterator[tuple[Host, Path, Server]]:
-    """Yield a host, the file with its pinned key, and the server behind it."""
+def _served(folder: Path, run: Exec, *, buffer: int = 0) -> Iterator[tuple[Host, Path, Server]]:
+    """Yield a host, the file with its pinned key, and the server behind it, for which the system keeps `buffer` bytes."""
     own, key_file, known_hosts = paramiko.ECDSAKey.generate(), folder / "key", folder / "known_hosts"
     paramiko.ECDSAKey.generate().write_private_key_file(str(key_file))
     server, open_transports = Server(run), []
     with socket.create_server(("127.0.0.1", 0)) as listening:
+        if buffer:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         host = Host("h1", "127.0.0.1", "", listening.getsockname()[1], "root", str(key_file), ())
         ssh.pin_host_key(host, known_hosts, ssh.HostKey(own.get_name(), own.get_base64()))
 
@@ -88,6 +90,35 @@ def test_a_host_that_takes_the_channel_and_never_starts_the_command_costs_a_boun
             connection.run("true", silent=1)
         assert caught.value.reason is ssh.Reason.TIMEOUT
         assert time.monotonic() - began < 10
+
+
+def test_a_host_that_starts_a_command_and_then_reads_nothing_costs_a_bounded_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ssh, "CONNECT_SECONDS", 2)
+    monkeypatch.setattr(ssh, "_END_SECONDS", 0)
+    over = threading.Event()
+
+    def deaf(channel: paramiko.Channel) -> bool:
+        def read() -> None:
+            over.wait(60)
+            raise EOFError
+
+        assert channel.transport is not None
+        monkeypatch.setattr(channel.transport.packetizer, "read_message", read)
+        return True
+
+    with _served(tmp_path, deaf, buffer=4096) as (host, known_hosts, _):
+        with ssh.connect(host, known_hosts) as connection:
+            plain = connection._transport().sock
+            assert isinstance(plain, socket.socket)
+            plain.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+            began = time.monotonic()
+            with pytest.raises(ssh.ConnectionFailed, match="h1: the host took nothing for 2 s") as caught:
+                connection.run("#" * (1 << 20), timeout=40)
+            assert time.monotonic() - began < 15
+        over.set()
+    assert caught.value.reason is ssh.Reason.TIMEOUT
 
 
 def test_a_host_that_refuses_a_command_is_an_error_with_its_name(tmp_path: Path) -> None:

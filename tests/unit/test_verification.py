@@ -27,7 +27,7 @@ from orchestrator.verification.batch import MAXIMUM_ROUNDS, Answers, BatchBacken
 from orchestrator.verification.catalogue import load_catalogue, select
 from orchestrator.verification.sheet import NothingLookedAt, NotTested, Sheet
 from orchestrator.verification.shipping import Vantage
-from orchestrator.verification.waivers import Waiver, apply, read_waivers
+from orchestrator.verification.waivers import Waiver, apply, left_alone, read_waivers
 from tests.unit.evidence_cases import report as evidence_report
 from tests.unit.site_cases import Case
 
@@ -142,16 +142,30 @@ def test_waiver_covers_until_its_day_and_says_when_it_expired() -> None:
         assert apply((other,), (waiver,), date(2027, 1, 1)) == (other,)
 
 
+SKIPPED = {"OS-08": {"who": "A. Meier", "why": "measured without it", "until": "2027-03-31"}}
+
+
 def test_what_hardening_leaves_alone_is_waived_for_the_sites_own_reason() -> None:
     for found, result in (
         (_finding(), Result.WAIVED),
         (_finding(Result.PASS), Result.PASS),
         (_finding(Result.ERROR), Result.ERROR),
     ):
-        (said,) = apply((found,), (), date(2027, 1, 1), left_alone={"OS-08": "A. Meier: measured without it"})
+        (said,) = apply((found,), left_alone(SKIPPED), date(2027, 3, 31))
         assert said.result is result
-        assert ("A. Meier: measured without it" in said.waiver) is (result is Result.WAIVED)
-    assert apply((_finding(),), (), date(2027, 1, 1), left_alone={"OS-05": "x"}) == (_finding(),)
+        told = "left alone by hardening_skip: A. Meier, until 2027-03-31: measured without it"
+        assert said.waiver == (told if result is Result.WAIVED else "")
+    assert apply((_finding(control="OS-05"),), left_alone(SKIPPED), date(2027, 1, 1)) == (_finding(control="OS-05"),)
+    assert left_alone(None) == left_alone({}) == ()
+
+
+def test_what_hardening_leaves_alone_beyond_its_day_is_a_finding() -> None:
+    for found in (_finding(), _finding(Result.PASS)):
+        same, expired = apply((found,), left_alone(SKIPPED), date(2027, 4, 1))
+        assert same == found
+        assert (expired.result, expired.control, expired.host) == (Result.FAIL, "OS-08", "h1")
+        assert "EXPIRED (left alone by hardening_skip: A. Meier, until 2027-03-31" in expired.seen
+        assert "remove it from hardening_skip, or let A. Meier decide again" in expired.remedy
 
 
 def _waivers(tmp_path: Path, text: str) -> tuple[Waiver, ...]:

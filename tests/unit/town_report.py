@@ -80,7 +80,9 @@ def town_report(*, standins: bool = True) -> Report:
             {
                 "jitsi_p2p": True,
                 "jitsi_allowed_origins": ["https://dateien.verwaltung.example.org", "https://karten.example.org"],
-                "hardening_skip": {"ACC-08": "Konsolen der Leitstelle bleiben offen; A. Muster, Vorgang 17"},
+                "hardening_skip": {
+                    "ACC-08": {"who": "A. Muster", "why": "Konsolen der Leitstelle; Vorgang 17", "until": "2027-03-31"}
+                },
             }
         ),
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 import pytest
 import testinfra.host
@@ -24,6 +25,8 @@ _RUN = "ratssaal-integrity.service"
 _LOOKS = (
     f"{_FIRST_LOOK}systemctl show -p ActiveState --value ratssaal-integrity.timer; "
     f"systemctl show -p ActiveState,Result --value {_RUN} | tr '\\n' ' '; echo; date +%s; "
+    # The service's own note of its first look, after which it makes no other one.
+    "stat -c %Y /var/lib/ratssaal/integrity/begun 2>/dev/null || echo never; "
     "stat -Lc '%Y %a %U' /var/lib/aide/aide.db 2>/dev/null || echo none; "
     f"zcat -f /var/lib/aide/aide.db 2>/dev/null | grep -coE '^({'|'.join(SURE)}) '; "
     f"journalctl -q --no-pager -o cat _SYSTEMD_INVOCATION_ID=$(systemctl show -P InvocationID {_RUN}) 2>/dev/null | "
@@ -35,7 +38,7 @@ _LOOKS = (
 def test_changes_are_noted(host: testinfra.host.Host, sheet: Sheet) -> None:
     """Each night the files are compared with those of the night before; what differed stands in the journal."""
     (shown,) = ask(host, _LOOKS)
-    timer, service, now, database, sure, *told = text(shown).splitlines()
+    timer, service, now, begun, database, sure, *told = text(shown).splitlines()
     sheet.expect(
         timer == "active", f"the nightly comparison (ratssaal-integrity.timer) is {timer or 'not there'}", "active"
     )
@@ -45,9 +48,14 @@ def test_changes_are_noted(host: testinfra.host.Host, sheet: Sheet) -> None:
     # exec-condition: it was started again and had nothing to do yet.
     failed = not {"success", "exec-condition"} & set(service.split())
     sheet.expect(not failed, f"the last comparison {'failed' if failed else 'succeeded'}", "succeeded")
+    since = "" if begun == "never" else datetime.fromtimestamp(int(begun), UTC).date().isoformat()
+    if database == "none" and since:
+        sheet.expect(False, f"what files were compared with since {since} is gone (/var/lib/aide/aide.db)", "kept")
+        return
     if database == "none":
         sheet.expect(False, "there is nothing to compare with (/var/lib/aide/aide.db)", "the files of the night before")
         return
+    sheet.expect(bool(since), f"files are compared since {since or 'an unknown day'}", "a note of the first time")
     written, mode, owner = database.split(" ")
     hours = (int(now) - int(written)) / 3600
     first = any("initialized" in line for line in told)

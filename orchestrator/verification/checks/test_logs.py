@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import pytest
 import testinfra.host
 
+from orchestrator.verification import logstamps
 from orchestrator.verification.asking import ask, text
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.subject import Subject
@@ -130,12 +131,15 @@ def test_retention(host: testinfra.host.Host, subject: Subject, sheet: Sheet) ->
     _judge_cover(known, written, sorted({*aged, *written}), sheet)
     _judge_journals(text(system), text(namespace), conference, administrative, sheet)
     today = int(text(now))
+    limits = {path: conference if _of_conferences(path, written) else administrative for path in {*aged, *written}}
     # The file that is written to counts from its last line; one more day passes until the next rotation.
     for path, stamp in aged.items():
-        limit = conference if _of_conferences(path, written) else administrative
         days = (today - float(stamp)) / 86400
-        if days > limit + 1:
-            sheet.expect(False, f"{path} is {days:.0f} days old", f"gone after {limit} days")
+        if days > limits[path] + 1:
+            sheet.expect(False, f"{path} is {days:.0f} days old", f"gone after {limits[path]} days")
+            del limits[path]
+    (begun,) = ask(host, logstamps.first_stamps(sorted(path for path in written if path not in aged)))
+    _judge_first_lines(text(begun), today, limits, written, sheet)
     for name, limit, answer in zip(("system", _NAMESPACE), (administrative, conference), oldest, strict=True):
         _judge_oldest(name, text(answer), limit, today, sheet)
 
@@ -143,6 +147,20 @@ def test_retention(host: testinfra.host.Host, subject: Subject, sheet: Sheet) ->
 def _of_conferences(path: str, written: set[str]) -> bool:
     """Say whether a file speaks of conferences: by where it lies, or because a conferencing service writes it."""
     return path.startswith(CONFERENCE) or _ROTATED.sub("", path) in written or bool(_NAMESPACED.match(path))
+
+
+def _judge_first_lines(told: str, today: int, limits: dict[str, int], written: set[str], sheet: Sheet) -> None:
+    """The oldest line of a file counts, not when the file was touched last."""
+    for path, stamp in logstamps.read(told, today):
+        if path not in limits:
+            continue
+        if stamp is None:
+            if _of_conferences(path, written):
+                sheet.could_not_look(f"{path} does not tell in a known form when its first line was written")
+            continue
+        days = (today - stamp) / 86400
+        if days > limits[path] + 1:
+            sheet.expect(False, f"{path} begins {days:.0f} days ago", f"gone after {limits[path]} days")
 
 
 def _judge_runs(running: str, ended: str, *, sheet: Sheet) -> None:

@@ -14,7 +14,7 @@ from orchestrator.verification.asking import ask, text
 from orchestrator.verification.checks.test_network import INTERNAL
 from orchestrator.verification.checks.test_web import answers, request
 from orchestrator.verification.reach import targets
-from orchestrator.verification.servedconfig import Expression, NoConfiguration, read_config, setting
+from orchestrator.verification.servedconfig import Expression, NoConfiguration, origin, read_config, setting
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 
@@ -83,10 +83,11 @@ def _judge_ways(label: str, script: str, domain: str, sheet: Sheet) -> None:
         return
     for name, scheme in WAYS.items():
         value = setting(config, name)
-        if isinstance(value, Expression):
+        begins = origin(value) if isinstance(value, Expression) else ""
+        if isinstance(value, Expression) and not begins:
             sheet.could_not_look(f"{label}: {name}, which config.js computes: {value}")
             continue
         address = str(value or "")
-        parts = urlsplit(address)
+        parts = urlsplit(begins or address)
         fits = (parts.scheme, parts.hostname) == (scheme, domain)
         sheet.expect(fits, f"{label}: {name} {address or 'not named'}", f"{scheme}://{domain}/...")
