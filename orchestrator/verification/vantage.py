@@ -25,22 +25,23 @@ def vantage_of(site: Site) -> tuple[VantagePoint, str, Path, dict[str, str]]:
 
 
 def _secrets(site: Site) -> dict[str, str]:
-    command = str(site.settings.get("verification_probe_token_command") or "")
     if site.settings.get("jitsi_auth") == "jwt":
-        return {"token": _token(command)} if command else {}
+        commands = {name: f"verification_probe_{name}_command" for name in ("token", "plain_token")}
+        return {name: _token(site, setting) for name, setting in commands.items() if site.settings.get(setting)}
     account = str(site.settings.get("verification_probe_account") or "")
     password = site.secrets.get("jitsi_accounts", {}).get(account)
     return {"account": account, "password": password.reveal()} if password else {}
 
 
-def _token(command: str) -> str:
+def _token(site: Site, setting: str) -> str:
+    command = str(site.settings[setting])
     hint = f"run it by hand: {command}"
     try:
         done = subprocess.run(shlex.split(command), capture_output=True, text=True, timeout=_TOKEN_SECONDS, check=False)
     except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-        raise TaskFailed([Problem(f"verification_probe_token_command: {error}", hint=hint)]) from error
+        raise TaskFailed([Problem(f"{setting}: {error}", hint=hint)]) from error
     token = done.stdout.strip()
     if done.returncode != 0 or not token:
-        message = f"verification_probe_token_command ended with {done.returncode} and printed no token"
+        message = f"{setting} ended with {done.returncode} and printed no token"
         raise TaskFailed([Problem(message, hint=hint)])
     return token

@@ -208,9 +208,14 @@ def test_a_token_makes_a_moderator_by_its_claim_alone(site: LabSite) -> None:
     found = _outside(site)
     assert found["VKS-01"].result is Result.FAIL
     assert "a token without the moderator claim becomes the room's owner" in found["VKS-01"].seen
-    _set(site, f"{_PROVIDER} no", f"{_PROVIDER} yes")
+    _set(site, f"{_PROVIDER} no", f"{_PROVIDER} yes\nverification_probe_plain_token_command: {_PROVIDER} no")
+    found = _outside(site)
+    assert found["VKS-01"].result is Result.FAIL
+    assert "a token without the moderator claim becomes the room's owner" in found["VKS-01"].seen
     play(site)
-    assert {f.result for f in _outside(site).values()} == {Result.PASS}
+    found = _outside(site)
+    assert {f.result for f in found.values()} == {Result.PASS}
+    assert "a token without the moderator claim does not become owner" in found["VKS-01"].seen
 
 
 PROVIDER = "id.town.example"

@@ -409,6 +409,33 @@ def test_with_tokens_a_guest_may_ask_for_a_room_and_waits() -> None:
         assert _judged(control, facts, jitsi_auth="jwt")[0] == "pass", control
 
 
+@pytest.mark.parametrize(
+    ("plain", "meeting", "result", "said"),
+    [
+        ({"moderator": False}, {"enter": JOINED, "owner": False}, "pass", "moderator claim does not become owner"),
+        ({"moderator": False}, {"enter": LOBBY, "owner": False}, "pass", "moderator claim does not become owner"),
+        ({"moderator": False}, {"enter": JOINED, "owner": True}, "fail", "moderator claim becomes the room's owner"),
+        (
+            {"moderator": True},
+            {"enter": JOINED, "owner": True},
+            "not tested",
+            "does not say that it makes no moderator",
+        ),
+        ({}, {"enter": JOINED, "owner": False}, "not tested", "does not say that it makes no moderator"),
+        ({"moderator": False}, {"enter": REFUSED, "owner": False}, "not tested", "gets nowhere: not-allowed"),
+        ({"moderator": False}, {"reason": "the connection ended"}, "not tested", "gets nowhere: the connection ended"),
+    ],
+)
+def test_a_token_that_is_declared_for_it_makes_no_moderator(
+    plain: dict[str, Any], meeting: dict[str, Any], result: str, said: str
+) -> None:
+    facts = _changed("member", to={"admitted": True, "claims": {"moderator": True}})
+    facts |= {"plain": {"admitted": True, "claims": plain}, "plain_in_meeting": meeting}
+    judged, told = _judged("VKS-01", facts)
+    assert judged == result
+    assert said in told
+
+
 def test_another_host_is_not_asked() -> None:
     subject = Subject("jvb1", "198.18.0.11", "", ("jitsi_bridges",), {"hosts": {}, "settings": SETTINGS})
     place: Any = _Place(GOOD)

@@ -23,7 +23,12 @@ NEUTRAL = {
     *("jitsi_jwt.app_id", "jitsi_jwt.audiences", "jitsi_jwt.issuers", "jitsi_jwt.jwks_url"),
     *("vendor_repository_fingerprint", "vendor_repository_key", "vendor_repository_suite", "vendor_repository_url"),
     *("vendor_repository_versions", "verification_admins", "verification_declarations", "verification_probe_account"),
-    *("verification_probe_token_command", "verification_vantage", "verification_vantage_key_file"),
+    *(
+        "verification_probe_token_command",
+        "verification_probe_plain_token_command",
+        "verification_vantage",
+        "verification_vantage_key_file",
+    ),
     *("web_logo_file", "web_pages", "web_security_contact"),
 }
 

@@ -118,14 +118,37 @@ def _judge_member(facts: Facts, sheet: Sheet) -> None:
         sheet.could_not_look(why)
         return
     sheet.expect(facts["meeting"]["request"]["ready"], "a member opens a room", "ready")
-    owner = bool(facts.get("owner", {}).get("owner"))
-    if claims.get("moderator") is False:
-        became = "becomes the room's owner" if owner else "does not become owner"
-        sheet.expect(not owner, f"a token without the moderator claim {became}", "no owner")
-    elif "claims" in facts["member"]:
-        why = "the declared one has it" if claims.get("moderator") else "the declared one cannot be read"
-        sheet.expect(True, f"not tried: whether a token without the moderator claim makes an owner, as {why}", "")
+    if "claims" in facts["member"]:
+        _judge_plain_token(facts, claims, sheet)
     _judge_guest_in_meeting(facts, sheet)
+
+
+def _judge_plain_token(facts: Facts, claims: Facts, sheet: Sheet) -> None:
+    """A token without the moderator claim makes no owner: the member's own, or the one that is declared for this."""
+    plain = facts.get("plain", {})
+    if claims.get("moderator") is False:
+        owner = bool(facts.get("owner", {}).get("owner"))
+    elif not plain:
+        why = "the declared one has it" if claims.get("moderator") else "the declared one cannot be read"
+        hint = "declare verification_probe_plain_token_command"
+        sheet.expect(
+            True, f"not tried: whether a token without the moderator claim makes an owner, as {why}; {hint}", ""
+        )
+        return
+    elif plain.get("claims", {}).get("moderator") is not False:
+        sheet.could_not_look(
+            "verification_probe_plain_token_command: its token does not say that it makes no moderator"
+        )
+        return
+    else:
+        outcome, said = _entered(facts, "plain_in_meeting", "enter")
+        if outcome not in ("joined", "lobby"):
+            said = plain.get("condition") or said
+            sheet.could_not_look(f"what a token without the moderator claim makes: its holder gets nowhere: {said}")
+            return
+        owner = bool(facts["plain_in_meeting"]["owner"])
+    became = "becomes the room's owner" if owner else "does not become owner"
+    sheet.expect(not owner, f"a token without the moderator claim {became}", "no owner")
 
 
 def _judge_guest_in_meeting(facts: Facts, sheet: Sheet) -> None:

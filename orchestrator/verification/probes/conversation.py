@@ -2,7 +2,8 @@
 
 The job: `address` (where the site is asked), `addresses` (all of them), `domain`, `guest`, `muc`, `focus` (XMPP names),
 `pin` (SHA-256 of the certificate that the host serves; without it no secret is told). The secrets: `account` and
-`password`, or `token`. Every part ends with facts or with a `reason`, and none keeps the others waiting for long.
+`password`, or `token`, and `plain_token`, which makes no moderator. Every part ends with facts or with a `reason`, and
+none keeps the others waiting for long.
 """
 
 from __future__ import annotations
@@ -62,6 +63,8 @@ class Conversation:
         logins = [self._note("websocket", self._sockets()), self._note("stranger", self._stranger())]
         logins += [self._note("guest", self._log_in("guest", self._job["guest"]))]
         logins += [self._note("member", self._member()), self._note("second", self._second())]
+        if self._secrets.get("plain_token"):
+            logins.append(self._note("plain", self._member("plain", self._secrets["plain_token"])))
         await asyncio.gather(*logins)
         known = [name for name in ("guest", "member") if name in self._people]
         await asyncio.gather(
@@ -143,8 +146,8 @@ class Conversation:
             return await self._member("second")
         return await self._log_in("second", self._job["guest"])
 
-    async def _member(self, name: str = "member") -> Facts:
-        token, account = self._secrets.get("token", ""), self._secrets.get("account", "")
+    async def _member(self, name: str = "member", token: str = "") -> Facts:
+        token, account = token or self._secrets.get("token", ""), self._secrets.get("account", "")
         if not token and not account:
             return {"admitted": None, "condition": "no probe account and no token is declared"}
         if not self._job.get("pin"):
@@ -198,9 +201,13 @@ class Conversation:
         seen["enter"] = await member.enter(room)
         if seen["enter"]["outcome"] != "joined":
             return seen
-        await asyncio.gather(
-            self._note("owner", self._owner(member, room, seen["enter"])), self._note("sessions", self._sessions(room))
-        )
+        parts = [
+            self._note("owner", self._owner(member, room, seen["enter"])),
+            self._note("sessions", self._sessions(room)),
+        ]
+        if "plain" in self._people:
+            parts.append(self._note("plain_in_meeting", self._plain_in_meeting(self._people["plain"], room)))
+        await asyncio.gather(*parts)
         if "guest" in self._people:
             await self._note("guest_in_meeting", self._guest_in_meeting(room))
         return seen
@@ -209,6 +216,16 @@ class Conversation:
         if entered["affiliation"] == "owner":
             return {"owner": True}
         return {"owner": await member.becomes_owner(room, OWNER) is not None}
+
+    async def _plain_in_meeting(self, person: rooms.Participant, room: str) -> Facts:
+        """Somebody whose token makes no moderator comes to the meeting, and goes again."""
+        await person.request(self._job["focus"], room)
+        entered = await person.enter(room)
+        if entered["outcome"] != "joined":
+            return {"enter": entered, "owner": False}
+        made = await self._owner(person, room, entered)
+        await person.leave()
+        return {"enter": entered, **made}
 
     async def _sessions(self, room: str) -> Facts:
         """Both members get an offer; every candidate of it is asked by STUN."""
