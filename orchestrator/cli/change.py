@@ -86,7 +86,7 @@ def _change(
     if as_json:
         click.echo(json.dumps(asdict(result), indent=2, default=str))
         return
-    _summary(loaded, site, chosen, result)
+    _summary(loaded, site, verb, chosen, result)
 
 
 def converge(site: Site, access: VaultAccess, verb: str, chosen: Options) -> RunResult:
@@ -130,7 +130,7 @@ def _ask_for_altered(site: Site, plan: Plan, chosen: Options) -> None:
     raise PreflightFailed([*found[:-1], replace(found[-1], hint=found[-1].hint or hint)])
 
 
-def _summary(site: Site, argument: SiteArgument, chosen: Options, result: RunResult) -> None:
+def _summary(site: Site, argument: SiteArgument, verb: str, chosen: Options, result: RunResult) -> None:
     if result.took_over:
         console.say(f"The lock of the killed run {result.took_over} was taken over.")
     kind = "would change" if chosen.check else "changed"
@@ -138,12 +138,6 @@ def _summary(site: Site, argument: SiteArgument, chosen: Options, result: RunRes
     console.say(f"{site.name}: {steps}, {result.changed} {kind}, {result.seconds:.0f} s")
     console.undecided(site.undecided, listed_by=f"ratssaal plan {argument.text}")
     console.say(f"journal: {result.path}")
+    following = {"provision": "harden", "harden": "verify", "provision+harden": "verify"}[verb]
     if not chosen.check:
-        console.say(f"Next: ratssaal {'verify' if _hardened(site) else 'harden'} {argument.text}")
-
-
-def _hardened(site: Site) -> bool:
-    """Say whether a run of this control node has hardened the site."""
-    from orchestrator.engine import journal
-
-    return any(run.state == "done" and "harden" in run.verb.split("+") for run in journal.runs(site.name))
+        console.say(f"Next: ratssaal {following} {argument.text}")

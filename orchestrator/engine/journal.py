@@ -88,7 +88,7 @@ def read_run(path: Path) -> RunRecord:
     return RunRecord(
         id=path.name,
         path=path,
-        verb=str(first.get("verb", "")),
+        verb=f"{first.get('verb', '')}{' --check' if first.get('check') else ''}",
         owner=str(first.get("owner", "")),
         started=str(first.get("at", "")),
         ended=str(last["at"]) if last else "",

@@ -42,6 +42,8 @@ def read_site(path: Path, access: VaultAccess) -> RawSite:
             problems.append(_inventory_problem(path, files, access, str(error)))
         else:
             hostvars = listed.get("_meta", {}).get("hostvars", {})
+    if misplaced := access.misplaced(path):
+        problems.append(misplaced)
     groups = {name: tuple(h for h in files.hosts if h in members) for name, members in files.members.items()}
     groups["all"] = tuple(files.hosts)
     opened = hostvars is not None
@@ -72,8 +74,6 @@ def _vault_arguments(path: Path, access: VaultAccess, problems: list[Problem]) -
     if not vault.read_text(errors="replace").startswith(HEADER):
         problems.append(Problem("the vault is not encrypted", f"{show(vault)}:1", f"ansible-vault encrypt {vault}"))
         return []
-    if misplaced := access.misplaced(path):
-        problems.append(misplaced)
     try:
         arguments = access.ansible_args()
     except InvalidSite as error:

@@ -18,6 +18,8 @@ Options = Mapping[str, Option]
 
 # Design: the names of all host groups; a topology uses some of them.
 KNOWN_GROUPS = (*GROUPS, "jitsi_recorders", "bbb_nodes", "bbb_balancers", "bbb_frontends", "monitoring", "standby")
+# What `ratssaal new` puts into the vault though it is no secret (scaffold.py).
+_IN_VAULT = ("certificates_ca_certificate",)
 _FREE_PREFIXES = ("ansible_", "site_")
 _JUDGED_ANSIBLE_KEYS = ("ansible_host", "ansible_port")
 _ROLE_GROUPS = {"prosody": SIGNALLING, "jicofo": SIGNALLING, "web": SIGNALLING, "videobridge": BRIDGES, "coturn": TURN}
@@ -194,7 +196,8 @@ def _unfilled(raw: RawSite, options: Options) -> Iterator[Problem]:
         host = raw.groups[group][0]
         if raw.hostvars[host].get(name) not in (None, ""):
             continue
-        if not raw.vault_open and (option.secret or raw.files.find(name, host) is None):
+        unknown = option.secret or name in _IN_VAULT or (raw.files.problems and raw.files.find(name, host) is None)
+        if not raw.vault_open and unknown:
             # It may stand in the vault, or in a file that cannot be read.
             continue
         if option.secret:

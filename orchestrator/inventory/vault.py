@@ -156,6 +156,8 @@ def read_vault(site: Path, access: VaultAccess) -> dict[str, Any]:
         raise InvalidSite([Problem("the vault is missing", str(path), f"ratssaal new writes one; {_RESTORE}")])
     if not path.read_text(errors="replace").startswith(HEADER):
         raise InvalidSite([Problem("the vault is not encrypted", f"{path}:1", f"ansible-vault encrypt {path}")])
+    if misplaced := access.misplaced(site):
+        raise InvalidSite([misplaced])
     arguments = access.ansible_args()
     if not arguments:
         raise _missing(f"there is no password for the vault {path}")

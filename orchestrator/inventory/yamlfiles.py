@@ -18,7 +18,9 @@ import yaml
 from orchestrator.errors import Problem
 from orchestrator.inventory.vault import HEADER
 
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_Loader: Any = type("_Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),), {})
+# Ansible's inventory gives a day as a text, too.
+_Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: loader.construct_scalar(node))
 _KEYWORDS = ("hosts", "children", "vars")
 
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
-import shlex
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
 
 _DAY = "[0-9]{4}[-/][0-9]{2}[-/][0-9]{2}"
 _TIME = "[0-9]{2}:[0-9]{2}:[0-9]{2}"
-_MONTH = "(Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
+_MONTH = "(?:Jan|Feb|Mar|Apr|May|Jun|Jul|Aug|Sep|Oct|Nov|Dec)"
 # nginx's errors, dpkg and apt, Jitsi's own form (JVB 2026-11-26 20:37:57.123), rsyslog's new form.
 _NUMBERS = f"{_DAY}[ T]+{_TIME}"
 # nginx's requests
@@ -19,29 +19,49 @@ _JAVA = f"{_MONTH} [0-9]{{1,2}}, [0-9]{{4}} [0-9]{{1,2}}:[0-9]{{2}}:[0-9]{{2}} [
 # Prosody, and syslog as HAProxy's lines have it (RFC 3164): without a year
 _SHORT = f"{_MONTH} [ 0-9][0-9] {_TIME}"
 # Where a line bears its stamp; what it says may hold any other.
-_PLACES = f"^([[:alpha:]-]+:? )?{_NUMBERS}|^[^[]{{1,300}}[[]{_REQUEST}|^{_JAVA}|^{_SHORT}"
+_PLACES = f"^(?:[A-Za-z-]+:? )?({_NUMBERS})|^[^[\\n]{{1,300}}\\[({_REQUEST})|^({_JAVA})|^({_SHORT})"
 _BEGINNING = 65536
-_READ = (
-    'while IFS= read -r file; do printf \'%s|%s\\n\' "$(zcat -f "$file" 2>/dev/null | '
-    f"head -c {_BEGINNING} | grep -aEm1 -o '{_PLACES}' | grep -aEo '{_NUMBERS}|{_REQUEST}|{_JAVA}|{_SHORT}' | head -n 1)"
-    '" "$file"; done; true'
-)
-_FILES = "find /var/log -xdev -path /var/log/journal -prune -o -type f -size +0 -print"
+# One program for all: a host may have hundreds of old logs.
+_READ = """python3 - <<'END'
+import gzip, json, os, re, time
+PLACES = re.compile(b{places!r}, re.M)
+def beginning(path):
+    with open(path, "rb") as plain:
+        packed = plain.read(2) == b"\\x1f\\x8b"
+    with (gzip.open if packed else open)(path, "rb") as file:
+        return file.read({beginning})
+def row(path):
+    try:
+        text = beginning(path)
+    except FileNotFoundError:
+        return [path, 0, ""]
+    except Exception as error:
+        return [path, -1, str(error)]
+    found = PLACES.search(text)
+    return [path, len(text), next(filter(None, found.groups())).decode() if found else ""]
+paths = [os.path.join(folder, name) for folder, inner, names in os.walk("/var/log") for name in names
+    if not (folder + "/").startswith("/var/log/journal/")] + {more!r}
+files = [path for path in paths if os.path.isfile(path) and not os.path.islink(path)]
+print(json.dumps([time.strftime("%z"), [row(path) for path in files]]))
+END"""
 _FORMS = ("%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%d/%b/%Y:%H:%M:%S %z", "%b %d, %Y %I:%M:%S %p")
 
 
 def first_stamps(more: Iterable[str]) -> str:
-    """Return the command that tells of each log with content below /var/log, and of `more`, its first line's time; no other word."""
-    others = "".join(f"; [ ! -s {path} ] || printf '%s\\n' {path}" for path in map(shlex.quote, more))
-    return f"date +%z; {{ {_FILES}{others}; }} | {_READ}"
+    """Return the command that tells of each log below /var/log, and of `more`, its first line's time; no other word of it."""
+    return _READ.format(places=_PLACES, beginning=_BEGINNING, more=sorted(more))
 
 
 def read(told: str, now: int) -> Iterator[tuple[str, float | None]]:
-    """Yield each log with the time of its first line in seconds since 1970, None where no line at its beginning bears one."""
-    offset, *rows = told.splitlines()
-    for row in rows:
-        stamp, _, path = row.partition("|")
-        yield path, _seconds(stamp, offset, now)
+    """Yield each log with the time of its first line in seconds since 1970; None where that cannot be said.
+
+    Left out are files that bear no time and are so small that all of it was read: an empty one, or some words that a program
+    says at its start. They speak of one moment, which the file's own time tells.
+    """
+    offset, rows = json.loads(told)
+    for path, size, stamp in rows:
+        if stamp or not 0 <= size < _BEGINNING:
+            yield path, _seconds(stamp, offset, now) if size >= 0 else None
 
 
 def _seconds(stamp: str, offset: str, now: int) -> float | None:

@@ -121,7 +121,15 @@ def test_run_of_a_dead_process_was_interrupted(tmp_path: Path, monkeypatch: pyte
     assert journal.read_run(log.path).state == journal.INTERRUPTED
     log.write("step-ended", step="x", changed=3)
     log.write("run-ended", result=journal.DONE)
-    assert [(r.state, r.changed) for r in journal.runs("town")] == [(journal.DONE, 3)]
+    assert [(r.verb, r.state, r.changed) for r in journal.runs("town")] == [("harden", journal.DONE, 3)]
+
+
+def test_a_run_that_changed_nothing_is_told_as_such(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    log = journal.Journal("town", "check")
+    log.write("run-started", verb="harden", check=True)
+    log.write("run-ended", result=journal.DONE)
+    assert journal.read_run(log.path).verb == "harden --check"
 
 
 def test_process_token_tells_a_later_process_from_an_earlier_one() -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.errors import InvalidSite
 from orchestrator.inventory import ansible_tools
 from orchestrator.inventory.secret import Secret
 from orchestrator.inventory.vault import VAULT, VaultAccess, changed_vault, read_vault
@@ -220,6 +221,14 @@ def test_password_file_in_the_site_is_refused_a_program_is_not(case: Case) -> No
     moved = replace(case, password_file=inside)
     problem = moved.only_problem()
     assert (problem.message, problem.where) == ("the vault's password must not lie in the site", str(inside))
+    with VaultAccess(inside) as access, pytest.raises(InvalidSite, match="must not lie in the site"):
+        read_vault(case.path, access)
+    # What is in the vault is judged all the same.
+    with VaultAccess(case.password_file) as access, changed_vault(case.path, access) as values:
+        del values["coturn_secret"]
+    assert {problem.message for problem in moved.problems()} == {problem.message, "the vault has no coturn_secret"}
+    with VaultAccess(case.password_file) as access, changed_vault(case.path, access) as values:
+        values["coturn_secret"] = "x" * 32
     inside.write_text(f"#!/bin/sh\ncat {case.password_file}\n")
     inside.chmod(0o700)
     assert moved.load().name == "town"
@@ -282,6 +291,16 @@ def test_a_file_that_is_no_utf_8_names_its_line(case: Case) -> None:
     problem = case.only_problem()
     assert (problem.message, problem.where) == ("is not UTF-8 text", f"{path}:{len(known.splitlines()) + 1}")
     assert problem.hint
+
+
+def test_what_a_closed_vault_does_not_hold_is_told_with_it(case: Case) -> None:
+    case.password_file.write_text("wrong\n")
+    case.replace(SITE, "jitsi_domain: meet.example.org\n", "")
+    case.append("hardening_skip: {OS-08: {who: A, why: B, until: 2027-03-31}}\n")
+    assert [problem.message.split(":")[0] for problem in case.problems()] == [
+        "the vault cannot be decrypted",
+        "jitsi_domain is not filled in",
+    ]
 
 
 def test_what_a_broken_file_would_hold_is_not_missing(case: Case) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import json
 import subprocess
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
@@ -128,7 +129,7 @@ def _look(
     oldest: float = 89,
     conference: float = 7,
     timer: str | tuple[int, str] = "active\nsuccess\n",
-    begun: str = "",
+    begun: tuple[tuple[str, int, str], ...] = (),
 ) -> Sheet:
     said: dict[str, Any] = {
         "logrotate": rules,
@@ -139,7 +140,7 @@ def _look(
         "systemd-analyze cat-config systemd/journald@conferencing.conf": namespace,
         "journalctl --namespace": f"{NOW - conference * DAY} h1 x\n",
         "journalctl": f"{NOW - oldest * DAY} h1 x\n",
-        "date +%z": f"+0100\n{begun}",
+        "python3": json.dumps(["+0100", begun]),
         "date +%s": str(NOW),
     }
     subject = _subject(jitsi_conference_log_days=7, base_admin_log_days=90)
@@ -229,24 +230,34 @@ FORMS = [
 def test_the_first_line_of_a_log_counts_though_the_file_was_touched_today(form: str, days: float) -> None:
     path = "/var/log/prosody/prosody.log"
     seen = [f"{path} begins {days:.0f} days ago"] if days > 8 else []
-    assert [words for words, _ in _look(begun=f"{_day(form, days)}|{path}\n").faults] == seen
+    assert [words for words, _ in _look(begun=((path, 100, _day(form, days)),)).faults] == seen
 
 
 def test_logs_of_administration_have_their_own_period_and_one_that_is_too_old_is_told_once() -> None:
     begun = _day("%Y-%m-%d %H:%M:%S", 60)
-    assert _look(begun=f"{begun}|/var/log/dpkg.log\n").faults == []
+    assert _look(begun=(("/var/log/dpkg.log", 100, begun),)).faults == []
     begun = _day("%Y-%m-%d %H:%M:%S", 95)
-    assert _faults(_look(begun=f"{begun}|/var/log/dpkg.log\n")) == "/var/log/dpkg.log begins 95 days ago"
+    assert _faults(_look(begun=(("/var/log/dpkg.log", 100, begun),))) == "/var/log/dpkg.log begins 95 days ago"
     old = "/var/log/prosody/prosody.log.2.gz"
-    assert _faults(_look(files=f"{NOW - 95 * DAY}.5 {old}\n", begun=f"{begun}|{old}\n")) == f"{old} is 95 days old"
+    assert _faults(_look(files=f"{NOW - 95 * DAY}.5 {old}\n", begun=((old, 100, begun),))) == f"{old} is 95 days old"
 
 
-def test_a_log_of_conferences_that_tells_no_time_is_not_tested() -> None:
-    sheet = _look(begun="|/var/log/prosody/prosody.log\n|/var/log/dpkg.log\n")
+@pytest.mark.parametrize(("size", "stamp"), [(65536, ""), (-1, "Not a gzipped file"), (100, "Feb 31 10:00:00")])
+def test_a_log_of_conferences_that_tells_no_time_is_not_tested(size: int, stamp: str) -> None:
+    sheet = _look(begun=(("/var/log/prosody/prosody.log", size, stamp), ("/var/log/dpkg.log", size, stamp)))
     assert sheet.faults == []
     assert sheet.untested == [
         "/var/log/prosody/prosody.log does not tell in a known form when its first line was written"
     ]
+
+
+@pytest.mark.parametrize("days", [1, 20])
+def test_a_small_log_without_any_time_is_as_old_as_its_file(days: int) -> None:
+    """A day without a line leaves an empty file, which is rotated and packed; a service's start leaves some words of Java's."""
+    path = "/var/log/jitsi/jvb.log.1.gz"
+    sheet = _look(files=f"{NOW - days * DAY}.5 {path}\n", begun=((path, 0, ""), ("/var/log/jitsi/jvb.log", 90, "")))
+    assert sheet.untested == []
+    assert [words for words, _ in sheet.faults] == ([f"{path} is 20 days old"] if days > 8 else [])
 
 
 @pytest.mark.parametrize(
@@ -262,6 +273,8 @@ def test_a_log_of_conferences_that_tells_no_time_is_not_tested() -> None:
         ("\nStart-Date: 2026-11-06  20:37:57\n", "2026-11-06  20:37:57"),
         # coturn counts from its start; what a line says is not when it was written.
         ("123: : INFO: session 2026-11-06 20:37:57\n", ""),
+        ("a line without any\nNov  6 20:37:57 h1 x: and one with it\n", "Nov  6 20:37:57"),
+        ("", ""),
     ],
 )
 @pytest.mark.parametrize("packed", [False, True])
@@ -270,15 +283,27 @@ def test_what_the_command_tells_of_a_file(content: str, stamp: str, packed: bool
     file.write_bytes(gzip.compress(content.encode()) if packed else content.encode())
     command = logstamps.first_stamps([str(file)])
     told = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
-    assert told.splitlines()[-1] == f"{stamp}|{file}"
-    (seconds,) = (seconds for path, seconds in logstamps.read(told, NOW) if path == str(file))
-    assert (seconds is None) == (not stamp)
+    assert json.loads(told)[1][-1] == [str(file), len(content.encode()), stamp]
+    seconds = [seconds for path, seconds in logstamps.read(told, NOW) if path == str(file)]
+    assert len([number for number in seconds if number]) == bool(stamp)
+
+
+def test_a_log_that_cannot_be_unpacked_is_told_as_such(tmp_path: Path) -> None:
+    file = tmp_path / "a.log.1.gz"
+    file.write_bytes(gzip.compress(b"Nov  6 20:37:57 x")[:-9])
+    command = logstamps.first_stamps([str(file), str(tmp_path / "gone.log")])
+    told = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    assert list(logstamps.read(told, NOW))[-1] == (str(file), None)
+
+
+def _told(stamp: str) -> str:
+    return json.dumps(["+0000", [["/x", 100, stamp]]])
 
 
 def test_a_day_without_a_year_is_the_last_one_of_its_name() -> None:
-    (((_, today)),) = logstamps.read(f"+0000\n{_day('%b %d %H:%M:%S', 0)}|/x\n", NOW)
+    (((_, today)),) = logstamps.read(_told(_day("%b %d %H:%M:%S", 0)), NOW)
     assert today is not None
     assert abs(today - NOW) <= 3600
-    (((_, leap)),) = logstamps.read("+0000\nFeb 29 10:00:00|/x\n", NOW)
+    (((_, leap)),) = logstamps.read(_told("Feb 29 10:00:00"), NOW)
     assert leap == datetime(2024, 2, 29, 10, tzinfo=UTC).timestamp()
-    assert list(logstamps.read("+0000\nFeb 31 10:00:00|/x\n", NOW)) == [("/x", None)]
+    assert list(logstamps.read(_told("Feb 31 10:00:00"), NOW)) == [("/x", None)]
