@@ -139,6 +139,8 @@ def _types(
             name, inner = str(location[0]), location[1:]
             known, value = _options_at(options[name], inner), _at(values[name], inner)
             message, hint = _type_message(item["type"], item.get("ctx", {}), inner, value, known)
+            if item["type"] == "model_type" and (parts := _options_at(options[name], (*inner, ""))):
+                hint = f"write {{{', '.join(f'{part}: ...' for part in parts)}}}"
             dotted = ".".join([name, *map(str, inner)])
             yield (Problem(f"{dotted}: {message}", raw.files.where(name, host, inner), hint), name)
 

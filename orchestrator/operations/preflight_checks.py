@@ -96,7 +96,7 @@ def _system(name: str, facts: Facts) -> Iterator[Remark]:
 def _resources(name: str, facts: Facts) -> Iterator[Remark]:
     memory = facts.get("memory_mb")
     if memory is None:
-        yield Remark(Problem("the memory cannot be determined", name), blocking=False)
+        yield Remark(Problem("the memory cannot be determined", name, "cat /proc/meminfo"), blocking=False)
     elif memory < COMFORTABLE_MEMORY_MB:
         blocking = memory < MINIMUM_MEMORY_MB
         hint = f"at least {MINIMUM_MEMORY_MB} MB; 4 GB for a test, 8 GB for service"
@@ -120,7 +120,10 @@ def _clock(name: str, facts: Facts, wanted: Wanted) -> Iterator[Remark]:
 def _package_locks(name: str, facts: Facts) -> Iterator[Remark]:
     held = facts.get("locks")
     if held is None:
-        yield Remark(Problem("the package manager's locks cannot be looked at", name), blocking=False)
+        yield Remark(
+            Problem("the package manager's locks cannot be looked at", name, "see that no apt or dpkg runs there"),
+            blocking=False,
+        )
         return
     by_process: dict[int, list[str]] = {}
     for lock in held:
@@ -128,7 +131,7 @@ def _package_locks(name: str, facts: Facts) -> Iterator[Remark]:
     for pid, paths in by_process.items():
         if any(lock["ours"] for lock in held if lock["pid"] == pid):
             message = f"apt is still at work for a run of ours that ended early (process {pid}); its end is waited for"
-            yield Remark(Problem(message, name), blocking=False)
+            yield Remark(Problem(message, name, f"ps -fp {pid}"), blocking=False)
             continue
         command = next(lock["command"] for lock in held if lock["pid"] == pid) or "a process that cannot be seen"
         message = f"apt is locked by process {pid} ({command}): {', '.join(paths)}"
@@ -139,7 +142,7 @@ def _package_locks(name: str, facts: Facts) -> Iterator[Remark]:
 def _ports(name: str, facts: Facts, topology: Topology) -> Iterator[Remark]:
     seen = facts.get("sockets")
     if seen is None:
-        yield Remark(Problem("the listening sockets cannot be looked at", name), blocking=False)
+        yield Remark(Problem("the listening sockets cannot be looked at", name, "ss -lntup"), blocking=False)
         return
     told: set[tuple[str, int, str]] = set()
     for expected in listeners(topology, name):
@@ -192,7 +195,9 @@ def _repository(name: str, facts: Facts, wanted: Wanted) -> Iterator[Remark]:
         return
     answer = facts.get("repository")
     if answer is None:
-        yield Remark(Problem("the package repository cannot be looked at", name), blocking=False)
+        yield Remark(
+            Problem("the package repository cannot be looked at", name, "on the host: apt-get update"), blocking=False
+        )
         return
     if answer["error"]:
         message = f"the package repository {wanted.repository_url} cannot be read from the host: {answer['error']}"

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from statistics import median
 
@@ -46,13 +47,26 @@ def converge(inventory: Path, vault_password_file: Path, playbook: str = "site.y
     return cost([*argv, str(content.root() / "playbooks" / playbook)], env=environment)
 
 
-def _both(site: LabSite) -> tuple[Cost, Cost]:
-    """Return the costs of a run that changes nothing: of provision and harden, and of harden alone."""
-    inventory = site.path / "hosts.yml"
-    return converge(inventory, site.vault_password_file), converge(inventory, site.vault_password_file, "harden.yml")
+def by_command(site: LabSite, *words: str) -> Cost:
+    """Return the cost of one run of a command of ours, with all that it does before and after Ansible."""
+    return cost([str(BIN / "ratssaal"), *words, str(site.path), "--vault-password-file", str(site.vault_password_file)])
 
 
-def _tell(what: str, costs: list[Cost], base: Cost, wanted: str) -> None:
+def _again(site: LabSite) -> tuple[Cost, Cost, Cost]:
+    """Return the costs of runs that change nothing: all by Ansible alone, hardening by Ansible alone, all by our command."""
+    whole, hardening = (
+        converge(site.path / "hosts.yml", site.vault_password_file, name) for name in ("site.yml", "harden.yml")
+    )
+    return whole, hardening, by_command(site, "provision", "--harden")
+
+
+def rehearsal(base: Cost) -> None:
+    """Print how long a whole rehearsal takes, with its root file system and packages from the run before."""
+    wall = cost([str(BIN / "ratssaal"), "rehearse"]).wall
+    print(f"rehearse, warm: {wall:.0f} s (to reach: 240), {wall / base.wall:.2f} of the unit")
+
+
+def _tell(what: str, costs: Sequence[Cost], base: Cost, wanted: str) -> None:
     wall, cpu = median(cost.wall for cost in costs) / base.wall, median(cost.cpu for cost in costs) / base.cpu
     print(
         f"{what}: wall {wall:.3f}, control-node CPU {cpu:.3f} of the unit (to reach: {wanted}; median of {len(costs)})"
@@ -67,16 +81,19 @@ def main() -> None:
         site = lab.up("bench", debian=13, hosts=1)
         inventory = site.path / "hosts.yml"
         first = converge(inventory, site.vault_password_file)
-        again = [_both(site) for _ in range(3)]
+        again = [_again(site) for _ in range(3)]
         with tempfile.TemporaryDirectory() as folder:
             base = unit(inventory, site.vault_password_file, Path(folder))
-        again += [_both(site) for _ in range(3)]
+        again += [_again(site) for _ in range(3)]
         print(f"first run: {first.wall / base.wall:.2f} of the unit's wall time")
-        _tell("second run of provision and harden", [whole for whole, _ in again], base, "0.15 and 0.2")
-        _tell("second run of harden", [hardening for _, hardening in again], base, "0.08 and 0.12")
+        whole, hardening, commands = zip(*again, strict=True)
+        _tell("second run of provision and harden", whole, base, "0.15 and 0.2")
+        _tell("the same by ratssaal provision --harden", commands, base, "0.15 and 0.2")
+        _tell("second run of harden", hardening, base, "0.08 and 0.12")
         verification.one_host(site, base)
     finally:
         lab.down("bench")
+    rehearsal(base)
     verification.ten_hosts()
 
 

@@ -78,6 +78,7 @@ def run(site: Site) -> Iterator[Run]:
 def blocking(report: Report) -> list[str]:
     """Return the blocking problems but that of the repository, which no test but its own is about."""
     assert report.unreachable == ()
+    assert [problem for problem in report.blocking if not problem.hint] == []
     return [problem.message for problem in report.blocking if "repository" not in problem.message]
 
 

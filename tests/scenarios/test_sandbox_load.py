@@ -18,9 +18,11 @@ from typing import Any
 
 import pytest
 
+from orchestrator.evidence.results import Result
 from orchestrator.inventory.derivations import turn_domain, xmpp_domains
 from orchestrator.inventory.vault import VaultAccess, read_vault
 from orchestrator.lab.lab import LabSite
+from orchestrator.verification.runner import verify
 from tests.scenarios import crowd
 from tests.scenarios.conftest import ROOT, load, ssh
 
@@ -113,8 +115,11 @@ def test_the_sandbox_lets_services_be_reloaded_and_logs_be_rotated(strict: LabSi
     before = _runs(strict)
     for unit in ("nginx", "prosody", "haproxy"):
         ssh(strict, f"systemctl reload {unit}")
-    for name in ("nginx", "prosody", "haproxy", "jicofo", "jitsi-videobridge"):
+    # The second time most of them are empty.
+    for name in ("nginx", "prosody", "haproxy", "jicofo", "jitsi-videobridge") * 2:
         ssh(strict, f"logrotate -f /etc/logrotate.d/{name}")
+    (kept,) = verify(load(strict), controls=("LOG-03",), quick=True).findings
+    assert kept.result is Result.PASS, kept
     assert re.search(r"^OK: \d+ hosts", ssh(strict, "prosodyctl shell 'host:list()'"), re.M)
     ssh(strict, "prosodyctl reload; sleep 2")
     # A reloaded HAProxy and nginx keep their first process; logs go to files that the sandbox let them open anew.

@@ -41,6 +41,7 @@ jitsi_p2p: true
 jitsi_lobby: moderator
 base_ntp_servers: [ntp.town.example]
 verification_probe_token_command: {_PROVIDER} yes
+verification_probe_plain_token_command: {_PROVIDER} no
 certificates_source: pem
 certificates_chain_file: chain.pem
 certificates_key_file: given.key
@@ -189,7 +190,7 @@ def test_who_moderates_enters_and_everybody_else_waits_in_the_lobby(site: LabSit
     found = _outside(site)
     assert "a guest who comes to a running meeting: lobby" in found["VKS-02"].seen
     assert "let in by the moderator, the guest is: joined" in found["VKS-02"].seen
-    _set(site, f"{_PROVIDER} yes", f"{_PROVIDER} no")
+    _set(site, f"probe_token_command: {_PROVIDER} yes", f"probe_token_command: {_PROVIDER} no")
     found = _outside(site)
     assert {f.result for f in found.values()} <= {Result.NOT_TESTED, Result.PASS}
     assert found["AVL-02"].result is Result.NOT_TESTED
@@ -208,7 +209,7 @@ def test_a_token_makes_a_moderator_by_its_claim_alone(site: LabSite) -> None:
     found = _outside(site)
     assert found["VKS-01"].result is Result.FAIL
     assert "a token without the moderator claim becomes the room's owner" in found["VKS-01"].seen
-    _set(site, f"{_PROVIDER} no", f"{_PROVIDER} yes\nverification_probe_plain_token_command: {_PROVIDER} no")
+    _set(site, f"probe_token_command: {_PROVIDER} no", f"probe_token_command: {_PROVIDER} yes")
     found = _outside(site)
     assert found["VKS-01"].result is Result.FAIL
     assert "a token without the moderator claim becomes the room's owner" in found["VKS-01"].seen

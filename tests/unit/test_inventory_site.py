@@ -83,6 +83,7 @@ def test_hardening_is_left_alone_with_a_reason_only(case: Case, entry: str, mess
     assert problem.message == message
     assert problem.where == case.at(entry.partition(":")[0])
     assert problem.hint
+    assert "wrong type" not in message or problem.hint == "write {who: ..., why: ..., until: ...}"
 
 
 def test_own_variables_of_the_operator_are_left_alone(case: Case) -> None:

@@ -108,6 +108,7 @@ def test_each_lack(changes: dict[str, Any], message: str, blocking: bool) -> Non
     (remark,) = judge(**changes)
     assert remark.problem.message == message
     assert remark.problem.where == "meet"
+    assert remark.problem.hint
     assert remark.blocking is blocking
 
 
