@@ -373,7 +373,8 @@ def _lost(channel: paramiko.Channel) -> bool:
     if not channel.closed or (channel.eof_received and channel.exit_status != -1):
         return False
     # Paramiko closes the channels before it calls the connection inactive, but keeps the reason before that.
-    gone = not channel.transport.is_active() or channel.transport.saved_exception is not None
+    transport = channel.transport
+    gone = transport is None or not transport.is_active() or transport.saved_exception is not None
     return not channel.eof_received or gone
 
 
