@@ -99,6 +99,10 @@ class _TooMuch(Exception):
     """A command answers without end."""
 
 
+class _Lost(Exception):
+    """The connection ended before the command did."""
+
+
 class Connection:
     """An open connection to one host."""
 
@@ -112,6 +116,7 @@ class Connection:
         Nothing of the script appears in a process list. After `timeout` seconds the host ends it, and
         ConnectionFailed (TIMEOUT) is raised; so it is for a script that prints all the time, when it was `silent` for so
         many seconds, and where the host takes nothing that is sent. A host that answers without end is ended, too: Unreachable.
+        A connection that is lost meanwhile is told at once (UNREACHABLE).
         """
         stuck = max(silent or CONNECT_SECONDS, CONNECT_SECONDS) + _END_SECONDS
         with self._watched(stuck) as alive:
@@ -136,6 +141,10 @@ class Connection:
             self._end(_text(out).partition(mark)[2].partition("\n")[0])
             hint = "look at what a login prints: ssh HOST true"
             raise Unreachable([Problem(str(error), self.host.name, hint)]) from error
+        except _Lost as error:
+            hint = "the host restarts, or the network between is gone: try again when it answers"
+            message = "the connection was lost while a command ran"
+            raise ConnectionFailed(self.host.name, Reason.UNREACHABLE, message, hint) from error
         except (paramiko.SSHException, EOFError) as error:
             raise self._failed(f"the host started no command: {_reason(error)}", Reason.UNREACHABLE) from error
         finally:
@@ -321,7 +330,7 @@ def _exchange(
 ) -> Answer:
     """Send the input and collect both outputs at the same time, standard output in `out`, so that neither side waits.
 
-    Raises TimeoutError after `seconds`, or when nothing came for `silent` seconds, and _TooMuch.
+    Raises TimeoutError after `seconds`, or when nothing came for `silent` seconds, _TooMuch, and _Lost.
     """
     channel.settimeout(0.05)
     err: list[bytes] = []
@@ -339,7 +348,7 @@ def _exchange(
             try:
                 rest = rest[channel.send(rest[:_CHUNK]) :]
             except OSError:
-                rest = b""  # the command ended without reading all of its input
+                rest = b""  # the command ended without reading all of its input, or the connection is lost: see below
             if not rest:
                 rest = None
                 with suppress(OSError):
@@ -349,8 +358,24 @@ def _exchange(
             heard, size = now, size + came
         if size > _MOST_BYTES:
             raise _TooMuch(f"the host answered more than {_MOST_BYTES >> 20} MB")
-        if ended and not channel.recv_ready() and not channel.recv_stderr_ready() and channel.eof_received:
-            return Answer(channel.recv_exit_status(), _text(out), _text(err))
+        if ended and not channel.recv_ready() and not channel.recv_stderr_ready():
+            if _lost(channel):
+                raise _Lost
+            if channel.eof_received:
+                return Answer(channel.recv_exit_status(), _text(out), _text(err))
+
+
+def _lost(channel: paramiko.Channel) -> bool:
+    """Say whether a channel was closed by no host: without an end of the output, or with the connection before a status.
+
+    A command that was ended by a signal has no status either.
+    """
+    if not channel.closed or (channel.eof_received and channel.exit_status != -1):
+        return False
+    # Paramiko closes the channels before it calls the connection inactive, but keeps the reason before that.
+    transport = channel.transport
+    gone = transport is None or not transport.is_active() or transport.saved_exception is not None
+    return not channel.eof_received or gone
 
 
 def _collect(channel: paramiko.Channel, out: list[bytes], err: list[bytes]) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -27,6 +28,8 @@ _LAYERS_BELOW = ("ip", "ip6", "ether", "vlan")
 _VERSIONS = {"inet": (4, 6), "ip": (4,), "ip6": (6,)}
 _VERDICTS = {"accept", "queue", "drop", "reject", "return", "jump", "goto"}
 _FAMILIES = {"ip": 4, "ipv4": 4, "ip6": 6, "ipv6": 6}
+# As many banned networks, or drops, are taken out of what is left one by one: each leaves some twenty parts.
+_MANY = 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,26 +50,44 @@ class Opening:
 class _Course:
     """What a chain makes of what comes into it. `left` is what its next rule sees, at last what no rule decided.
 
-    What is accepted stays in `left`: accepted twice, it is let in as much.
+    What is accepted stays in `left`: accepted twice, it is let in as much. So do many banned addresses, which are looked
+    for in what is accepted after them. A `mild` course counts no drop under conditions, or of less than most addresses.
     """
 
     left: list[Opening]
+    mild: bool = False
     accepted: list[Opening] = field(default_factory=list)
     dropped: list[Opening] = field(default_factory=list)
     returned: list[Opening] = field(default_factory=list)
+    # Bans of the same, each with all its sources.
+    _banned: dict[Opening, list[Network | str]] = field(default_factory=dict)
+
+    def accept(self, matched: Opening) -> None:
+        """Note what is let in, as far as no earlier rule bans where it comes from."""
+        parts = [matched]
+        for ban, sources in self._banned.items():
+            parts = [part for one in parts for part in _despite(one, ban, _parted(sources)[0])]
+        self.accepted += parts
 
     def drop(self, matched: Opening) -> None:
         """Note what is dropped: no later rule sees it. Where it is dropped under some conditions only, it may still."""
+        most = _holds_most(matched.sources)
+        if self.mild and not (matched.whole and most):
+            return
         if matched.whole:
             self.dropped.append(matched)
-        self._take(matched)
+        if not most and max(len(matched.sources), len(self.dropped)) > _MANY:
+            self._banned.setdefault(replace(matched, sources=ANYWHERE), []).extend(matched.sources)
+        else:
+            self.take(matched)
 
     def give_back(self, matched: Opening, rest: Iterable[Opening]) -> None:
         """Note what leaves the chain before its end, of it `rest` undecided."""
-        self._take(matched)
+        self.take(matched)
         self.returned += rest
 
-    def _take(self, matched: Opening) -> None:
+    def take(self, matched: Opening) -> None:
+        """Leave what is not matched, and what may not be, where there are conditions that are not read."""
         kept = [part for row in self.left for part in _without(row, [matched])]
         if not matched.whole:
             shared = (_through_both(row, matched) for row in self.left)
@@ -106,26 +127,27 @@ class Ruleset:
         """Return what passes every chain that drops by default; without such a chain that is everything."""
         found = [EVERYTHING]
         for place in self.dropping():
-            let_in = self._course(place, [EVERYTHING], (place,)).accepted
+            let_in = self._course(place, _Course([EVERYTHING]), (place,)).accepted
             found = [both for one, other in product(found, let_in) if (both := _through_both(one, other))]
-        return list(dict.fromkeys(part for row in found for part in _without(row, self._shut())))
+        for dropped, accepted in self._shut():
+            found = _let_through(found, dropped, accepted)
+        return list(dict.fromkeys(found))
 
-    def _shut(self) -> list[Opening]:
-        """Return what chains that let in by default drop for everybody; an address that they ban is not counted."""
-        found: list[Opening] = []
+    def _shut(self) -> Iterator[tuple[Opening, list[Opening]]]:
+        """Yield what the other input chains drop for everybody, with what they let in; whom they ban is not counted."""
         others = [row for row in self._chains if row.get("hook") == "input" and row.get("type") == "filter"]
-        for place in (_place(row) for row in others):
-            networks = [network for network in ANYWHERE if network.version in _VERSIONS.get(place[0], ())]
+        for row in others:
+            place = _place(row)
+            networks = tuple(network for network in ANYWHERE if network.version in _VERSIONS.get(place[0], ()))
             if not networks or place in self.dropping():
                 continue
-            course = self._course(place, [replace(EVERYTHING, sources=tuple(networks))], (place,))
-            for dropped in course.dropped:
-                found += [part for part in _without(dropped, course.accepted) if set(ANYWHERE) & set(part.sources)]
-        return found
+            given = replace(EVERYTHING, sources=networks)
+            course = self._course(place, _Course([given], mild=True), (place,))
+            for dropped in [given] if row.get("policy") == "drop" else course.dropped:
+                yield dropped, course.accepted
 
-    def _course(self, place: Place, given: list[Opening], passed: tuple[Place, ...]) -> _Course:
+    def _course(self, place: Place, course: _Course, passed: tuple[Place, ...]) -> _Course:
         """Follow what comes into a chain from rule to rule: what is dropped first is not let in by a later one."""
-        course = _Course(list(given))
         for expression in self._rules.get(place, ()):
             for one in course.left.copy():
                 for verdict, matched in self._verdicts(place, expression, one):
@@ -159,7 +181,7 @@ class Ruleset:
     ) -> None:
         """Note in a chain's course what a verdict makes of what it speaks of."""
         if verdict.keys() & {"accept", "queue"}:
-            course.accepted.append(matched)
+            course.accept(matched)
         elif verdict.keys() & {"drop", "reject"}:
             course.drop(matched)
         elif "return" in verdict:
@@ -167,8 +189,9 @@ class Ruleset:
         target = str((verdict.get("jump") or verdict.get("goto") or {}).get("target", ""))
         goal = (*place[:2], target)
         if target and goal not in passed:
-            inner = self._course(goal, [matched], (*passed, goal))
-            course.accepted += inner.accepted
+            inner = self._course(goal, _Course([matched], course.mild), (*passed, goal))
+            for accepted in inner.accepted:
+                course.accept(accepted)
             for dropped in inner.dropped:
                 course.drop(dropped)
             if "goto" in verdict:
@@ -334,25 +357,100 @@ def _from(given: Opening, sources: Iterable[Network | str]) -> Opening | None:
     return replace(given, sources=kept) if kept else None
 
 
-def _common(one: Iterable[Network | str], other: tuple[Network | str, ...]) -> tuple[Network | str, ...]:
+def _common(one: Iterable[Network | str], other: Iterable[Network | str]) -> tuple[Network | str, ...]:
     """Return the sources in both; a name may stand for any network."""
-    found: list[Network | str] = []
-    for left, right in product(one, other):
-        if isinstance(left, str):
-            found.append(left if isinstance(right, str) or right in ANYWHERE else right)
-        elif isinstance(right, str):
-            found.append(right if left in ANYWHERE else left)
-        elif within(left, [right]):
-            found.append(left)
-        elif within(right, [left]):
-            found.append(right)
-    return tuple(dict.fromkeys(found))
+    (left, names), (right, others) = _parted(one), _parted(other)
+    found = [*_lying_in(left, right), *_lying_in(right, left)]
+    named = [name if network in ANYWHERE else network for name, network in product(names, right)]
+    named += [name if network in ANYWHERE else network for name, network in product(others, left)]
+    return tuple(dict.fromkeys([*found, *named, *(names if others else [])]))
+
+
+def _parted(sources: Iterable[Network | str]) -> tuple[list[Network], list[str]]:
+    """Return the networks and the names among some sources."""
+    many = list(sources)
+    return [one for one in many if not isinstance(one, str)], [one for one in many if isinstance(one, str)]
+
+
+def _lying_in(networks: Iterable[Network], others: Iterable[Network]) -> Iterator[Network]:
+    """Yield the networks that the others hold; there may be many of both."""
+    for network, (first, last), (low, high) in _nearest(networks, others):
+        if low <= first and last <= high:
+            yield network
+
+
+def _meeting(networks: Iterable[Network], others: Iterable[Network]) -> Iterator[Network]:
+    """Yield the networks that have an address of the others."""
+    for network, (first, _), (_, high) in _nearest(networks, others):
+        if first <= high:
+            yield network
+
+
+def _nearest(
+    networks: Iterable[Network], others: Iterable[Network]
+) -> Iterator[tuple[Network, tuple[int, int], tuple[int, int]]]:
+    """Yield networks and their ranges, each with the last range of the others that does not begin after it."""
+    spans = _spans(others)
+    for network in networks:
+        version, first, last = _span(network)
+        at = bisect_right(spans, (version, last + 1)) - 1
+        if at >= 0 and spans[at][0] == version:
+            yield network, (first, last), spans[at][1:]
+
+
+def _holds_most(sources: Iterable[Network | str]) -> bool:
+    """Say whether sources are half of all addresses, of IPv4 or IPv6: no ban of some."""
+    spans = _spans(_parted(sources)[0])
+    return any(
+        2 * sum(last - first + 1 for version, first, last in spans if version == every.version) >= every.num_addresses
+        for every in ANYWHERE
+    )
+
+
+def _spans(networks: Iterable[Network]) -> list[tuple[int, int, int]]:
+    """Return the fewest ranges of addresses as numbers, in their order, each after its version: quick for many."""
+    found: list[tuple[int, int, int]] = []
+    for version, first, last in sorted(map(_span, networks)):
+        if found and found[-1][0] == version and first <= found[-1][2] + 1:
+            found[-1] = (version, found[-1][1], max(last, found[-1][2]))
+        else:
+            found.append((version, first, last))
+    return found
+
+
+def _span(network: Network) -> tuple[int, int, int]:
+    first = int(network.network_address)
+    return network.version, first, first + (1 << network.max_prefixlen - network.prefixlen) - 1
 
 
 def _through_both(one: Opening, other: Opening) -> Opening | None:
-    protocols, sources = one.protocols & other.protocols, _common(one.sources, other.sources)
+    protocols = one.protocols & other.protocols
     ports = tuple(both for pair in product(one.ports, other.ports) if (both := _shared(*pair)))
-    return Opening(protocols, ports, sources, one.whole and other.whole) if protocols and ports and sources else None
+    # The sources last: they may be many.
+    sources = _common(one.sources, other.sources) if protocols and ports else ()
+    return Opening(protocols, ports, sources, one.whole and other.whole) if sources else None
+
+
+def _despite(row: Opening, ban: Opening, banned: list[Network]) -> Iterator[Opening]:
+    """Yield what is left of an opening where many addresses are banned: a source with one of them is no longer whole."""
+    yield from _cut(row, ban)
+    if (shared := _through_both(row, ban)) is None:
+        return
+    networks = _parted(shared.sources)[0]
+    inside = set(_lying_in(networks, banned)) if ban.whole else set()
+    hit = set(_meeting(networks, banned))
+    if free := tuple(one for one in networks if one not in hit):
+        yield replace(shared, sources=free, whole=row.whole)
+    if some := tuple(one for one in networks if one in hit and one not in inside):
+        yield replace(shared, sources=some, whole=False)
+
+
+def _let_through(given: list[Opening], dropped: Opening, accepted: list[Opening]) -> list[Opening]:
+    """Return what is left of openings where a chain drops something, but for what it has accepted before."""
+    course = _Course(given)
+    course.take(dropped)
+    hit = [both for row in given if (both := _through_both(row, dropped))]
+    return [*course.left, *(both for row, other in product(hit, accepted) if (both := _through_both(row, other)))]
 
 
 def _without(row: Opening, others: Iterable[Opening]) -> list[Opening]:
@@ -374,8 +472,7 @@ def _cut(row: Opening, other: Opening) -> Iterator[Opening]:
     if ports := tuple(part for mine in row.ports for part in _beside(mine, other.ports)):
         yield replace(same, ports=ports)
     same = replace(same, ports=tuple(both for pair in product(row.ports, other.ports) if (both := _shared(*pair))))
-    networks = [source for source in other.sources if not isinstance(source, str)]
-    if sources := tuple(part for mine in row.sources for part in _outside(mine, networks)):
+    if sources := tuple(_outside(row.sources, _parted(other.sources)[0])):
         yield replace(same, sources=sources)
 
 
@@ -390,18 +487,34 @@ def _beside(mine: Ports, others: Iterable[Ports]) -> Iterator[Ports]:
         yield at, last
 
 
-def _outside(mine: Network | str, others: Iterable[Network]) -> list[Network | str]:
-    """Return the parts of a source that lie in none of the others; a named set that lies in no smaller one stays whole."""
-    left: list[Network | str] = [mine]
-    for other in others:
-        left = [part for one in left for part in _excluded(one, other)]
-    return left
+def _outside(sources: Iterable[Network | str], others: Iterable[Network]) -> Iterator[Network | str]:
+    """Yield the parts of sources that lie in none of the others; a named set that lies in no smaller one stays whole."""
+    held = joined(others)
+    starts = [_span(one)[:2] for one in held]
+    for mine in sources:
+        if isinstance(mine, str):
+            yield mine
+            continue
+        version, first, last = _span(mine)
+        # The one before those that begin in it may hold it.
+        begin, end = bisect_left(starts, (version, first)), bisect_right(starts, (version, last))
+        before = held[max(begin - 1, 0) : begin]
+        yield from _halved(mine, (*(one for one in before if within(mine, [one])), *held[begin:end]))
 
 
-def _excluded(mine: Network | str, other: Network) -> Iterable[Network | str]:
-    if isinstance(mine, str) or mine.version != other.version or not mine.overlaps(other):
-        return [mine]
-    return [] if within(mine, [other]) else mine.address_exclude(other)  # type: ignore[arg-type]
+def _halved(mine: Network, others: tuple[Network, ...]) -> Iterator[Network]:
+    """Yield the parts of a network beside others that overlap with it: each half has to do with its own ones only."""
+    if not others:
+        yield mine
+    elif within(mine, others[:1]):
+        return
+    elif len(others) == 1:
+        yield from mine.address_exclude(others[0])  # type: ignore[arg-type]
+    else:
+        low, high = mine.subnets()
+        middle = bisect_left(others, int(high.network_address), key=lambda one: int(one.network_address))
+        yield from _halved(low, others[:middle])
+        yield from _halved(high, others[middle:])
 
 
 def _shared(one: Ports, other: Ports) -> Ports | None:

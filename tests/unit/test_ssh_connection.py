@@ -128,6 +128,53 @@ def test_a_host_that_refuses_a_command_is_an_error_with_its_name(tmp_path: Path)
         assert caught.value.reason is ssh.Reason.UNREACHABLE
 
 
+@pytest.mark.parametrize("before", [b"", b"half an answer"])
+@pytest.mark.parametrize("ended", [False, True])
+@pytest.mark.parametrize("script", ["true", "#" * (8 << 20)])
+def test_a_connection_that_is_lost_while_a_command_runs_is_told_at_once(
+    tmp_path: Path, script: str, ended: bool, before: bytes
+) -> None:
+    def restart(channel: paramiko.Channel) -> bool:
+        def end() -> None:
+            time.sleep(0.3)
+            channel.sendall(before)
+            if ended:  # an output that ends says nothing of the command, which gave no exit status
+                channel.shutdown_write()
+                time.sleep(0.1)
+            assert channel.transport is not None
+            channel.transport.close()
+
+        threading.Thread(target=end, daemon=True).start()
+        return True
+
+    with _served(tmp_path, restart) as (host, known_hosts, _), ssh.connect(host, known_hosts) as connection:
+        began = time.monotonic()
+        with pytest.raises(ssh.ConnectionFailed, match="h1: the connection was lost while a command ran") as caught:
+            connection.run(script, timeout=20)
+        assert time.monotonic() - began < 10
+    assert caught.value.reason is ssh.Reason.UNREACHABLE
+    assert "try again when it answers" in str(caught.value.problems[0].hint)
+
+
+@pytest.mark.parametrize("code", [0, 7, None])
+def test_a_command_that_ended_without_reading_its_input_has_its_answer(tmp_path: Path, code: int | None) -> None:
+    def answer(channel: paramiko.Channel) -> bool:
+        def end() -> None:
+            time.sleep(0.3)
+            channel.sendall(b"done")
+            if code is not None:  # else a signal ended it
+                channel.send_exit_status(code)
+            channel.shutdown_write()
+            channel.close()
+
+        threading.Thread(target=end, daemon=True).start()
+        return True
+
+    with _served(tmp_path, answer) as (host, known_hosts, _), ssh.connect(host, known_hosts) as connection:
+        told = connection.run("#" * (8 << 20), timeout=20)
+    assert told == ssh.Answer(-1 if code is None else code, "done", "")
+
+
 def test_a_host_that_hangs_costs_its_time_once(tmp_path: Path, mute: Exec, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shipping, "SILENT_SECONDS", 1)
     with _served(tmp_path, mute) as (host, known_hosts, server):
