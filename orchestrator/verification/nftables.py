@@ -3,20 +3,31 @@
 from __future__ import annotations
 
 import ipaddress
-from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
+from orchestrator.verification.sources import (
+    ANYWHERE,
+    Network,
+    common,
+    holds_most,
+    joined,
+    lying_in,
+    meeting,
+    networks_of,
+    outside,
+    parted,
+    within,
+)
+
 # A host without nft has no firewall, which is a finding; nft that fails is an error.
 RULESET = "if command -v nft >/dev/null; then nft -j list ruleset; else echo '{\"nftables\": []}'; fi"
 
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 Ports = tuple[int, int]
 # (family, table, name) of a chain, set or map
 Place = tuple[str, str, str]
-ANYWHERE: tuple[Network, ...] = (ipaddress.ip_network("0.0.0.0/0"), ipaddress.ip_network("::/0"))
 ALL_PORTS: Ports = (0, 65535)
 # ICMP opens no connection and is left out.
 _ICMP = ("icmp", "icmpv6", "ipv6-icmp", "1", "58")
@@ -66,12 +77,12 @@ class _Course:
         """Note what is let in, as far as no earlier rule bans where it comes from."""
         parts = [matched]
         for ban, sources in self._banned.items():
-            parts = [part for one in parts for part in _despite(one, ban, _parted(sources)[0])]
+            parts = [part for one in parts for part in _despite(one, ban, parted(sources)[0])]
         self.accepted += parts
 
     def drop(self, matched: Opening) -> None:
         """Note what is dropped: no later rule sees it. Where it is dropped under some conditions only, it may still."""
-        most = _holds_most(matched.sources)
+        most = holds_most(matched.sources)
         if self.mild and not (matched.whole and most):
             return
         if matched.whole:
@@ -238,7 +249,7 @@ def _limited(given: Opening, header: str, name: str, values: list[str]) -> Openi
         ports = [both for one, other in product(given.ports, map(_range, values)) if (both := _shared(one, other))]
         return replace(given, ports=tuple(ports)) if ports else None
     if name == "saddr" and header in _FAMILIES:
-        return _from(given, [part for value in values for part in _networks(value)])
+        return _from(given, [part for value in values for part in networks_of(value)])
     if name in ("l4proto", "protocol", "nexthdr") and not (header == "meta" and name == "protocol"):
         return _by_protocol(given, {_PROTOCOLS.get(value, "other") for value in values if value not in _ICMP})
     if header == "meta" and name in ("nfproto", "protocol") and set(values) <= _FAMILIES.keys():
@@ -310,29 +321,6 @@ def _holds(ranges: Iterable[Ports], wanted: Ports) -> bool:
     return at > wanted[1]
 
 
-def within(source: Network | str, others: Iterable[Network]) -> bool:
-    """Say whether a network lies in one of the others; a named set does not."""
-    if isinstance(source, str):
-        return False
-    return any(source.version == other.version and source.subnet_of(other) for other in others)  # type: ignore[arg-type]
-
-
-def joined(networks: Iterable[Network]) -> tuple[Network, ...]:
-    """Return the fewest networks that hold the same addresses; nft joins neighbours, too."""
-    many = list(networks)
-    four = ipaddress.collapse_addresses(n for n in many if isinstance(n, ipaddress.IPv4Network))
-    return (*four, *ipaddress.collapse_addresses(n for n in many if isinstance(n, ipaddress.IPv6Network)))
-
-
-def plain(sources: Iterable[Network | str]) -> list[str]:
-    """Return sources as people write them: anywhere, a single address without its length, a set's name."""
-    many = list(sources)
-    whole = set(ANYWHERE) <= set(many)
-    rest = [source for source in many if not whole or source not in ANYWHERE]
-    names = [str(n) if isinstance(n, str) or n.num_addresses > 1 else str(n.network_address) for n in rest]
-    return [*(["anywhere"] if whole else []), *names]
-
-
 def _place(chain: Mapping[str, Any]) -> Place:
     return (chain["family"], chain["table"], chain["name"])
 
@@ -353,81 +341,15 @@ def _by_protocol(given: Opening, protocols: set[str]) -> Opening | None:
 
 
 def _from(given: Opening, sources: Iterable[Network | str]) -> Opening | None:
-    kept = _common(given.sources, tuple(sources))
+    kept = common(given.sources, tuple(sources))
     return replace(given, sources=kept) if kept else None
-
-
-def _common(one: Iterable[Network | str], other: Iterable[Network | str]) -> tuple[Network | str, ...]:
-    """Return the sources in both; a name may stand for any network."""
-    (left, names), (right, others) = _parted(one), _parted(other)
-    found = [*_lying_in(left, right), *_lying_in(right, left)]
-    named = [name if network in ANYWHERE else network for name, network in product(names, right)]
-    named += [name if network in ANYWHERE else network for name, network in product(others, left)]
-    return tuple(dict.fromkeys([*found, *named, *(names if others else [])]))
-
-
-def _parted(sources: Iterable[Network | str]) -> tuple[list[Network], list[str]]:
-    """Return the networks and the names among some sources."""
-    many = list(sources)
-    return [one for one in many if not isinstance(one, str)], [one for one in many if isinstance(one, str)]
-
-
-def _lying_in(networks: Iterable[Network], others: Iterable[Network]) -> Iterator[Network]:
-    """Yield the networks that the others hold; there may be many of both."""
-    for network, (first, last), (low, high) in _nearest(networks, others):
-        if low <= first and last <= high:
-            yield network
-
-
-def _meeting(networks: Iterable[Network], others: Iterable[Network]) -> Iterator[Network]:
-    """Yield the networks that have an address of the others."""
-    for network, (first, _), (_, high) in _nearest(networks, others):
-        if first <= high:
-            yield network
-
-
-def _nearest(
-    networks: Iterable[Network], others: Iterable[Network]
-) -> Iterator[tuple[Network, tuple[int, int], tuple[int, int]]]:
-    """Yield networks and their ranges, each with the last range of the others that does not begin after it."""
-    spans = _spans(others)
-    for network in networks:
-        version, first, last = _span(network)
-        at = bisect_right(spans, (version, last + 1)) - 1
-        if at >= 0 and spans[at][0] == version:
-            yield network, (first, last), spans[at][1:]
-
-
-def _holds_most(sources: Iterable[Network | str]) -> bool:
-    """Say whether sources are half of all addresses, of IPv4 or IPv6: no ban of some."""
-    spans = _spans(_parted(sources)[0])
-    return any(
-        2 * sum(last - first + 1 for version, first, last in spans if version == every.version) >= every.num_addresses
-        for every in ANYWHERE
-    )
-
-
-def _spans(networks: Iterable[Network]) -> list[tuple[int, int, int]]:
-    """Return the fewest ranges of addresses as numbers, in their order, each after its version: quick for many."""
-    found: list[tuple[int, int, int]] = []
-    for version, first, last in sorted(map(_span, networks)):
-        if found and found[-1][0] == version and first <= found[-1][2] + 1:
-            found[-1] = (version, found[-1][1], max(last, found[-1][2]))
-        else:
-            found.append((version, first, last))
-    return found
-
-
-def _span(network: Network) -> tuple[int, int, int]:
-    first = int(network.network_address)
-    return network.version, first, first + (1 << network.max_prefixlen - network.prefixlen) - 1
 
 
 def _through_both(one: Opening, other: Opening) -> Opening | None:
     protocols = one.protocols & other.protocols
     ports = tuple(both for pair in product(one.ports, other.ports) if (both := _shared(*pair)))
     # The sources last: they may be many.
-    sources = _common(one.sources, other.sources) if protocols and ports else ()
+    sources = common(one.sources, other.sources) if protocols and ports else ()
     return Opening(protocols, ports, sources, one.whole and other.whole) if sources else None
 
 
@@ -436,9 +358,9 @@ def _despite(row: Opening, ban: Opening, banned: list[Network]) -> Iterator[Open
     yield from _cut(row, ban)
     if (shared := _through_both(row, ban)) is None:
         return
-    networks = _parted(shared.sources)[0]
-    inside = set(_lying_in(networks, banned)) if ban.whole else set()
-    hit = set(_meeting(networks, banned))
+    networks = parted(shared.sources)[0]
+    inside = set(lying_in(networks, banned)) if ban.whole else set()
+    hit = set(meeting(networks, banned))
     if free := tuple(one for one in networks if one not in hit):
         yield replace(shared, sources=free, whole=row.whole)
     if some := tuple(one for one in networks if one in hit and one not in inside):
@@ -472,7 +394,7 @@ def _cut(row: Opening, other: Opening) -> Iterator[Opening]:
     if ports := tuple(part for mine in row.ports for part in _beside(mine, other.ports)):
         yield replace(same, ports=ports)
     same = replace(same, ports=tuple(both for pair in product(row.ports, other.ports) if (both := _shared(*pair))))
-    if sources := tuple(_outside(row.sources, _parted(other.sources)[0])):
+    if sources := tuple(outside(row.sources, parted(other.sources)[0])):
         yield replace(same, sources=sources)
 
 
@@ -487,36 +409,6 @@ def _beside(mine: Ports, others: Iterable[Ports]) -> Iterator[Ports]:
         yield at, last
 
 
-def _outside(sources: Iterable[Network | str], others: Iterable[Network]) -> Iterator[Network | str]:
-    """Yield the parts of sources that lie in none of the others; a named set that lies in no smaller one stays whole."""
-    held = joined(others)
-    starts = [_span(one)[:2] for one in held]
-    for mine in sources:
-        if isinstance(mine, str):
-            yield mine
-            continue
-        version, first, last = _span(mine)
-        # The one before those that begin in it may hold it.
-        begin, end = bisect_left(starts, (version, first)), bisect_right(starts, (version, last))
-        before = held[max(begin - 1, 0) : begin]
-        yield from _halved(mine, (*(one for one in before if within(mine, [one])), *held[begin:end]))
-
-
-def _halved(mine: Network, others: tuple[Network, ...]) -> Iterator[Network]:
-    """Yield the parts of a network beside others that overlap with it: each half has to do with its own ones only."""
-    if not others:
-        yield mine
-    elif within(mine, others[:1]):
-        return
-    elif len(others) == 1:
-        yield from mine.address_exclude(others[0])  # type: ignore[arg-type]
-    else:
-        low, high = mine.subnets()
-        middle = bisect_left(others, int(high.network_address), key=lambda one: int(one.network_address))
-        yield from _halved(low, others[:middle])
-        yield from _halved(high, others[middle:])
-
-
 def _shared(one: Ports, other: Ports) -> Ports | None:
     low, high = max(one[0], other[0]), min(one[1], other[1])
     return (low, high) if low <= high else None
@@ -529,14 +421,3 @@ def _is_range(value: str) -> bool:
 def _range(value: str) -> Ports:
     low, _, high = value.partition("-")
     return int(low), int(high or low)
-
-
-def _networks(source: str) -> list[Network | str]:
-    """Return a source's networks; what cannot be read, such as a set that comes and goes, stands for itself."""
-    first, dash, last = source.partition("-")
-    try:
-        if dash:
-            return list(ipaddress.summarize_address_range(ipaddress.ip_address(first), ipaddress.ip_address(last)))
-        return [ipaddress.ip_network(source, strict=False)]
-    except ValueError:
-        return [source]

@@ -18,11 +18,11 @@ from orchestrator.verification.nftables import (
     Ruleset,
     admitted,
     opening,
-    plain,
     uncovered,
 )
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.sockets import SS, loopback, sockets, undeclared
+from orchestrator.verification.sources import plain
 from orchestrator.verification.subject import Subject
 
 # jitsi-videobridge:doc/rest.md, jicofo's REST, Prosody's c2s, s2s, HTTP and component ports, and what HAProxy talks to.
