@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 from typing import Any
 
-from orchestrator.verification.sources import (
+from orchestrator.verification.networks import (
     ANYWHERE,
     Network,
     common,

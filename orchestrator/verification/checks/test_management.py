@@ -9,11 +9,11 @@ import testinfra.host
 
 from orchestrator.verification.asking import ask, json_of, text
 from orchestrator.verification.declarations import answered_for
+from orchestrator.verification.networks import Network, plain, within
 from orchestrator.verification.nftables import RULESET, Ruleset, admitted
 from orchestrator.verification.reach import targets
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.sockets import SS, loopback, sockets
-from orchestrator.verification.sources import Network, plain, within
 from orchestrator.verification.subject import Subject
 
 _KNOCK = "timeout 3 bash -c ': </dev/tcp/{address}/{port}' 2>/dev/null && echo open || echo closed"

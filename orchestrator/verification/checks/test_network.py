@@ -9,6 +9,7 @@ import testinfra.host
 
 from orchestrator.verification.asking import ask, json_of, text
 from orchestrator.verification.bootfirewall import UNIT, judge_rules, judge_unit, rules_of
+from orchestrator.verification.networks import plain
 from orchestrator.verification.nftables import (
     ALL_PORTS,
     EVERYTHING,
@@ -22,7 +23,6 @@ from orchestrator.verification.nftables import (
 )
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.sockets import SS, loopback, sockets, undeclared
-from orchestrator.verification.sources import plain
 from orchestrator.verification.subject import Subject
 
 # jitsi-videobridge:doc/rest.md, jicofo's REST, Prosody's c2s, s2s, HTTP and component ports, and what HAProxy talks to.
