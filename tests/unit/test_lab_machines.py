@@ -54,13 +54,10 @@ def test_a_virtual_machine_is_found_by_its_name_and_hangs_on_the_labs_bridge(tmp
     assert drivers.of(HOST).boot is machines.boot
 
 
-def test_a_virtual_machine_keeps_time_stamps_on_from_its_boot(tmp_path: Path) -> None:
-    vm._keep_time_stamps(tmp_path)
-    (wanted,) = (tmp_path / "sysinit.target.wants").iterdir()
-    told = wanted.read_text()
-    assert told.count("ExecStart=") == 1
-    program = told.partition('-c "')[2].partition('"')[0]
-    compile(program, "ExecStart", "exec")
+@pytest.mark.parametrize(("accelerator", "processors"), [("tcg", "1"), ("kvm", "2")])
+def test_a_translated_machine_has_one_processor(accelerator: str, processors: str, tmp_path: Path) -> None:
+    argv = vm.qemu_argv(LabHost("h2", 2, Network("one", 254), tmp_path, "vm"), accelerator)
+    assert argv[argv.index("-smp") + 1] == processors
 
 
 @pytest.mark.parametrize("driver", ["container", "vm"])
