@@ -63,7 +63,7 @@ def verify(
 
     \b
     Exit codes: 0 nothing failed, 3 invalid site or waivers, 6 something failed
-    or could not be decided (an unreachable host, too).
+    or could not be decided (an unreachable host, too), or nothing was tested.
     """
     with site.vault() as access:
         loaded = site.load(access)
@@ -192,5 +192,9 @@ def show_summary(report: Report) -> None:
             if finding.wanted and finding.reason:
                 console.say(f"  {one_line(finding.reason)}")
             console.say(f"  hint: {finding.remedy}")
+    if report.nothing_tested:
+        console.say("Nothing was tested: this is evidence of nothing.")
+        for finding in report.findings:
+            console.say(f"  {finding.control} on {finding.host}: {_detail(finding)}")
     trips = ", ".join(f"{name} {number}" for name, number in report.round_trips.items())
     console.say(f"round trips: {trips}; {report.seconds['together']:.1f} s together")

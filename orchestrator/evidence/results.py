@@ -90,6 +90,15 @@ class Report:
 
     @property
     def exit_code(self) -> int:
-        """Return the exit code of a verification: findings if anything failed or could not be checked, else 0."""
-        bad = self.count(Result.FAIL) + self.count(Result.ERROR)
-        return int(ExitCode.FINDINGS if bad else ExitCode.OK)
+        """Return the exit code of a verification: findings if anything failed, could not be checked, or nothing was tested."""
+        return int(ExitCode.FINDINGS if self.failed or self.nothing_tested else ExitCode.OK)
+
+    @property
+    def failed(self) -> bool:
+        """Return whether anything failed or could not be checked."""
+        return self.count(Result.FAIL) + self.count(Result.ERROR) > 0
+
+    @property
+    def nothing_tested(self) -> bool:
+        """Return whether no control was looked at; a CI job must not take that for a success."""
+        return self.count(Result.NOT_TESTED) == len(self.findings)

@@ -26,7 +26,7 @@ def verdict(report: Report, language: str) -> str:
 
 def mood(report: Report) -> str:
     """Return "bad" if anything failed or broke off, "good" if anything passed, else "open"."""
-    if report.exit_code:
+    if report.failed:
         return "bad"
     return "good" if report.count(Result.PASS) else "open"
 

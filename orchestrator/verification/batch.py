@@ -25,24 +25,29 @@ _ROUND_BYTES = 32 << 20
 # end, or prints without end, is killed with everything that it started; all are when the program itself is told to end, or
 # when nobody listens any more to the empty lines that it prints meanwhile: by them, a slow host is told from one that hangs.
 _SCRIPT = """
-import base64, concurrent.futures, contextlib, json, os, selectors, signal, subprocess, threading, time
-FILES, RUNNING, KEPT = (), set(), []
-{prelude}
+import os, threading
 def end(*_):
     for group in list(RUNNING):
-        with contextlib.suppress(OSError):
-            os.killpg(group, signal.SIGKILL)
+        try:
+            os.killpg(group, 9)
+        except OSError:
+            pass
     os._exit(1)
-signal.signal(signal.SIGTERM, end)
 def beat():
-    while not DONE.wait(2):
+    while True:
         try:
             print(flush=True)
         except OSError:
             end()
-DONE = threading.Event()
-beats = threading.Thread(target=beat)
+        if DONE.wait(2):
+            return
+FILES, RUNNING, KEPT, DONE = (), set(), [], threading.Event()
+# Before the other modules are there, which takes an emulated host under load half a minute.
+beats = threading.Thread(target=beat, daemon=True)
 beats.start()
+import base64, concurrent.futures, json, selectors, signal, subprocess, time
+{prelude}
+signal.signal(signal.SIGTERM, end)
 def read(child):
     ends, size, parts = time.monotonic() + {seconds}, 0, {{child.stdout: [], child.stderr: []}}
     with selectors.PollSelector() as pipes:

@@ -25,7 +25,7 @@ from orchestrator.verification.batch import Answers, answers, script
 COMMAND_SECONDS = 30
 INSIDE_SECONDS = 240
 # The host says every two seconds that it is at work; one under full load is later, one that hangs says nothing.
-SILENT_SECONDS = 20
+SILENT_SECONDS = 30
 OUTSIDE_SECONDS = 120
 _PASSWORD = "the user may become root without a password: visudo -f /etc/sudoers.d/ratssaal"
 # Pure Python, shipped along with the probes: the vantage point needs no more than python3.

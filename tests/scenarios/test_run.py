@@ -11,6 +11,7 @@ import signal
 import subprocess
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -107,10 +108,9 @@ def test_killed_at_every_transition(killed_at_transitions: LabSite, tmp_path: Pa
 
 
 def _wait_for_lines(site: LabSite, state: Path, known: int, number: int, run: subprocess.Popen[bytes]) -> None:
-    while run.poll() is None:
-        journals = _journals(site, state)
-        if len(journals) > known and len(_transitions(journals[-1])) >= number:
-            return
+    while run.poll() is None and len(_journals(site, state)) <= known:
+        time.sleep(0.005)
+    while run.poll() is None and _journals(site, state)[-1].read_bytes().count(b"\n") < number:
         time.sleep(0.005)
 
 
@@ -219,7 +219,10 @@ def test_interrupted_run_gives_the_lock_back(killed_at_transitions: LabSite, tmp
 
 
 class _Arguments(threading.Thread):
-    """Collects every process's arguments on this machine, which holds the lab hosts' processes too."""
+    """Collects every process's arguments on this machine, which holds the lab hosts' processes too.
+
+    A process is looked at when it is young, since it soon becomes what it was started for, and later once in a while.
+    """
 
     def __init__(self) -> None:
         super().__init__(daemon=True)
@@ -228,10 +231,14 @@ class _Arguments(threading.Thread):
 
     def run(self) -> None:
         """Sample until told to stop."""
+        looks: Counter[int] = Counter()
         while not self.done.wait(0.02):
-            for pid in processes.ids():
-                with suppress(OSError):
-                    self.seen.add(Path(f"/proc/{pid}/cmdline").read_bytes())
+            there = processes.ids()
+            looks = Counter({pid: looks[pid] + 1 for pid in there})
+            for pid in there:
+                if looks[pid] < 10 or looks[pid] % 50 == 0:
+                    with suppress(OSError):
+                        self.seen.add(Path(f"/proc/{pid}/cmdline").read_bytes())
 
 
 def _texts(value: Any) -> Iterator[str]:

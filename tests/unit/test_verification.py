@@ -28,6 +28,7 @@ from orchestrator.verification.catalogue import load_catalogue, select
 from orchestrator.verification.sheet import NothingLookedAt, NotTested, Sheet
 from orchestrator.verification.shipping import Vantage
 from orchestrator.verification.waivers import Waiver, apply, left_alone, read_waivers
+from tests.unit.evidence_cases import finding as evidence_finding
 from tests.unit.evidence_cases import report as evidence_report
 from tests.unit.site_cases import Case
 
@@ -206,6 +207,46 @@ def test_check_without_result_is_an_error(case: Case) -> None:
     assert [f.result for f in report.findings] == [Result.ERROR, Result.ERROR]
     assert report.exit_code == 6
     assert report.findings[0].remedy
+
+
+@pytest.mark.parametrize(
+    ("results", "code"),
+    [
+        ([Result.NOT_TESTED, Result.NOT_TESTED], 6),
+        ([Result.NOT_TESTED, Result.PASS], 0),
+        ([Result.NOT_TESTED, Result.WAIVED], 0),
+        ([Result.NOT_APPLICABLE], 0),
+        ([Result.PASS, Result.ERROR], 6),
+        ([Result.PASS, Result.FAIL], 6),
+    ],
+)
+def test_a_run_that_tested_nothing_is_no_success(results: list[Result], code: int) -> None:
+    report = evidence_report(findings=tuple(evidence_finding(number, result) for number, result in enumerate(results)))
+    assert report.exit_code == code
+
+
+def test_the_summary_says_why_nothing_was_tested(capsys: pytest.CaptureFixture[str]) -> None:
+    nothing = evidence_report(findings=(evidence_finding(1, Result.NOT_TESTED),), seconds={"together": 1.0})
+    show_summary(nothing)
+    said = capsys.readouterr().err
+    assert "Nothing was tested: this is evidence of nothing." in said
+    assert "TST-01 on meet: " in said
+    show_summary(evidence_report(seconds={"together": 1.0}))
+    assert "Nothing was tested" not in capsys.readouterr().err
+
+
+def test_the_program_says_that_it_is_at_work_before_all_of_it_is_there() -> None:
+    """An emulated host under load takes half a minute to load what the program needs, and is no host that hangs."""
+    program, _ = script(["true"], seconds=5, prelude="os.read(0, 1)")
+    argv = [sys.executable, "-c", program]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        late = threading.Timer(20, child.kill)
+        late.start()
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"\n"
+        late.cancel()
+        child.communicate(b"x", timeout=20)
+    assert child.returncode == 0
 
 
 def _row(result: str, vantage: str = "inside", seen: str = "", **more: str) -> dict[str, str]:
