@@ -304,7 +304,8 @@ def _start(channel: paramiko.Channel, command: str, seconds: float) -> None:
 
     def give_up() -> None:
         late.set()
-        channel.close()
+        with suppress(EOFError):  # the connection was ended meanwhile
+            channel.close()
 
     timer = threading.Timer(seconds, give_up)
     timer.daemon = True

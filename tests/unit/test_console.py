@@ -12,6 +12,7 @@ from orchestrator.errors import Problem, TaskFailed
 from orchestrator.evidence.results import Finding, Result
 from orchestrator.evidence.visible import one_line
 from orchestrator.verification.runner import Progress
+from tests.unit.evidence_cases import report as evidence_report
 
 # Goes up a line, clears it, and writes another; an unprivileged user's process may be called so.
 HOSTILE = "port 4712 of x\x1b[1A\x1b[2K\r\n  NET-01   h1         pass\x9b2J\u202e"
@@ -41,15 +42,7 @@ def test_the_undecided_are_listed_or_counted(capsys: pytest.CaptureFixture[str])
 
 def test_the_summary(capsys: pytest.CaptureFixture[str]) -> None:
     finding = Finding("NET-01", "h1", Result.FAIL, HOSTILE, "closed", "close it", HOSTILE, "inside")
-    report: Any = SimpleNamespace(
-        standins=False,
-        inside_only=False,
-        findings=(finding,),
-        count=lambda result: int(result is Result.FAIL),
-        round_trips={"h1": 1},
-        seconds={"together": 1.0},
-    )
-    verify.show_summary(report)
+    verify.show_summary(evidence_report(findings=(finding,), seconds={"together": 1.0}))
     shown = capsys.readouterr().err.splitlines()
     assert len(shown) == 4, shown
     assert all(harmless(line) for line in shown)
