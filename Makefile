@@ -3,11 +3,10 @@ SHELL := /bin/bash
 VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
-BY_FILE := --dist loadfile --no-loadscope-reorder --durations=15
 # The lab needs root. On an operator's machine make asks for it by sudo, and only where it is needed.
 AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=XDG_STATE_HOME)
 
-.PHONY: help setup rehearse test lint unit hosts scenarios machine test-vm load docs bench clean
+.PHONY: help setup rehearse test lint unit scenarios machine test-vm load docs bench clean
 .DEFAULT_GOAL := help
 
 help: ## show these lines
@@ -27,7 +26,7 @@ $(VENV)/.ready: pyproject.toml constraints.txt auditors.txt debian-packages.txt
 rehearse: setup ## provision, harden and verify one throwaway Jitsi host
 	@$(AS_ROOT) $(BIN)/ratssaal rehearse
 
-test: lint unit hosts ## everything that must pass
+test: lint unit scenarios machine ## everything that must pass
 
 lint: setup ## style, types, Ansible and shell checks
 	$(BIN)/ruff check
@@ -41,12 +40,8 @@ lint: setup ## style, types, Ansible and shell checks
 unit: setup ## tests that need neither root nor a host
 	$(BIN)/python -m pytest -q -n 2 tests/unit
 
-# The machine keeps one core busy for half an hour where KVM does not work; the lab hosts have the others meanwhile.
-hosts: setup ## tests on throwaway lab hosts and on one virtual machine, side by side (root)
-	$(AS_ROOT) $(BIN)/python -m pytest -q -ra -n 5 $(BY_FILE) tests/scenarios tests/vm/test_machine.py
-
 scenarios: setup ## tests on throwaway lab hosts (root)
-	$(AS_ROOT) $(BIN)/python -m pytest -q -ra -n 4 $(BY_FILE) tests/scenarios
+	$(AS_ROOT) $(BIN)/python -m pytest -q -ra -n 4 --dist loadfile --no-loadscope-reorder --durations=15 tests/scenarios
 
 machine: setup ## one virtual machine: boot, converge, reboot, verify (root)
 	$(AS_ROOT) $(BIN)/python -m pytest -q -ra --durations=0 tests/vm/test_machine.py

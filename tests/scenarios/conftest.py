@@ -27,7 +27,6 @@ from orchestrator.lab.lab import Lab, LabHost, LabSite
 OnHost = Callable[..., str]
 # The workers take files in this order: what takes minutes must not begin last.
 LONGEST_FIRST = (
-    "test_machine",
     "test_run",
     "test_conference",
     "test_verification",

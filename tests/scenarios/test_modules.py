@@ -399,7 +399,7 @@ def _may(site: LabSite, jid: str) -> bool:
 
 
 def test_accounts_are_those_of_the_list(site: LabSite) -> None:
-    ssh(site, "echo 'VirtualHost \"tst.test\"' > /etc/prosody/conf.d/tst.cfg.lua; systemctl restart prosody; sleep 1")
+    ssh(site, "echo 'VirtualHost \"tst.test\"' > /etc/prosody/conf.d/tst.cfg.lua; systemctl restart prosody")
     started = ssh(site, "systemctl show -P ExecMainStartTimestampMonotonic prosody")
     accounts = [
         {"jid": "one@tst.test", "password": SECRET},
@@ -426,7 +426,23 @@ def test_accounts_are_those_of_the_list(site: LabSite) -> None:
     assert ssh(site, "systemctl show -P ExecMainStartTimestampMonotonic prosody") == started, "Prosody was restarted"
 
 
-def test_an_account_of_a_stopped_prosody_or_an_unknown_domain_is_an_error(site: LabSite) -> None:
+def test_accounts_wait_for_a_prosody_that_starts_but_not_for_one_that_ended(site: LabSite) -> None:
+    slow, unit = "/run/systemd/system/prosody.service.d/slow.conf", "prosody.service"
+    ssh(site, f"mkdir -p {slow.rpartition('/')[0]}; printf '[Service]\\nExecStartPre=sleep 5\\n' > {slow}")
+    ssh(
+        site,
+        f"echo 'VirtualHost \"tst.test\"' > /etc/prosody/conf.d/tst.cfg.lua; systemctl daemon-reload; systemctl stop {unit}",
+    )
+    account = {"jid": "late@tst.test", "password": SECRET}
+    began = time.monotonic()
+    assert "Unable to connect" in call(site, "accounts", accounts=[account]).message
+    assert time.monotonic() - began < 60, "nobody waits for a Prosody that does not run"
+    ssh(site, f"systemctl start --no-block {unit}")
+    assert call(site, "accounts", accounts=[account]).result["accounts"] == ["late@tst.test"]
+    ssh(site, f"rm {slow}; systemctl daemon-reload")
+
+
+def test_an_account_of_an_unknown_domain_is_an_error(site: LabSite) -> None:
     account = {"jid": "one@elsewhere.test", "password": SECRET}
     failed = call(site, "accounts", accounts=[account])
     assert "prosodyctl adduser failed" in failed.message

@@ -13,11 +13,13 @@ import hmac
 import os
 import re
 import subprocess
+import time
 
 from . import digest
 from .files import mark_pending
 
 _DATA = "/var/lib/prosody"
+_START_SECONDS = 90
 
 
 def _encoded(text):
@@ -105,13 +107,26 @@ def _watch(step, wanted):
 
 
 def _prosodyctl(step, words, stdin=None):
-    done = subprocess.run(
-        ["prosodyctl", *words], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
-    )
-    output = done.stdout.decode(errors="replace")
+    """Run prosodyctl; a Prosody that has just started opens its socket when all its modules are there, on a slow host much later."""
+    ends = time.monotonic() + _START_SECONDS
+    while True:
+        done = subprocess.run(
+            ["prosodyctl", *words], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
+        )
+        output = done.stdout.decode(errors="replace")
+        if "Unable to connect to server" not in output or time.monotonic() > ends or not _runs():
+            break
+        time.sleep(0.5)
     # prosodyctl answers some failures with exit code 0 and an error on the terminal
     if done.returncode != 0 or "rror" in output:
         step.fail(msg="prosodyctl %s failed: %s" % (words[0], output.strip()[-400:]))
+
+
+def _runs():
+    """Say whether Prosody runs or is being started; one that ended is not waited for."""
+    argv = ["systemctl", "is-active", "prosody.service"]
+    state = subprocess.run(argv, stdout=subprocess.PIPE, check=False).stdout.decode().strip()
+    return state in ("active", "activating", "reloading")
 
 
 def applied(step):
