@@ -56,6 +56,8 @@ def reboot(machine: LabSite) -> None:
         time.sleep(2)
     ssh(machine, "systemctl is-system-running --wait", check=False)
     wait_for_bridge(machine)
+    # An emulated machine is still busy with its JVMs: what is looked at is what stands, not how soon.
+    ssh(machine, "for i in $(seq 60); do read load _ </proc/loadavg; test ${load%.*} -lt 2 && break; sleep 3; done")
 
 
 def boot_id(machine: LabSite) -> str:
