@@ -42,7 +42,7 @@ def beat():
         if DONE.wait(2):
             return
 FILES, RUNNING, KEPT, DONE = (), set(), [], threading.Event()
-# Before the other modules are there, which takes an emulated host under load half a minute.
+# Before the other modules are there: just after its boot, that took an emulated host more than 20 s.
 beats = threading.Thread(target=beat, daemon=True)
 beats.start()
 import base64, concurrent.futures, json, selectors, signal, subprocess, time

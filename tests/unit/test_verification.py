@@ -236,7 +236,7 @@ def test_the_summary_says_why_nothing_was_tested(capsys: pytest.CaptureFixture[s
 
 
 def test_the_program_says_that_it_is_at_work_before_all_of_it_is_there() -> None:
-    """An emulated host under load takes half a minute to load what the program needs, and is no host that hangs."""
+    """An emulated host took more than 20 s to load what the program needs, and is no host that hangs."""
     program, _ = script(["true"], seconds=5, prelude="os.read(0, 1)")
     argv = [sys.executable, "-c", program]
     with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
