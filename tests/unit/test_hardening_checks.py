@@ -433,8 +433,12 @@ def test_changes_are_noted_where_the_last_comparison_is_young_and_whole() -> Non
     assert "is 600 prosody" in _faults(_integrity(database="100000 600 prosody"))
     assert "nothing to compare with" in _faults(_integrity(database="none", sure=0, begun="never"))
     assert "0 of 2 files that every host has" in _faults(_integrity(sure=0))
-    first = _integrity(service="success activating", database="none", sure=0)
-    assert (first.faults, len(first.untested)) == ([], 1)
+    # Of its last two steps, the second may be still to come.
+    for first in (
+        _integrity(service="success activating", database="none", sure=0, begun="never"),
+        _integrity(service="success activating", begun="never"),
+    ):
+        assert (first.faults, len(first.untested)) == ([], 1)
 
 
 def test_a_database_that_is_gone_is_told_and_no_new_one_taken_for_it() -> None:
@@ -445,6 +449,7 @@ def test_a_database_that_is_gone_is_told_and_no_new_one_taken_for_it() -> None:
     )
     # Before the next night, whose comparison will fail.
     assert "since 1970-01-02 is gone" in _faults(_integrity(database="none", sure=0))
+    assert "since 1970-01-02 is gone" in _faults(_integrity(service="success activating", database="none", sure=0))
     assert _faults(_integrity(begun="never")) == "files are compared since an unknown day"
 
 
