@@ -13,7 +13,7 @@ from orchestrator.errors import Problem, TaskFailed
 from orchestrator.lab import archives
 from orchestrator.lab.aptsources import apt_settings, settings_files
 from orchestrator.lab.network import Network, hosts_file
-from orchestrator.lab.rootfs import SUDO_USER
+from orchestrator.lab.rootfs import APT_LANGUAGES, SUDO_USER
 
 USERS = {"root": "root", SUDO_USER: f"home/{SUDO_USER}"}
 
@@ -191,7 +191,7 @@ def _known_hosts(host: LabHost) -> str:
 def _write_apt_settings(host: LabHost) -> None:
     settings = apt_settings(host.network.gateway)
     # `apt` (unlike `apt-get`) would delete what it downloaded, and the next lab would download it again.
-    settings += 'Binary::apt::APT::Keep-Downloaded-Packages "true";\n'
+    settings += f'Binary::apt::APT::Keep-Downloaded-Packages "true";\n{APT_LANGUAGES}\n'
     (host.root / "etc/apt/apt.conf.d/10lab").write_text(settings)
     for path in settings_files(settings):
         _copy(path, host.root)

@@ -121,6 +121,10 @@ def _build(release: int, target: Path, sources: str, settings: str, kernel: bool
 _DIE_WITH_PARENT = ("setpriv", "--pdeathsig", "KILL", "unshare", "--pid", "--fork", "--kill-child=KILL", "--mount-proc")
 
 
+# Every run of apt reads the translations of all descriptions, and nobody reads them on a lab host.
+APT_LANGUAGES = 'Acquire::Languages "none";'
+
+
 def mmdebstrap_argv(release: int, target: Path, sources: Path, settings: Path, *, kernel: bool = False) -> list[str]:
     """Return the command line that builds the root file system (pure).
 
@@ -128,7 +132,7 @@ def mmdebstrap_argv(release: int, target: Path, sources: Path, settings: Path, *
     """
     packages = [*_PACKAGES.split(), *(_KERNEL.split() if kernel else [])]
     argv = ["mmdebstrap", "--mode=root", "--variant=minbase", f"--include={','.join(packages)}"]
-    argv += ["--skip=cleanup/apt/lists", f"--aptopt={settings}", '--aptopt=Acquire::Languages "en"']
+    argv += ["--skip=cleanup/apt/lists", f"--aptopt={settings}", f"--aptopt={APT_LANGUAGES}"]
     argv += [f"--customize-hook={hook}" for hook in _CUSTOMIZE]
     return [*argv, CODENAMES[release], str(target), str(sources)]
 

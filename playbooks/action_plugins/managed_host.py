@@ -40,6 +40,7 @@ _PACKAGES = {
     "debconf": _dicts(package=_TEXT, question=_TEXT, type=_TEXT, value={"type": "raw", "required": True}),
     "withdrawn": _dicts(package=_TEXT, question=_TEXT, type=_TEXT, value=_TEXT),
     "beforehand": _dicts(dest=_TEXT, content=_TEXT),
+    "restarts": _LIST,
     "update": {"type": "str", "choices": ["missing", "changed"], "default": "missing"},
     "lock_timeout": {"type": "int", "default": 120},
 }

@@ -9,8 +9,8 @@ short_description: Bring many packages, files, kernel settings, units, users and
 description:
   - Takes its steps in turn; each is of one kind. What is right already is left alone.
   - The action plugin of the same name renders templates on the control node.
-  - A file with C(restarts) or C(reloads) leaves a marker on the host before it changes, which a later step with C(units) acts
-    on, also one of a later run, where this one was killed.
+  - A file with C(restarts) or C(reloads), or packages with C(restarts), leave a marker on the host before they change, which a
+    later step with C(units) acts on, also one of a later run, where this one was killed.
   - A task of a role notes on the host what it applied, below C(/var/lib/ratssaal/manifest), for C(ratssaal drift).
 options:
   steps:
@@ -63,6 +63,11 @@ options:
               - Maintainer scripts then find a configuration and need not make one, with a password among a program's arguments.
             type: list
             elements: dict
+            default: []
+          restarts:
+            description: Units to restart where a package was installed, in another version as a rule; its scripts restart nothing.
+            type: list
+            elements: str
             default: []
           update:
             description: Read the package lists anew where a package is missing, or also where an earlier step changed something.

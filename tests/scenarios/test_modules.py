@@ -553,14 +553,17 @@ fi
 if test "${0##*.}" = postinst; then
     systemctl daemon-reload
     deb-systemd-invoke start tst-daemon.service
+    systemctl try-restart tst-daemon.service
 fi
+test "${0##*.}" != prerm || deb-systemd-invoke stop tst-daemon.service
 END
         chmod 0755 "$1/DEBIAN/$script"
     done
     test "$1" != tst-daemon || printf '[Service]\nExecStart=sleep infinity\n' > "$1/usr/lib/systemd/system/tst-daemon.service"
     dpkg-deb --root-owner-group -b "$1" "$1_$2.deb"
 }
-make tst-daemon 1.0 postinst; make tst-daemon 2.0 postinst; make tst-unpack 1.0 preinst; make tst-plain 1.0; make tst-plain 2.0
+for version in 1.0 2.0; do make tst-daemon $version "postinst prerm"; done
+make tst-unpack 1.0 preinst; make tst-plain 1.0; make tst-plain 2.0
 for deb in *.deb; do
     dpkg-deb -f "$deb"
     printf 'Filename: ./%s\nSize: %s\nSHA256: %s\n\n' "$deb" "$(stat -c %s "$deb")" "$(sha256sum "$deb" | cut -d' ' -f1)"
@@ -568,7 +571,6 @@ done > Packages
 mv /etc/apt/sources.list.d/debian.sources /root/
 echo 'deb [trusted=yes] file:/root/repository ./' > /etc/apt/sources.list.d/tst.list
 """
-POLICY = "test ! -e /usr/sbin/policy-rc.d && echo none || cat /usr/sbin/policy-rc.d"
 
 
 @pytest.fixture(scope="module")
@@ -595,13 +597,29 @@ def test_packages_come_into_their_state_and_stay(repository: LabSite) -> None:
     assert made.result["actions"] == ["install tst-daemon tst-plain=1.0", "hold tst-plain"]
     assert (_state(site, "tst-daemon"), _state(site, "tst-plain")) == ("ii 2.0", "hi 1.0")
     assert ssh(site, "systemctl is-active tst-daemon || true") == "inactive", "it was started before it was configured"
-    assert ssh(site, POLICY) == "none"
     ssh(site, "apt-get -qq install -y --allow-change-held-packages tst-plain=2.0; apt-get -qq purge -y tst-daemon")
     assert call(site, "packages", **wanted).result["actions"] == made.result["actions"]
     assert (_state(site, "tst-daemon"), _state(site, "tst-plain")) == ("ii 2.0", "hi 1.0")
+    ssh(site, "systemctl start tst-daemon")
     gone = settled(site, "packages", absent=["tst-daemon"])
     assert gone.result["actions"] == ["remove tst-daemon"]
     assert _state(site, "tst-daemon") == ""
+    assert ssh(site, "systemctl is-active tst-daemon || true") == "inactive", "it runs on without its package"
+
+
+def test_a_service_runs_on_while_its_package_changes_and_is_restarted_then(repository: LabSite) -> None:
+    """Also by the next run, where this one gets no further."""
+    site, running = repository, "systemctl show -P InvocationID tst-daemon"
+    older = {"names": ["tst-daemon"], "versions": {"tst-daemon": "1.0"}, "restarts": ["tst-daemon.service"]}
+    started = [{"name": "tst-daemon.service", "state": "started"}]
+    assert call(site, "packages", names=["tst-daemon"]).changed
+    assert call(site, "units", units=started).result["actions"] == ["start tst-daemon.service"]
+    before = ssh(site, running)
+    assert call(site, "packages", **older).changed
+    assert (_state(site, "tst-daemon"), ssh(site, running)) == ("ii 1.0", before)
+    assert call(site, "units", units=started).result["actions"] == ["restart tst-daemon.service"]
+    assert ssh(site, running) != before
+    assert not call(site, "units", units=started).changed
 
 
 def test_package_lists_are_read_once_and_again_where_they_do_not_do(repository: LabSite) -> None:
@@ -632,37 +650,25 @@ def test_what_a_killed_run_left_is_repaired(repository: LabSite, package: str, l
     ssh(site, f"apt-get -qq purge -y {package}; touch /root/kill")
     assert call(site, "packages", names=[package]).failed
     assert _state(site, package).startswith(left)
-    assert "made by Ratssaal for one apt run" in ssh(site, POLICY)
     told = call(site, "packages", "--check", names=[package])
     assert told.changed
     assert f"repair {package}" in told.result["actions"]
     assert _state(site, package).startswith(left)
     assert call(site, "packages", names=[package]).changed
     assert _state(site, package).startswith("ii ")
-    assert ssh(site, f"{POLICY}; dpkg --audit; ls /var/lib/dpkg/updates") == "none"
+    assert ssh(site, "dpkg --audit; ls /var/lib/dpkg/updates") == ""
     assert not call(site, "packages", names=[package]).changed
 
 
-def test_a_package_that_cannot_be_installed_fails_and_leaves_no_ban(repository: LabSite) -> None:
+def test_a_package_that_cannot_be_installed_fails(repository: LabSite) -> None:
     site = repository
     ssh(site, "apt-get -qq purge -y tst-daemon; touch /root/refuse")
     try:
         assert "refused on purpose" in call(site, "packages", names=["tst-daemon"]).message
-        assert ssh(site, POLICY) == "none"
     finally:
         ssh(site, "rm /root/refuse")
     assert call(site, "packages", names=["tst-daemon"]).changed
     assert "no-such-package" in call(site, "packages", names=["no-such-package"]).message
-
-
-def test_an_operators_own_ban_on_starts_stays(repository: LabSite) -> None:
-    site = repository
-    ssh(
-        site,
-        "apt-get -qq purge -y tst-daemon; printf '#!/bin/sh\nexit 101\n' | install -m 0755 /dev/stdin /usr/sbin/policy-rc.d",
-    )
-    assert call(site, "packages", names=["tst-daemon"]).changed
-    assert ssh(site, f"{POLICY}; rm /usr/sbin/policy-rc.d") == "#!/bin/sh\nexit 101"
 
 
 @pytest.mark.parametrize("lock", ["/var/lib/dpkg/lock-frontend", "/var/lib/apt/lists/lock"])

@@ -79,7 +79,7 @@ def test_a_user_whose_package_is_to_come_is_a_fault_only_where_it_should_be_ther
 def _packages(code: Any, monkeypatch: pytest.MonkeyPatch, folder: Path, check_mode: bool) -> Any:
     """Return the look at packages with a debconf that does as Debian's: what it replaces becomes its backup."""
 
-    def select(argv: list[str], stdin: bytes) -> tuple[int, str]:
+    def select(argv: list[str], stdin: bytes, _environment: dict[str, str]) -> tuple[int, str]:
         assert (argv, stdin) == (["debconf-set-selections"], b"p p/turn-secret string \n")
         (folder / "config.dat").rename(folder / "config.dat-old")
         (folder / "config.dat").write_text(STORED.replace(SECRET, ""))

@@ -99,7 +99,7 @@ class Guard:
         """Start the timer, and make sure of the unit that does its work after a reboot."""
         if read_bytes(_BOOT_UNIT) != _BOOT_TEXT.encode():
             replace(_BOOT_UNIT, _BOOT_TEXT.encode(), 0o644, 0, 0)
-            self.shell("systemctl daemon-reload && systemctl enable ratssaal-guard.service")
+            self.shell("systemctl enable --no-reload ratssaal-guard.service && systemctl daemon-reload")
         self.shell("systemctl stop %s.timer; systemctl reset-failed %s.service" % (self.timer, self.timer))
         code, output = self.shell(
             "systemd-run --quiet --collect --unit=%s --on-active=%d --timer-property=AccuracySec=1s /bin/sh %s"

@@ -10,7 +10,7 @@ import re
 import subprocess
 import time
 
-from .files import replace
+from .files import mark_pending, replace
 
 QUERY = ["dpkg-query", "-W", "-f=${Package}\t${Version}\t${db:Status-Abbrev}\n"]
 _LOCKS = (
@@ -19,10 +19,6 @@ _LOCKS = (
     "/var/lib/apt/lists/lock",
     "/var/cache/apt/archives/lock",
 )
-_POLICY = "/usr/sbin/policy-rc.d"
-_POLICY_MARK = "# made by Ratssaal for one apt run"
-# 101: "action forbidden by policy" (Debian: sysv-rc README.policy-rc.d)
-_POLICY_TEXT = "#!/bin/sh\n%s; a leftover of a killed run is removed by the next\nexit 101\n" % _POLICY_MARK
 # A converge installs packages in several steps; reading the lists takes longer than installing most of them.
 _LISTS_READ = "/run/ratssaal/package-lists-read"
 _YOUNG_SECONDS = 600
@@ -87,6 +83,9 @@ _ENVIRONMENT = dict(
     NEEDRESTART_MODE="l",
     APT_LISTCHANGES_FRONTEND="none",
 )
+# systemctl then starts, stops and reloads nothing, whoever calls it (systemd:docs/ENVIRONMENT.md): services start after they are
+# configured, and systemd reads all units anew once instead of several times a package. Nothing of it outlives the run.
+_OFFLINE = {"SYSTEMD_OFFLINE": "1"}
 _KEEP_CONFIGURATION = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
 
 
@@ -110,21 +109,27 @@ class Packages:
         self.torn = [name for name, wish in torn.items() if wish in "ih"]
         self.torn_away = [name for name in torn if name not in self.torn]
 
-    def run(self, argv, stdin=None, mend=None):
+    def run(self, argv, stdin=None, mend=None, environment=_OFFLINE):
         """Run a command that must succeed and return its output; if old package lists made it fail, `mend` is called first."""
-        code, output = _started(argv, stdin)
+        code, output = _started(argv, stdin, environment)
         if code != 0 and mend is not None and any(words in output for words in _OUTDATED):
             mend()
-            code, output = _started(argv, stdin)
+            code, output = _started(argv, stdin, environment)
         if code != 0:
             self.step.fail(msg=_explain(argv, output), actions=self.done)
         return output
 
-    def change(self, what, argv, mend=None):
+    def change(self, what, argv, **how):
         """Run a command that changes the host; in check mode only note it."""
         self.done.append(what)
         if not self.step.check_mode:
-            self.run(argv, mend=mend)
+            self.run(argv, **how)
+
+    def unpack(self, what, argv, mend=None):
+        """Run a command that may replace what a service runs; the service is restarted by a later step with units."""
+        if not self.step.check_mode:
+            mark_pending("restart", self.step.params["restarts"])
+        self.change(what, argv, mend=mend)
 
     def repair(self):
         """Finish what an interrupted dpkg left."""
@@ -135,7 +140,7 @@ class Packages:
         self.done.append("repair %s" % " ".join(self.broken or ["dpkg's journal"]))
         if not self.step.check_mode:
             # What it cannot do yet, because dpkg was killed before it unpacked what a package needs, apt does below.
-            _started(configure, None)
+            _started(configure, None, _OFFLINE)
             self.read()
         if self.torn_away:
             self.change(
@@ -147,7 +152,7 @@ class Packages:
             versions = self.step.params["versions"]
             words = ["%s=%s" % (name, versions[name]) if name in versions else name for name in self.torn]
             argv = ["apt-get", "-y", "-q", "--no-install-recommends", "--allow-change-held-packages", "--reinstall"]
-            self.change("unpack %s" % " ".join(words), [*argv, *_KEEP_CONFIGURATION, "install", *words])
+            self.unpack("unpack %s" % " ".join(words), [*argv, *_KEEP_CONFIGURATION, "install", *words])
         self.change("repair dependencies", ["apt-get", "-y", "-q", *_KEEP_CONFIGURATION, "--fix-broken", "install"])
         self.read()
 
@@ -180,7 +185,7 @@ class Packages:
                 replace(entry["dest"], entry["content"].encode(), 0o600, 0, 0)
         argv = ["apt-get", "-y", "-q", "--no-install-recommends", "--allow-downgrades", "--allow-change-held-packages"]
         argv += [*_KEEP_CONFIGURATION, "install", *words]
-        self.change("install %s" % " ".join(words), argv, mend=self.refresh if young else None)
+        self.unpack("install %s" % " ".join(words), argv, mend=self.refresh if young else None)
         if not self.step.check_mode:
             self.read()
 
@@ -233,7 +238,8 @@ class Packages:
         wanted = [name for name in self.step.params["absent"] if name in self.installed]
         free = [name for name in wanted if self.taken_along(name) <= set(wanted)]
         if free:
-            self.change("remove %s" % " ".join(free), ["apt-get", "-y", "-q", "purge", *free])
+            # Its services are stopped by its scripts, and by nobody else.
+            self.change("remove %s" % " ".join(free), ["apt-get", "-y", "-q", "purge", *free], environment={})
 
     def taken_along(self, name):
         """Return what apt would remove for the sake of removing one package."""
@@ -261,10 +267,15 @@ def _selection(answer):
     return "%s %s %s %s\n" % (answer["package"], answer["question"], answer["type"], value)
 
 
-def _started(argv, stdin):
+def _started(argv, stdin, environment):
     """Return a command's exit code and what it printed."""
     done = subprocess.run(
-        argv, input=stdin, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=_ENVIRONMENT, check=False
+        argv,
+        input=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=_ENVIRONMENT | environment,
+        check=False,
     )
     return done.returncode, done.stdout.decode(errors="replace")
 
@@ -345,24 +356,6 @@ def _wait_for_locks(step):
         time.sleep(1)
 
 
-def _deny_starts():
-    """Keep invoke-rc.d from starting services; an operator's own policy-rc.d stays. Returns whether it is ours."""
-    if os.path.exists(_POLICY) and not _leftover():
-        return False
-    with open(_POLICY, "w") as handle:
-        handle.write(_POLICY_TEXT)
-    os.chmod(_POLICY, 0o755)
-    return True
-
-
-def _leftover():
-    try:
-        with open(_POLICY) as handle:
-            return _POLICY_MARK in handle.read()
-    except FileNotFoundError:
-        return False
-
-
 def applied(step):
     """Return what the manifest keeps of this step."""
     params, items = step.params, []
@@ -379,23 +372,15 @@ def applied(step):
 def bring(step):
     """Look once, then repair, install, hold and remove what differs; return what was done."""
     packages = Packages(step)
-    # A run that was killed inside apt may have left our ban on service starts, or an apt that is still at work.
     unwanted = packages.installed.keys() & set(step.params["absent"])
-    busy = packages.missing() or packages.broken or packages.outdated() or unwanted or _leftover()
-    busy = busy or packages.given_away()
-    ours = False
+    busy = packages.missing() or packages.broken or packages.outdated() or unwanted or packages.given_away()
     if busy and not step.check_mode:
         step.begins()
         _wait_for_locks(step)
         packages.read()
-        ours = _deny_starts()
-    try:
-        packages.repair()
-        packages.withdraw()
-        packages.install()
-        packages.hold()
-        packages.remove()
-    finally:
-        if ours:
-            os.unlink(_POLICY)
+    packages.repair()
+    packages.withdraw()
+    packages.install()
+    packages.hold()
+    packages.remove()
     return {"changed": bool(packages.done), "actions": packages.done}

@@ -13,6 +13,8 @@ import urllib.request
 
 from .files import clear_pending, pending
 
+_LINKING = ("enable", "disable", "mask", "unmask")
+_UNKNOWN = {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
 ACTIVE = ("active", "activating", "reloading")
 # A Java service on a small machine takes its time, and Jicofo is not healthy before a bridge has come to it.
 HEALTH_SECONDS = 180
@@ -59,6 +61,18 @@ def _outdated(name, state):
     return hidden or unread or state.get("NeedDaemonReload") == "yes"
 
 
+def _reread(names):
+    """Let systemd read its units anew, and return their properties."""
+    _systemctl("daemon-reload")
+    return states_of(names)
+
+
+def _lacking(wanted, states):
+    """Say whether a unit that is to run does not exist."""
+    to_run = wanted.get("state", "started") == "started" and not wanted.get("masked")
+    return to_run and states.get(wanted["name"], _UNKNOWN)["LoadState"] == "not-found"
+
+
 class Units:
     """Collects what is done, in check mode only by name."""
 
@@ -72,7 +86,8 @@ class Units:
         self.done.append("%s %s" % (verb, name))
         if self.step.check_mode:
             return
-        code, output = _systemctl(verb, name)
+        # One reload for all of them comes afterwards.
+        code, output = _systemctl(verb, *(["--no-reload"] if verb in _LINKING else []), name)
         if code != 0 and verb in ("start", "restart"):
             # A port that another unit gives up by a reload becomes free only a moment after that.
             time.sleep(3)
@@ -97,8 +112,8 @@ class Units:
             self.fail(name, "there is no such service: its package is not installed. Hint: provision the host first")
         self.done.append("start %s" % name)
 
-    def bring(self, wanted, state):
-        """Bring one unit into its wanted state."""
+    def link(self, wanted, state):
+        """Mask or unmask, enable or disable one unit."""
         name = wanted["name"]
         if wanted.get("masked"):
             if state["LoadState"] != "masked":
@@ -108,6 +123,12 @@ class Units:
             self.act("unmask", name)
         if "enabled" in wanted and bool(wanted["enabled"]) != enabled(name, state):
             self.act("enable" if wanted["enabled"] else "disable", name)
+
+    def bring(self, wanted, state):
+        """Start, stop, restart or reload one unit."""
+        name = wanted["name"]
+        if wanted.get("masked"):
+            return
         active = state["ActiveState"] in ACTIVE
         if wanted.get("state") == "timed":
             return
@@ -197,16 +218,20 @@ def bring(step):
     units = Units(step)
     names = [unit["name"] for unit in step.params]
     states = states_of(names)
-    if any(_outdated(name, state) for name, state in states.items()) and not step.check_mode:
-        _systemctl("daemon-reload")
-        states = states_of(names)
-    unknown = {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
+    old = any(_outdated(name, state) for name, state in states.items())
+    # One that is made from a SysV script comes with a reload, too.
+    if not step.check_mode and (old or any(_lacking(unit, states) for unit in step.params)):
+        states = _reread(names)
+    there = [unit for unit in step.params if not _lacking(unit, states)]
     for unit in step.params:
-        state = states.get(unit["name"], unknown)
-        if state["LoadState"] == "not-found" and unit.get("state", "started") == "started" and not unit.get("masked"):
+        if unit not in there:
             units.lack(unit["name"])
-        else:
-            units.bring(unit, state)
+    for unit in there:
+        units.link(unit, states.get(unit["name"], _UNKNOWN))
+    if units.done and not step.check_mode:
+        states = _reread(names)
+    for unit in there:
+        units.bring(unit, states.get(unit["name"], _UNKNOWN))
     if units.started and not step.check_mode:
         units.prove(step.settle)
     if not step.check_mode:
