@@ -94,7 +94,7 @@ def main() -> None:
     finally:
         lab.down("bench")
     rehearsal(base)
-    verification.ten_hosts()
+    verification.many_hosts()
 
 
 if __name__ == "__main__":

@@ -37,6 +37,7 @@ LONGEST_FIRST = (
     "test_vantage",
     "test_faults",
     "test_wheel",
+    "test_first_evening",
     "test_browser",
     "test_modules",
     "test_drift",

@@ -23,7 +23,7 @@ from cryptography.hazmat.primitives.serialization import pkcs12
 
 from orchestrator.inventory.scaffold import generated_password
 from orchestrator.inventory.vault import VaultAccess, changed_vault, read_vault
-from orchestrator.lab import processes
+from orchestrator.lab import machines, processes
 from orchestrator.lab.lab import LabSite
 from orchestrator.verification.catalogue import load_catalogue
 from orchestrator.verification.runner import verify
@@ -84,7 +84,6 @@ def _finish_and_compare(site: LabSite, state: Path) -> None:
     assert "was taken over" in done.stderr
     assert ssh(site, "dpkg --audit") == ""
     assert ssh(site, "ls /var/lib/ratssaal/lock.json 2>/dev/null; find /var/lib/ratssaal/pending -type f; true") == ""
-    assert ssh(site, "ls /usr/sbin/policy-rc.d 2>/dev/null; true") == ""
     assert unexpected(verify(load(site))) == {}
     again = ratssaal(site, state, "provision", "--harden", "--json")
     assert json.loads(again.stdout)["changed"] == 0
@@ -128,7 +127,7 @@ def test_killed_at_random_instants(killed_at_random: LabSite, tmp_path: Path) ->
 
 
 def _kill_on_the_way(site: LabSite, state: Path, chance: random.Random) -> None:
-    """Every fourth kill waits until dpkg is at work; every second of these kills dpkg itself too, as by a power cut."""
+    """Every fourth kill waits until dpkg is at work; every second of these is a power cut: dpkg is killed, and the host reboots."""
     inside_dpkg = killed = number = 0
     while killed < KILLS_ON_THE_WAY:
         assert number < 2 * KILLS_ON_THE_WAY, f"only {killed} of {number} runs were still going when their time came"
@@ -142,6 +141,8 @@ def _kill_on_the_way(site: LabSite, state: Path, chance: random.Random) -> None:
         number += 1
         if _kill(run):
             killed += 1
+            if number % 8 == 1:
+                _reboot_at_once(site)
         else:
             ssh(site, "apt-get -qq purge --yes jicofo nginx-common coturn >/dev/null 2>&1; true")
     assert inside_dpkg > 0, "no kill met dpkg"
@@ -168,6 +169,16 @@ def _dpkg_works(site: LabSite) -> bool:
 def _kill_dpkg(site: LabSite) -> bool:
     """Kill dpkg and what started it on the host; say whether dpkg itself was at work."""
     return ssh(site, "pkill -KILL -x dpkg && echo killed; pkill -KILL -x apt-get; true").startswith("killed")
+
+
+def _reboot_at_once(site: LabSite) -> None:
+    """Reboot without stopping anything first, and wait until somebody can log in."""
+    booted = "cat /proc/sys/kernel/random/boot_id; systemctl show -P UserspaceTimestampMonotonic"
+    before = ssh(site, booted)
+    machines.enter(site.hosts[0], "systemctl", "reboot", "--force", "--force", check=False)
+    deadline = time.monotonic() + 60
+    while ssh(site, booted, check=False) in ("", before):
+        assert time.monotonic() < deadline, "the host did not come back"
 
 
 def _wait_for_dpkg(site: LabSite, run: subprocess.Popen[bytes]) -> None:
