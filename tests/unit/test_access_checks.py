@@ -12,7 +12,7 @@ import pytest
 
 from orchestrator.verification.checks import test_access
 from orchestrator.verification.sheet import Sheet
-from tests.unit.test_verification_checks import _faults, _sheet
+from tests.unit.asked import faults_of, sheet_of
 
 SSHD = "allowgroups root\nmaxauthtries 4\n" + "".join(f"{name} {row[0]}\n" for name, row in test_access.WANTED.items())
 FURTHER: dict[str, Any] = {
@@ -28,7 +28,7 @@ FURTHER: dict[str, Any] = {
 
 def _sshd(shown: str = SSHD, **further: Any) -> Sheet:
     said = {"mkdir -p /run/sshd; sshd -T": shown, "python3": json.dumps({**FURTHER, **further})}
-    return _sheet(test_access.test_sshd, said)
+    return sheet_of(test_access.test_sshd, said)
 
 
 def test_sshd_as_wanted_has_no_fault() -> None:
@@ -54,7 +54,7 @@ def test_sshd_as_wanted_has_no_fault() -> None:
 )  # fmt: skip
 def test_what_sshd_does_not_tell_of_itself_is_found(further: dict[str, Any], seen: str) -> None:
     sheet = _sshd(**further)
-    assert _faults(sheet).startswith(seen)
+    assert faults_of(sheet).startswith(seen)
     assert len(sheet.faults) == 1
 
 
@@ -95,23 +95,23 @@ def test_files_of_sshd_are_read_as_sshd_does(tmp_path: Path) -> None:
 def _secret(path: str = "/etc/turnserver.conf", mode: int = 0o640, **changed: Any) -> Sheet:
     row = {"path": path, "mode": mode, "owner": "root", "group": "turnserver", "people": [], "anybody": False}
     row |= {"sought": True, "lengths": [22], "distinct": [18], "in_arguments": 0}
-    return _sheet(test_access.test_secrets, {"python3": json.dumps([{**row, **changed}])})
+    return sheet_of(test_access.test_secrets, {"python3": json.dumps([{**row, **changed}])})
 
 
 def test_owner_group_and_mode_of_every_secret_count() -> None:
     assert _secret().faults == []
     assert _secret(group="users", mode=0o600).faults == []
     assert _secret(owner="turnserver").faults == []
-    assert _faults(_secret(group="users")) == "/etc/turnserver.conf 0640 root:users"
-    assert _faults(_secret(owner="anna", mode=0o600)) == "/etc/turnserver.conf 0600 anna:turnserver"
-    assert "to which anna belongs" in _faults(_secret(people=["anna"]))
+    assert faults_of(_secret(group="users")) == "/etc/turnserver.conf 0640 root:users"
+    assert faults_of(_secret(owner="anna", mode=0o600)) == "/etc/turnserver.conf 0600 anna:turnserver"
+    assert "to which anna belongs" in faults_of(_secret(people=["anna"]))
     assert _secret(people=["anna"], mode=0o600).faults == []
     key = "/etc/ratssaal/tls/key.pem"
     own = _secret(key, group="ssl-cert", sought=False, lengths=[], distinct=[])
     assert (own.faults, own.untested) == ([], [])
-    assert _faults(_secret(key, 0o660, group="ssl-cert")) == f"{key} 0660 root:ssl-cert"
-    assert _faults(_secret("/etc/jitsi/jicofo/jicofo.conf", group="turnserver"))
-    assert "holds a secret of 8 characters" in _faults(_secret(lengths=[8], distinct=[8]))
+    assert faults_of(_secret(key, 0o660, group="ssl-cert")) == f"{key} 0660 root:ssl-cert"
+    assert faults_of(_secret("/etc/jitsi/jicofo/jicofo.conf", group="turnserver"))
+    assert "holds a secret of 8 characters" in faults_of(_secret(lengths=[8], distinct=[8]))
 
 
 def test_a_secret_that_is_not_found_in_its_file_is_not_judged() -> None:
@@ -156,10 +156,10 @@ def test_files_are_noted_where_they_hold_a_secret_by_any_name(tmp_path: Path) ->
 
 def test_a_copy_among_debconfs_answers_counts_where_others_can_read_it() -> None:
     row = {"path": "/var/cache/debconf/config.dat", "mode": 0o644, "copied": True, "anybody": True}
-    sheet = _sheet(test_access.test_secrets, {"python3": json.dumps([row])})
-    assert _faults(sheet) == "/var/cache/debconf/config.dat 0644 holds a copy of a secret and can be read by anybody"
+    sheet = sheet_of(test_access.test_secrets, {"python3": json.dumps([row])})
+    assert faults_of(sheet) == "/var/cache/debconf/config.dat 0644 holds a copy of a secret and can be read by anybody"
     row |= {"path": "/var/cache/debconf/passwords.dat", "mode": 0o600, "anybody": False}
-    assert _sheet(test_access.test_secrets, {"python3": json.dumps([row])}).faults == []
+    assert sheet_of(test_access.test_secrets, {"python3": json.dumps([row])}).faults == []
 
 
 def test_copies_of_secrets_are_found_and_not_told(tmp_path: Path) -> None:

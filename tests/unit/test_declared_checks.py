@@ -24,7 +24,7 @@ from orchestrator.verification.runner import joined
 from orchestrator.verification.sheet import Declared, NotApplicable, NotTested, Sheet
 from orchestrator.verification.subject import Subject
 from orchestrator.verification.webserver import limits
-from tests.unit.test_verification_checks import TOPOLOGY, _faults, _sheet, _subject
+from tests.unit.asked import TOPOLOGY, faults_of, sheet_of, subject_of
 
 HELD = {"who": "the IT department", "why": "ticket 17", "until": "2999-12-31"}
 OVER = {**HELD, "until": "2020-01-31"}
@@ -34,7 +34,7 @@ def test_a_declaration_is_no_pass_and_ends_with_its_day() -> None:
     def note(row: Any, **given: Any) -> Sheet:
         sheet = Sheet()
         sheet.expect(True, "something seen", "")
-        subject = _subject(verification_declarations={"OS-14": row} if row else {})
+        subject = subject_of(verification_declarations={"OS-14": row} if row else {})
         answered_for(subject, "OS-14", sheet, "no scanner", **given)
         return sheet
 
@@ -75,19 +75,19 @@ def _said(*accounts: Any, further: tuple[str, ...] = (), days: float = 90) -> di
 
 def _keys(*accounts: Any, admins: Any = None, **given: Any) -> Sheet:
     declared = admins if admins is not None else [{"account": "root", "who": "A", "keys": [KEY]}]
-    subject = _subject(verification_admins=declared)
-    return _sheet(test_admins.test_every_key_is_somebodys, _said(*accounts, **given), subject=subject)
+    subject = subject_of(verification_admins=declared)
+    return sheet_of(test_admins.test_every_key_is_somebodys, _said(*accounts, **given), subject=subject)
 
 
 def test_keys_are_judged_by_what_is_declared() -> None:
     assert _keys(_account()).faults == []
-    assert _faults(_keys(_account("root", KEY, OTHER))) == f"a key that nobody declared opens root: {OTHER}"
-    assert _faults(_keys(_account("jane"))) == "jane may log in and is nobody's"
+    assert faults_of(_keys(_account("root", KEY, OTHER))) == f"a key that nobody declared opens root: {OTHER}"
+    assert faults_of(_keys(_account("jane"))) == "jane may log in and is nobody's"
     two = [{"account": "root", "who": "A", "keys": [KEY]}, {"account": "root", "who": "B", "keys": [OTHER]}]
-    assert _faults(_keys(_account("root", KEY, OTHER), admins=two)) == "root is opened by keys of 2 people"
+    assert faults_of(_keys(_account("root", KEY, OTHER), admins=two)) == "root is opened by keys of 2 people"
     assert _keys(_account("root", KEY), admins=two).faults == []
     ended = [{"account": "root", "who": "A", "keys": [KEY], "until": "2020-01-31"}]
-    assert _faults(_keys(_account(), admins=ended)) == f"{KEY} still opens root"
+    assert faults_of(_keys(_account(), admins=ended)) == f"{KEY} still opens root"
     assert "sshd also takes keys that /usr/bin/keys names" in _keys(_account(), further=("/usr/bin/keys",)).untested[0]
 
 
@@ -103,16 +103,16 @@ def test_an_account_that_nobody_uses_is_found_where_the_journal_tells() -> None:
     ours = _account("town", used=NOW)
 
     def look(account: Any, *others: Any, user: str = "", **given: Any) -> Sheet:
-        subject = _subject()
+        subject = subject_of()
         object.__setattr__(subject, "user", user)
         said = _said(account, *(others or [ours]), **given)
-        return _sheet(test_admins.test_accounts_are_used, said, subject=subject)
+        return sheet_of(test_admins.test_accounts_are_used, said, subject=subject)
 
     never = _account(used=0, changed=NOW - 200 * DAY)
     assert look(_account(used=NOW - 80 * DAY)).faults == []
     assert look(_account(used=0, changed=NOW - 3 * DAY)).faults == []
-    assert _faults(look(_account(used=NOW - 100 * DAY), days=400)) == "root was not used for 100 days"
-    assert _faults(look(never)) == "root was not used for 90 or more days"
+    assert faults_of(look(_account(used=NOW - 100 * DAY), days=400)) == "root was not used for 100 days"
+    assert faults_of(look(never)) == "root was not used for 90 or more days"
     short = look(never, days=30)
     assert short.faults == []
     assert short.untested == ["root: the journal reaches back 30 days only"]
@@ -157,8 +157,8 @@ def _management(*rules: list[dict[str, Any]], chains: int = 1, **settings: Any) 
     rows = [{"rule": {**place, "expr": [*rule, {"accept": None}]}} for rule in rules]
     listening = 'tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))\n'
     said = {"ss": listening, "if command -v nft": json.dumps({"nftables": [*({"chain": t} for t in tables), *rows]})}
-    subject = _subject(**{"firewall_management_sources": ["192.0.2.0/24", "2001:db8::/32"], **settings})
-    return _sheet(test_management.test_ssh_is_let_in_from_the_management_only, said, subject=subject)
+    subject = subject_of(**{"firewall_management_sources": ["192.0.2.0/24", "2001:db8::/32"], **settings})
+    return sheet_of(test_management.test_ssh_is_let_in_from_the_management_only, said, subject=subject)
 
 
 def test_ssh_is_open_to_the_declared_networks_only() -> None:
@@ -184,7 +184,7 @@ def test_ssh_is_open_to_the_declared_networks_only() -> None:
 )
 def test_every_rule_that_opens_ssh_further_is_found(rule: list[dict[str, Any]], source: str) -> None:
     sheet = _management([_from(OFFICE), _port()], rule, *HARMLESS)
-    assert _faults(sheet) == f"22/tcp (SSH) is let in from {source}"
+    assert faults_of(sheet) == f"22/tcp (SSH) is let in from {source}"
 
 
 def test_each_rule_is_named_for_itself() -> None:
@@ -200,8 +200,8 @@ def test_rules_are_followed_into_other_chains_and_maps() -> None:
         rows += [{"rule": {**place, "chain": "further", "expr": list(inner)}}]
         listening = 'tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))\n'
         said = {"ss": listening, "if command -v nft": json.dumps({"nftables": rows})}
-        subject = _subject(firewall_management_sources=["192.0.2.0/24"])
-        return _faults(_sheet(test_management.test_ssh_is_let_in_from_the_management_only, said, subject=subject))
+        subject = subject_of(firewall_management_sources=["192.0.2.0/24"])
+        return faults_of(sheet_of(test_management.test_ssh_is_let_in_from_the_management_only, said, subject=subject))
 
     jump, accept = {"jump": {"target": "further"}}, {"accept": None}
     assert look(jump, inner=[_port(), accept]).endswith("from anywhere")
@@ -219,7 +219,7 @@ def test_rules_are_followed_into_other_chains_and_maps() -> None:
 
 def test_one_chain_that_keeps_ssh_in_is_enough_and_none_is_a_fault() -> None:
     assert _management([_port()], chains=2).faults == []
-    assert _faults(_management([_port()], chains=0)) == "0 input chains drop by default"
+    assert faults_of(_management([_port()], chains=0)) == "0 input chains drop by default"
 
 
 def test_ssh_open_to_all_is_undecided_until_somebody_answers_for_it() -> None:
@@ -271,22 +271,22 @@ def test_limits_that_are_none_or_keep_a_council_out_are_faults() -> None:
             f"http {{ {zone} server {{ listen 443 ssl; server_name meet.example.org; limit_req zone=all burst=%d; }} }}"
         )
         said = {"nginx": shown % burst}
-        return _sheet(test_limits.test_limits_of_requests, said, subject=_subject())
+        return sheet_of(test_limits.test_limits_of_requests, said, subject=subject_of())
 
     burst = 500
     assert look("limit_req_zone $x zone=all:1m rate=100r/s;").faults == []
-    assert "rooms: 9000 a second" in _faults(look("limit_req_zone $x zone=all:1m rate=9000r/s;"))
-    assert "rooms: 0 a second" in _faults(look("limit_req_zone $x zone=other:1m rate=100r/s;"))
+    assert "rooms: 9000 a second" in faults_of(look("limit_req_zone $x zone=all:1m rate=9000r/s;"))
+    assert "rooms: 0 a second" in faults_of(look("limit_req_zone $x zone=other:1m rate=100r/s;"))
     burst = 5
-    assert "rooms: 5 at once" in _faults(look("limit_req_zone $x zone=all:1m rate=100r/s;"))
+    assert "rooms: 5 at once" in faults_of(look("limit_req_zone $x zone=all:1m rate=100r/s;"))
 
 
 def test_a_flood_must_be_refused() -> None:
     def look(told: str | tuple[int, str]) -> Sheet:
-        return _sheet(test_limits.test_a_flood_is_refused, {"python3": told}, subject=_subject())
+        return sheet_of(test_limits.test_a_flood_is_refused, {"python3": told}, subject=subject_of())
 
     assert look('{"rooms": [2500, 300]}').faults == []
-    assert _faults(look('{"rooms": [4800, 0]}')) == "rooms: none refused of 4800 requests in a row"
+    assert faults_of(look('{"rooms": [4800, 0]}')) == "rooms: none refused of 4800 requests in a row"
     assert look('{"rooms": [0, 0]}').untested
     assert look((1, "refused")).untested
 
@@ -295,41 +295,41 @@ SSHD = "maxauthtries 4\nlogingracetime 30\nmaxstartups 10:30:60\npersourcemaxsta
 
 
 def _guessing(sshd: str = SSHD, pam: str = "== next ==\n", user: str = "root") -> Sheet:
-    subject = _subject()
+    subject = subject_of()
     object.__setattr__(subject, "user", user)
     said = {"mkdir": sshd, "cd /etc/pam.d": pam}
-    return _sheet(test_logins.test_guessing_by_ssh, said, subject=subject)
+    return sheet_of(test_logins.test_guessing_by_ssh, said, subject=subject)
 
 
 def test_attempts_by_ssh_are_bounded() -> None:
     assert _guessing().faults == []
     assert _guessing(f"{SSHD}persourcepenalties crash:90 authfail:5 noauth:1 max:600\n").faults == []
-    assert "penalties no" in _faults(_guessing(f"{SSHD}persourcepenalties no\n"))
-    assert "penalties crash:90 authfail:0" in _faults(_guessing(f"{SSHD}persourcepenalties crash:90 authfail:0\n"))
-    assert "of one address none" in _faults(
+    assert "penalties no" in faults_of(_guessing(f"{SSHD}persourcepenalties no\n"))
+    assert "penalties crash:90 authfail:0" in faults_of(_guessing(f"{SSHD}persourcepenalties crash:90 authfail:0\n"))
+    assert "of one address none" in faults_of(
         _guessing(SSHD.replace("persourcemaxstartups 10", "persourcemaxstartups none"))
     )
-    assert "no s to log in" in _faults(_guessing(SSHD.replace("logingracetime 30", "logingracetime 0")))
-    assert "10:30:1000" in _faults(_guessing(SSHD.replace(":60", ":1000")))
-    assert "20 attempts" in _faults(_guessing(SSHD.replace("maxauthtries 4", "maxauthtries 20")))
+    assert "no s to log in" in faults_of(_guessing(SSHD.replace("logingracetime 30", "logingracetime 0")))
+    assert "10:30:1000" in faults_of(_guessing(SSHD.replace(":60", ":1000")))
+    assert "20 attempts" in faults_of(_guessing(SSHD.replace("maxauthtries 4", "maxauthtries 20")))
 
 
 def test_nobodys_attempts_may_lock_out_root_or_who_automates() -> None:
     line = "common-auth:auth required pam_faillock.so preauth{}\n== next ==\n{}"
-    assert "locks root" in _faults(_guessing(pam=line.format(" even_deny_root", "")))
-    assert "locks root" in _faults(_guessing(pam=line.format("", "even_deny_root\n")))
+    assert "locks root" in faults_of(_guessing(pam=line.format(" even_deny_root", "")))
+    assert "locks root" in faults_of(_guessing(pam=line.format("", "even_deny_root\n")))
     assert _guessing(pam=line.format("", "")).faults == []
-    assert "can lock town" in _faults(_guessing(pam=line.format("", ""), user="town"))
+    assert "can lock town" in faults_of(_guessing(pam=line.format("", ""), user="town"))
 
 
 def test_wrong_passwords_are_refused_in_time() -> None:
     def look(refusals: list[str], **settings: Any) -> Sheet:
         said = {"python3": json.dumps(refusals)}
-        return _sheet(test_logins.test_guessing_members_passwords, said, subject=_subject(**settings))
+        return sheet_of(test_logins.test_guessing_members_passwords, said, subject=subject_of(**settings))
 
     wrong = "not-authorized"
     assert look([wrong] * 5 + ["temporary-auth-failure"]).faults == []
-    assert "11 wrong passwords in a row, and at more" in _faults(look([wrong] * 11))
+    assert "11 wrong passwords in a row, and at more" in faults_of(look([wrong] * 11))
     assert look(["no answer"]).untested
     with pytest.raises(NotApplicable, match="identity provider"):
         look([], jitsi_auth="jwt")
@@ -340,11 +340,11 @@ def test_whoever_gives_accounts_to_strangers_is_found() -> None:
 
     def look(**changed: Any) -> Sheet:
         said = {"python3": json.dumps({"meet.example.org": row | changed})}
-        return _sheet(test_logins.test_nobody_makes_an_account, said, subject=_subject())
+        return sheet_of(test_logins.test_nobody_makes_an_account, said, subject=subject_of())
 
     assert look().faults == []
     for sign in ("offered", "form"):
-        assert "lets strangers make an account" in _faults(look(**{sign: True}))
+        assert "lets strangers make an account" in faults_of(look(**{sign: True}))
     assert look(session=False).untested
 
 
@@ -353,7 +353,7 @@ def _profiles(
 ) -> Sheet:
     services = "nginx|unconfined\nchronyd|/usr/sbin/chronyd (enforce)\n"
     parts = [f"{container}\n{on}\n", loaded, shipped, talking, f"{unit}\n", services]
-    return _sheet(test_apparmor.test_apparmor, {"read": "== next ==\n".join(parts)})
+    return sheet_of(test_apparmor.test_apparmor, {"read": "== next ==\n".join(parts)})
 
 
 def test_profiles_must_be_loaded_and_enforced() -> None:
@@ -361,27 +361,27 @@ def test_profiles_must_be_loaded_and_enforced() -> None:
     whole = _profiles(good, shipped="/usr/sbin/chronyd\nchrome\n")
     assert whole.faults == []
     assert "services on the network without a profile: nginx" in whole.seen
-    assert _faults(_profiles(good, shipped="man\nlsb_release\n")) == "the shipped profile man is not loaded"
-    assert _faults(_profiles(f"{good}man (complain)\n")) == "man is in complain mode"
+    assert faults_of(_profiles(good, shipped="man\nlsb_release\n")) == "the shipped profile man is not loaded"
+    assert faults_of(_profiles(f"{good}man (complain)\n")) == "man is in complain mode"
     assert _profiles(f"{good}Xorg (complain)\nXorg//inner (complain)\n", talking="Xorg\n").faults == []
-    assert "AppArmor is off" in _faults(_profiles("", on="N"))
-    assert "0 profiles" in _faults(_profiles(""))
-    assert "apparmor.service is not there" in _faults(_profiles(good, unit=""))
+    assert "AppArmor is off" in faults_of(_profiles("", on="N"))
+    assert "0 profiles" in faults_of(_profiles(""))
+    assert "apparmor.service is not there" in faults_of(_profiles(good, unit=""))
     with pytest.raises(NotApplicable, match="lxc"):
         _profiles("", container="lxc")
-    assert "complain" in _faults(_profiles("man (complain)\n", container="lxc"))
+    assert "complain" in faults_of(_profiles("man (complain)\n", container="lxc"))
 
 
 def _scanner(there: str, state: str = "", newest: str = "", **settings: Any) -> Sheet:
     said = {"dpkg-query": "== next ==\n".join([f"{there}\n", f"{state}\n", f"{newest}\n", f"{NOW:.0f}\n"])}
-    return _sheet(test_malware.test_malware_protection, said, subject=_subject(**settings))
+    return sheet_of(test_malware.test_malware_protection, said, subject=subject_of(**settings))
 
 
 def test_a_scanner_works_or_somebody_answers_for_having_none() -> None:
     assert _scanner("installed", "active", str(NOW - DAY)).faults == []
-    assert "inactive" in _faults(_scanner("installed", "inactive", str(NOW - DAY)))
-    assert "9 days old" in _faults(_scanner("installed", "active", str(NOW - 9 * DAY)))
-    assert "not there" in _faults(_scanner("installed", "active"))
+    assert "inactive" in faults_of(_scanner("installed", "inactive", str(NOW - DAY)))
+    assert "9 days old" in faults_of(_scanner("installed", "active", str(NOW - 9 * DAY)))
+    assert "not there" in faults_of(_scanner("installed", "active"))
     assert "OS-14" in _scanner("").untested[0]
     assert _scanner("", verification_declarations={"OS-14": HELD}).declared
 
@@ -397,15 +397,15 @@ OK: 3 c2s sessions shown
 
 def test_sessions_at_prosody_must_be_encrypted() -> None:
     def look(shown: str) -> Sheet:
-        return _sheet(test_links.test_sessions_at_prosody, {"prosodyctl": shown}, subject=_subject())
+        return sheet_of(test_links.test_sessions_at_prosody, {"prosodyctl": shown}, subject=subject_of())
 
     whole = look(SESSIONS)
     assert (whole.faults, whole.untested) == ([], [])
     assert whole.seen == ["1 sessions of services at Prosody: TLSv1.3"]
     plain = SESSIONS.replace("TLSv1.3  | 127.0.0.1", "insecure | 192.0.2.11")
-    assert _faults(look(plain)) == "a session from 192.0.2.11 at Prosody is insecure"
+    assert faults_of(look(plain)) == "a session from 192.0.2.11 at Prosody is insecure"
     bound = SESSIONS.replace("c2s          | TLSv1.3 ", "c2s_unbound  | insecure")
-    assert _faults(look(bound)) == "a session from 127.0.0.1 at Prosody is insecure"
+    assert faults_of(look(bound)) == "a session from 127.0.0.1 at Prosody is insecure"
     assert look("OK: 0 c2s sessions shown\n").untested
     assert look("Unable to connect\n").untested
 
@@ -422,10 +422,10 @@ def test_sessions_at_prosody_must_be_encrypted() -> None:
     ],
 )
 def test_services_that_take_any_certificate_are_found(lines: str, fault: str) -> None:
-    sheet = _sheet(
-        test_links.test_services_know_whom_they_talk_to, {"for each": f"running\n{lines}"}, subject=_subject()
+    sheet = sheet_of(
+        test_links.test_services_know_whom_they_talk_to, {"for each": f"running\n{lines}"}, subject=subject_of()
     )
-    assert (fault in _faults(sheet)) if fault else sheet.faults == []
+    assert (fault in faults_of(sheet)) if fault else sheet.faults == []
 
 
 def _connected(*lines: str, **settings: Any) -> Sheet:
@@ -433,14 +433,14 @@ def _connected(*lines: str, **settings: Any) -> Sheet:
     hosts: Any = TOPOLOGY["hosts"]
     topology = {"hosts": {**hosts, "h2": second}, "settings": settings}
     subject = Subject("h1", "192.0.2.10", "", ("jitsi_signalling",), topology)
-    return _sheet(test_links.test_connections_between_own_hosts, {"ss": "\n".join(lines)}, subject=subject)
+    return sheet_of(test_links.test_connections_between_own_hosts, {"ss": "\n".join(lines)}, subject=subject)
 
 
 def test_plain_connections_between_own_hosts_are_found() -> None:
     assert _connected("0 0 192.0.2.10:5222 192.0.2.11:40000", "0 0 192.0.2.10:22 192.0.2.11:40001").faults == []
     assert _connected("0 0 192.0.2.10:9100 198.51.100.7:40000").faults == []
     plain = "0 0 [::ffff:192.0.2.10]:9100 [2001:db8::11]:40000"
-    assert "1 connections to h2 on port 9100/tcp" in _faults(_connected(plain))
+    assert "1 connections to h2 on port 9100/tcp" in faults_of(_connected(plain))
     assert _connected(plain, verification_declarations={"CRY-08": HELD}).declared
 
 
@@ -451,27 +451,27 @@ DISK = "/dev/vda2 /dev/vda2 /dev/vda part\n/dev/vda /dev/vda  disk\n"
 def _disks(mounts: str, *, swaps: str = "", files: str = "", devices: str = VG + DISK, **settings: Any) -> Sheet:
     parts = [f"{settings.pop('container', 'none')}\n", f"Filename Type\n{swaps}", mounts, devices, files]
     said = {"read": "== next ==\n".join(parts)}
-    return _sheet(test_disks.test_disks_are_encrypted, said, subject=_subject(**settings))
+    return sheet_of(test_disks.test_disks_are_encrypted, said, subject=subject_of(**settings))
 
 
 def test_volumes_are_followed_down_to_what_encrypts_them() -> None:
     assert _disks("/dev/mapper/vg-root ext4 /\ntmpfs tmpfs /var/tmp\n").faults == []
-    assert "not encrypted (/dev/vda2)" in _faults(_disks("/dev/vda2 ext4 /\n"))
-    assert "not known" in _faults(_disks("rpool/ROOT zfs /\n"))
+    assert "not encrypted (/dev/vda2)" in faults_of(_disks("/dev/vda2 ext4 /\n"))
+    assert "not known" in faults_of(_disks("rpool/ROOT zfs /\n"))
     assert _disks("/dev/mapper/vg-root[/@var] btrfs /var\n").faults == []
     assert _disks("/dev/vda2 ext4 /\n", verification_declarations={"CRY-11": HELD}).faults == []
-    assert "ran out" in _faults(_disks("/dev/vda2 ext4 /\n", verification_declarations={"CRY-11": OVER}))
+    assert "ran out" in faults_of(_disks("/dev/vda2 ext4 /\n", verification_declarations={"CRY-11": OVER}))
     half = "/dev/md0 /dev/md0 /dev/dm-0 raid1\n/dev/md0 /dev/md0 /dev/vda2 raid1\n"
-    assert "not encrypted" in _faults(_disks("/dev/md0 ext4 /srv\n", devices=half + VG + DISK))
+    assert "not encrypted" in faults_of(_disks("/dev/md0 ext4 /srv\n", devices=half + VG + DISK))
 
 
 def test_swap_has_no_exception() -> None:
     root, held = "/dev/mapper/vg-root ext4 /\n", {"CRY-11": HELD}
     plain = _disks(root, swaps="/dev/vda2 partition\n", verification_declarations=held)
-    assert _faults(plain) == "swap /dev/vda2 is not encrypted"
+    assert faults_of(plain) == "swap /dev/vda2 is not encrypted"
     assert _disks(root, swaps="/dev/dm-1 partition\n/dev/zram0 partition\n").faults == []
     assert _disks(root, swaps="/swap file\n", files="/dev/mapper/vg-root\n").faults == []
-    assert _faults(_disks(root, swaps="/swap file\n", files="/dev/vda2\n")) == "swap /swap is not encrypted"
+    assert faults_of(_disks(root, swaps="/swap file\n", files="/dev/vda2\n")) == "swap /swap is not encrypted"
 
 
 def test_disks_of_a_container_are_not_its_own() -> None:

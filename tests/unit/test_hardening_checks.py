@@ -26,7 +26,7 @@ from orchestrator.verification.checks import (
 )
 from orchestrator.verification.checks.test_web import Answer
 from orchestrator.verification.sheet import Sheet
-from tests.unit.test_verification_checks import _faults, _sheet, _subject
+from tests.unit.asked import faults_of, sheet_of, subject_of
 
 GOOD = {
     **{name: values[0] for name, values in {**test_kernel.NETWORK, **test_kernel.MEMORY}.items()},
@@ -69,11 +69,11 @@ def _kernel(
 
 
 def _network(**given: Any) -> Sheet:
-    return _sheet(test_kernel.test_network_settings, {"cd /proc/sys": _kernel(**given)})
+    return sheet_of(test_kernel.test_network_settings, {"cd /proc/sys": _kernel(**given)})
 
 
 def _memory(**given: Any) -> Sheet:
-    return _sheet(test_kernel.test_memory_and_files, {"cd /proc/sys": _kernel(**given)})
+    return sheet_of(test_kernel.test_memory_and_files, {"cd /proc/sys": _kernel(**given)})
 
 
 def test_kernel_as_wanted_has_no_fault() -> None:
@@ -85,7 +85,7 @@ def test_kernel_as_wanted_has_no_fault() -> None:
 
 def test_each_interface_counts_for_itself() -> None:
     said = {"cd /proc/sys": _kernel().replace("conf/eth0.7/accept_redirects:0", "conf/eth0.7/accept_redirects:1")}
-    faults = _faults(_sheet(test_kernel.test_network_settings, said))
+    faults = faults_of(sheet_of(test_kernel.test_network_settings, said))
     assert "net.ipv4.conf.eth0.7.accept_redirects is 1" in faults
     assert "net.ipv6.conf.eth0.7.accept_redirects is 1" in faults
 
@@ -96,9 +96,9 @@ def test_a_setting_of_another_machine_is_not_tested_and_its_file_is() -> None:
     sheet = _memory(**given)
     assert sheet.faults == []
     assert "kernel.kptr_restrict is 0; it belongs to the machine below this container (lxc)" in sheet.untested
-    assert "kernel.kptr_restrict is not named" in _faults(_memory(**given, kept=KEPT.replace(f"{name} = 1\n", "")))
-    assert "kernel.kptr_restrict is 0" in _faults(_memory(shared=(name,), kernel__kptr_restrict="0"))
-    assert "kernel.yama.ptrace_scope is not there" in _faults(_memory(kernel__yama__ptrace_scope=None))
+    assert "kernel.kptr_restrict is not named" in faults_of(_memory(**given, kept=KEPT.replace(f"{name} = 1\n", "")))
+    assert "kernel.kptr_restrict is 0" in faults_of(_memory(shared=(name,), kernel__kptr_restrict="0"))
+    assert "kernel.yama.ptrace_scope is not there" in faults_of(_memory(kernel__yama__ptrace_scope=None))
 
 
 @pytest.mark.parametrize(
@@ -113,16 +113,16 @@ def test_a_setting_of_another_machine_is_not_tested_and_its_file_is() -> None:
 )
 def test_files_of_sysctl_are_read_as_systemd_does(lines: str, value: str | None) -> None:
     sheet = _network(kept=KEPT.replace("net/ipv4/conf/all/rp_filter = 2\n", "") + lines)
-    assert f"net.ipv4.conf.all.rp_filter is {value or 'not named'} in the files of sysctl.d" in _faults(sheet)
+    assert f"net.ipv4.conf.all.rp_filter is {value or 'not named'} in the files of sysctl.d" in faults_of(sheet)
 
 
 def test_a_protection_that_is_switched_off_is_found_now_and_for_the_next_boot() -> None:
     def look(**given: Any) -> Sheet:
-        return _sheet(test_kernel.test_command_line, {"cd /proc/sys": _kernel(**given)})
+        return sheet_of(test_kernel.test_command_line, {"cd /proc/sys": _kernel(**given)})
 
-    assert _faults(look(line="ro mitigations=off quiet")) == "booted with mitigations=off"
+    assert faults_of(look(line="ro mitigations=off quiet")) == "booted with mitigations=off"
     assert look(line="mitigations=auto,nosmt nokaslrx").faults == []
-    assert _faults(look(boot='GRUB_CMDLINE_LINUX="quiet nopti"')) == "the boot loader's files say nopti"
+    assert faults_of(look(boot='GRUB_CMDLINE_LINUX="quiet nopti"')) == "the boot loader's files say nopti"
     below = look(line="mitigations=off", container="lxc")
     assert below.faults == []
     assert below.untested == ["the machine below this container was booted with mitigations=off"]
@@ -132,36 +132,36 @@ FORWARDING = {"net__ipv4__conf__all__forwarding": "1", "net__ipv4__conf__eth0.7_
 
 
 def _forwarding(engines: str = "", declared: Any = None, **given: Any) -> Sheet:
-    subject = _subject(verification_declarations={"NET-09": declared} if declared else {})
+    subject = subject_of(verification_declarations={"NET-09": declared} if declared else {})
     said = {"cd /proc/sys": _kernel(**given), "for name in docker": engines}
-    return _sheet(test_kernel.test_forwarding, said, subject=subject)
+    return sheet_of(test_kernel.test_forwarding, said, subject=subject)
 
 
 def test_a_host_without_containers_is_no_router() -> None:
     off = dict.fromkeys(FORWARDING, "0")
     assert _forwarding(**off).seen == ["packets are not forwarded"]
     on = "packets are forwarded (net.ipv4.conf.all.forwarding, net.ipv4.conf.eth0.7.forwarding)"
-    assert _faults(_forwarding(**FORWARDING)) == on
-    assert "eth0.7.forwarding" in _faults(_forwarding(**{**off, "net__ipv4__conf__eth0.7__forwarding": "1"}))
-    assert "net.ipv6.conf.all.forwarding" in _faults(_forwarding(net__ipv6__conf__all__forwarding="1"))
+    assert faults_of(_forwarding(**FORWARDING)) == on
+    assert "eth0.7.forwarding" in faults_of(_forwarding(**{**off, "net__ipv4__conf__eth0.7__forwarding": "1"}))
+    assert "net.ipv6.conf.all.forwarding" in faults_of(_forwarding(net__ipv6__conf__all__forwarding="1"))
     later = _forwarding(**off, kept=f"{KEPT}net.ipv4.ip_forward=1\n")
-    assert _faults(later) == "packets are forwarded (net.ipv4.ip_forward in the files of sysctl.d)"
+    assert faults_of(later) == "packets are forwarded (net.ipv4.ip_forward in the files of sysctl.d)"
     assert _forwarding("/usr/bin/docker\n", **FORWARDING).faults == []
     held = {"who": "the IT department", "why": "a tunnel ends here", "until": "2999-12-31"}
     assert "a tunnel ends here" in _forwarding(declared=held, **FORWARDING).declared[0]
     names = tuple(name.replace("__", "/") for name in FORWARDING)
     assert _forwarding(shared=names, container="lxc", **FORWARDING).untested
-    assert _faults(_forwarding(shared=names[:1], container="lxc", **FORWARDING)) == on
+    assert faults_of(_forwarding(shared=names[:1], container="lxc", **FORWARDING)) == on
 
 
 def test_small_buffers_and_limits_are_faults() -> None:
-    sheet = _sheet(
-        test_capacity.test_buffers, {"cd /proc/sys": _kernel(net__core__rmem_max="212992")}, subject=_subject()
+    sheet = sheet_of(
+        test_capacity.test_buffers, {"cd /proc/sys": _kernel(net__core__rmem_max="212992")}, subject=subject_of()
     )
-    assert _faults(sheet) == "net.core.rmem_max is 212992"
+    assert faults_of(sheet) == "net.core.rmem_max is 212992"
     blocks = ["LimitNOFILESoft=65000\nTasksMax=4915"] * 5 + ["LimitNOFILESoft=infinity\nTasksMax=infinity"]
-    shown = _sheet(test_capacity.test_limits, {"systemctl": "\n\n".join(blocks)}, subject=_subject())
-    assert _faults(shown) == "jicofo: TasksMax 4915; jitsi-videobridge2: TasksMax 4915"
+    shown = sheet_of(test_capacity.test_limits, {"systemctl": "\n\n".join(blocks)}, subject=subject_of())
+    assert faults_of(shown) == "jicofo: TasksMax 4915; jitsi-videobridge2: TasksMax 4915"
 
 
 _TRACKING = "C0000201,192.0.2.1,3,1795600000.0,{offset},0.0,0.0,1.0,0.0,0.0,0.1,0.1,64.0,{state}\n"
@@ -170,32 +170,32 @@ _TRACKING = "C0000201,192.0.2.1,3,1795600000.0,{offset},0.0,0.0,1.0,0.0,0.0,0.1,
 def _clock(answer: str, *, container: str = "none", **settings: Any) -> Sheet:
     sources = "== next ==\n^,*,ntp.example.org,2,6,377,1,0.1,0.1,0.1\n"
     said = {"read -r kind": f"{container}\n{answer}{sources}"}
-    return _sheet(test_clock.test_time_sources, said, subject=_subject(**settings))
+    return sheet_of(test_clock.test_time_sources, said, subject=subject_of(**settings))
 
 
 def test_the_clock_must_follow_the_declared_servers() -> None:
     good = _TRACKING.format(offset="-0.000012", state="Normal")
     assert _clock(good).faults == []
     assert _clock(good, base_ntp_servers=["ntp.example.org"]).faults == []
-    assert _faults(_clock(good, base_ntp_servers=["ntp.town.example"])) == "time source ntp.example.org"
-    assert _faults(_clock(_TRACKING.format(offset="-3.5", state="Normal"))) == "3.500000 s off"
-    assert "Not synchronised" in _faults(_clock(_TRACKING.format(offset="0.0", state="Not synchronised")))
+    assert faults_of(_clock(good, base_ntp_servers=["ntp.town.example"])) == "time source ntp.example.org"
+    assert faults_of(_clock(_TRACKING.format(offset="-3.5", state="Normal"))) == "3.500000 s off"
+    assert "Not synchronised" in faults_of(_clock(_TRACKING.format(offset="0.0", state="Not synchronised")))
     silent = "506 Cannot talk to daemon\n"
-    assert "chrony does not answer" in _faults(_clock(silent))
+    assert "chrony does not answer" in faults_of(_clock(silent))
     assert _clock(silent, container="lxc").untested
 
 
 def test_heap_dumps_need_a_closed_directory_that_is_emptied() -> None:
     def look(options: str, mode: str = "700 directory", rules: str = "d /var/cache/x 0700 jvb jitsi 3d -\n") -> Sheet:
         said = {"for each": f"java\n{options}\n\n", "stat": mode, "systemd-tmpfiles": rules}
-        return _sheet(test_dumps.test_heap_dumps, said, subject=_subject())
+        return sheet_of(test_dumps.test_heap_dumps, said, subject=subject_of())
 
     on = "-XX:+HeapDumpOnOutOfMemoryError\n-XX:HeapDumpPath=/tmp\n"
     assert look(f"{on}-XX:-HeapDumpOnOutOfMemoryError").faults == []
     assert look("-Xmx1g").faults == []
-    assert "writes heap dumps to /tmp" in _faults(look(on, "1777 directory"))
+    assert "writes heap dumps to /tmp" in faults_of(look(on, "1777 directory"))
     assert look(f"{on}-XX:HeapDumpPath=/var/cache/x").faults == []
-    assert "stay 10d" in _faults(
+    assert "stay 10d" in faults_of(
         look(f"{on}-XX:HeapDumpPath=/var/cache/x", rules="d /var/cache/x 0700 jvb jitsi 10d\n")
     )
 
@@ -209,14 +209,14 @@ def test_where_a_core_dump_goes() -> None:
             "for pid": units,
             "cat /etc/security": f"{logins}== next ==\n{storage}",
         }
-        return _sheet(test_dumps.test_core_dumps, said, subject=_subject())
+        return sheet_of(test_dumps.test_core_dumps, said, subject=subject_of())
 
     keeper = "|/usr/lib/systemd/systemd-coredump %P %u"
     assert look().faults == []
-    assert _faults(look(kernel__core_pattern="core")) == "kernel.core_pattern is core"
-    assert "external, its default" in _faults(look(kernel__core_pattern=keeper))
+    assert faults_of(look(kernel__core_pattern="core")) == "kernel.core_pattern is core"
+    assert "external, its default" in faults_of(look(kernel__core_pattern=keeper))
     assert look("[Coredump]\nStorage=none\n", kernel__core_pattern=keeper).faults == []
-    assert _faults(look(logins="* soft core 0\n")) == "logins: core dumps up to no limit"
+    assert faults_of(look(logins="* soft core 0\n")) == "logins: core dumps up to no limit"
     shared: Any = {"shared": ("kernel/core_pattern",), "container": "lxc"}
     assert look(**shared, kernel__core_pattern="core").untested == []
     assert look(**shared, kernel__core_pattern="|/usr/share/apport/apport").untested
@@ -224,17 +224,17 @@ def test_where_a_core_dump_goes() -> None:
 
 def _accounts(*rows: str) -> Sheet:
     said = "\n".join(["passwd:root:x:0:0:root:/root:/bin/bash", "group:root:x:0:", "group:jitsi:x:106:", *rows])
-    return _sheet(test_accounts.test_accounts, {"awk": said}, subject=_subject())
+    return sheet_of(test_accounts.test_accounts, {"awk": said}, subject=subject_of())
 
 
 def test_accounts_that_should_not_be() -> None:
     assert _accounts("passwd:jvb:x:105:106::/:/usr/sbin/nologin", "shadow:root:set").faults == []
-    assert "toor is root" in _faults(_accounts("passwd:toor:x:0:0::/:/usr/sbin/nologin"))
-    assert "user ID 105 stands twice" in _faults(_accounts(*[f"passwd:{n}:x:105:106::/:/bin/false" for n in "ab"]))
-    assert "group name jitsi stands twice" in _faults(_accounts("group:jitsi:x:107:"))
-    assert "in the group 9" in _faults(_accounts("passwd:a:x:105:9::/:/bin/false"))
-    assert "a needs no password (/etc/shadow)" in _faults(_accounts("shadow:a:empty"))
-    assert "service account a logs in with /bin/sh" in _faults(_accounts("passwd:a:x:105:106::/:/bin/sh"))
+    assert "toor is root" in faults_of(_accounts("passwd:toor:x:0:0::/:/usr/sbin/nologin"))
+    assert "user ID 105 stands twice" in faults_of(_accounts(*[f"passwd:{n}:x:105:106::/:/bin/false" for n in "ab"]))
+    assert "group name jitsi stands twice" in faults_of(_accounts("group:jitsi:x:107:"))
+    assert "in the group 9" in faults_of(_accounts("passwd:a:x:105:9::/:/bin/false"))
+    assert "a needs no password (/etc/shadow)" in faults_of(_accounts("shadow:a:empty"))
+    assert "service account a logs in with /bin/sh" in faults_of(_accounts("passwd:a:x:105:106::/:/bin/sh"))
     assert _accounts("passwd:person:x:1000:106::/:/bin/bash").faults == []
 
 
@@ -244,9 +244,9 @@ def _sudo(user: str, *, options: str = '{"authenticate": false}', programs: str 
         "Cmnd_Specs": [{"Options": [json.loads(options)], "Commands": [{"command": "ALL"}]}],
     }
     rules = {"Defaults": [{"Options": [json.loads(defaults)]}] if defaults else [], "User_Specs": [spec]}
-    subject = _subject()
+    subject = subject_of()
     object.__setattr__(subject, "user", user)
-    return _sheet(
+    return sheet_of(
         test_accounts.test_sudo_rules,
         {"command -v sudo": f"{programs}== next ==\n{json.dumps(rules)}"},
         subject=subject,
@@ -255,12 +255,12 @@ def _sudo(user: str, *, options: str = '{"authenticate": false}', programs: str 
 
 def test_sudo_without_a_password_is_for_the_declared_user_only() -> None:
     assert _sudo("town").faults == []
-    assert _faults(_sudo("other")) == "sudo asks town for no password (ALL)"
+    assert faults_of(_sudo("other")) == "sudo asks town for no password (ALL)"
     assert _sudo("", options='{"setenv": true}').faults == []
     assert "changed by root only" in str(_sudo("town", programs="program 755 town town /opt/x\n").faults)
-    assert "777" in _faults(_sudo("town", programs="program 777 root root /opt/x\n"))
+    assert "777" in faults_of(_sudo("town", programs="program 777 root root /opt/x\n"))
     assert _sudo("town", programs="program 755 root root /opt/x\n").faults == []
-    assert "!syslog" in _faults(_sudo("town", defaults='{"syslog": false}'))
+    assert "!syslog" in faults_of(_sudo("town", defaults='{"syslog": false}'))
 
 
 @pytest.mark.parametrize(
@@ -282,8 +282,8 @@ def test_who_may_replace_or_make_what_sudo_runs(row: str, fits: bool) -> None:
     sheet = _sudo("town", programs=f"{row}\n")
     _, mode, owner, _, path = row.split()
     assert (sheet.faults == []) is fits
-    assert fits or _faults(sheet).startswith(f"{path}, ")
-    assert fits or f"is {mode} {owner}:" in _faults(sheet)
+    assert fits or faults_of(sheet).startswith(f"{path}, ")
+    assert fits or f"is {mode} {owner}:" in faults_of(sheet)
 
 
 def test_places_of_what_sudo_runs_are_told(tmp_path: Path) -> None:
@@ -316,7 +316,7 @@ def test_places_of_what_sudo_runs_are_told(tmp_path: Path) -> None:
 
 
 def _passwords(said: str) -> Sheet:
-    return _sheet(test_accounts.test_passwords, {"python3": said})
+    return sheet_of(test_accounts.test_passwords, {"python3": said})
 
 
 def test_a_password_is_tested_and_hashed_slowly() -> None:
@@ -324,12 +324,12 @@ def test_a_password_is_tested_and_hashed_slowly() -> None:
     sheet = _passwords(f"tested 12\n{hashes}")
     assert sheet.faults == []
     sheet.finish()
-    assert _faults(_passwords("untested 12\n")) == "a new password is not tested (pam_pwquality)"
-    assert _faults(_passwords("tested 8\n")) == "it needs 8 characters"
-    assert _faults(_passwords("tested 12\nroot 1 \n")) == "root's password is hashed by MD5"
-    assert _faults(_passwords("tested 12\nroot des \n")) == "root's password is hashed by DES"
-    assert _faults(_passwords("tested 12\nroot 6 1000\n")) == "root's password is hashed by SHA-512 in 1000 rounds"
-    assert _faults(_passwords("tested 12\nroot sha1 \n")) == "root's password is hashed by the method sha1"
+    assert faults_of(_passwords("untested 12\n")) == "a new password is not tested (pam_pwquality)"
+    assert faults_of(_passwords("tested 8\n")) == "it needs 8 characters"
+    assert faults_of(_passwords("tested 12\nroot 1 \n")) == "root's password is hashed by MD5"
+    assert faults_of(_passwords("tested 12\nroot des \n")) == "root's password is hashed by DES"
+    assert faults_of(_passwords("tested 12\nroot 6 1000\n")) == "root's password is hashed by SHA-512 in 1000 rounds"
+    assert faults_of(_passwords("tested 12\nroot sha1 \n")) == "root's password is hashed by the method sha1"
     # Another module than pwquality knows no such length.
     other = _passwords("passwdqc \n")
     assert (other.faults, other.untested) == ([], [])
@@ -341,7 +341,7 @@ def test_a_test_of_passwords_that_is_not_seen_or_refuses_nothing_is_no_pass() ->
     assert unknown.untested == [
         "how long a new password must be, and whether a bad one is refused: pwquality does not tell"
     ]
-    assert _faults(_passwords("warned 12\n")) == "a new password is tested, but a bad one is not refused"
+    assert faults_of(_passwords("warned 12\n")) == "a new password is tested, but a bad one is not refused"
 
 
 @pytest.mark.parametrize(
@@ -380,12 +380,12 @@ def test_what_passwds_lines_say_of_the_test_counts(line: str, told: str, tmp_pat
 
 
 def test_processes_that_any_user_sees_are_a_fault() -> None:
-    assert _sheet(test_kernel.test_processes_of_others, {"setpriv": ""}).faults == []
-    faults = _faults(_sheet(test_kernel.test_processes_of_others, {"setpriv": "seen\n"}))
+    assert sheet_of(test_kernel.test_processes_of_others, {"setpriv": ""}).faults == []
+    faults = faults_of(sheet_of(test_kernel.test_processes_of_others, {"setpriv": "seen\n"}))
     assert faults == "any user sees the processes of others in /proc"
     # A /proc in which even the own process is not seen tells nothing.
     with pytest.raises(RuntimeError, match="ended with 3"):
-        _sheet(test_kernel.test_processes_of_others, {"setpriv": (3, "")})
+        sheet_of(test_kernel.test_processes_of_others, {"setpriv": (3, "")})
 
 
 MOUNTS = {"/tmp": "nosuid,nodev,noexec", "/dev/shm": "nosuid,nodev", "/dev": "nosuid,noexec"}
@@ -394,16 +394,16 @@ MOUNTS = {"/tmp": "nosuid,nodev,noexec", "/dev/shm": "nosuid,nodev", "/dev": "no
 def _mounts(**changed: str | None) -> Sheet:
     wanted = {**MOUNTS, **{f"/{name}": flags for name, flags in changed.items()}}
     said = "".join(f"tmpfs {place} tmpfs rw,{flags} 0 0\n" for place, flags in wanted.items() if flags is not None)
-    subject = _subject()
+    subject = subject_of()
     object.__setattr__(subject, "groups", ())
-    return _sheet(test_mounts.test_shared_directories, {"cat /proc/mounts": said}, subject=subject)
+    return sheet_of(test_mounts.test_shared_directories, {"cat /proc/mounts": said}, subject=subject)
 
 
 def test_flags_of_shared_directories_and_of_devices() -> None:
     assert _mounts().faults == []
-    assert _faults(_mounts(dev="nosuid")) == "/dev is mounted rw,nosuid"
-    assert _faults(_mounts(tmp="noexec")) == "/tmp is mounted rw,noexec"
-    assert _faults(_mounts(tmp=None)) == "/tmp is no mount of its own"
+    assert faults_of(_mounts(dev="nosuid")) == "/dev is mounted rw,nosuid"
+    assert faults_of(_mounts(tmp="noexec")) == "/tmp is mounted rw,noexec"
+    assert faults_of(_mounts(tmp=None)) == "/tmp is no mount of its own"
 
 
 def _integrity(
@@ -415,7 +415,7 @@ def _integrity(
     begun: str = "86400",
 ) -> Sheet:
     said = f"{timer}\n{service}\n{100000 + 3600}\n{begun}\n{database}\n{sure}\n{told}"
-    return _sheet(test_integrity.test_changes_are_noted, {"end=": said})
+    return sheet_of(test_integrity.test_changes_are_noted, {"end=": said})
 
 
 def test_changes_are_noted_where_the_last_comparison_is_young_and_whole() -> None:
@@ -423,16 +423,16 @@ def test_changes_are_noted_where_the_last_comparison_is_young_and_whole() -> Non
     assert sheet.faults == []
     sheet.finish()
     assert "last compared 1 hours ago (added entries: 2; changed entries: 1)" in sheet.seen
-    assert "(ratssaal-integrity.timer) is inactive" in _faults(_integrity("inactive"))
-    assert _faults(_integrity(service="exit-code failed")) == "the last comparison failed"
+    assert "(ratssaal-integrity.timer) is inactive" in faults_of(_integrity("inactive"))
+    assert faults_of(_integrity(service="exit-code failed")) == "the last comparison failed"
     assert _integrity(service="exec-condition inactive").faults == []
-    assert _faults(_integrity(database="-100000 600 root")) == (
+    assert faults_of(_integrity(database="-100000 600 root")) == (
         "last compared 57 hours ago (added entries: 2; changed entries: 1)"
     )
-    assert "what it is compared with is 640 root" in _faults(_integrity(database="100000 640 root"))
-    assert "is 600 prosody" in _faults(_integrity(database="100000 600 prosody"))
-    assert "nothing to compare with" in _faults(_integrity(database="none", sure=0, begun="never"))
-    assert "0 of 2 files that every host has" in _faults(_integrity(sure=0))
+    assert "what it is compared with is 640 root" in faults_of(_integrity(database="100000 640 root"))
+    assert "is 600 prosody" in faults_of(_integrity(database="100000 600 prosody"))
+    assert "nothing to compare with" in faults_of(_integrity(database="none", sure=0, begun="never"))
+    assert "0 of 2 files that every host has" in faults_of(_integrity(sure=0))
     # Of its last two steps, the second may be still to come.
     for first in (
         _integrity(service="success activating", database="none", sure=0, begun="never"),
@@ -444,13 +444,13 @@ def test_changes_are_noted_where_the_last_comparison_is_young_and_whole() -> Non
 def test_a_database_that_is_gone_is_told_and_no_new_one_taken_for_it() -> None:
     assert "files are compared since 1970-01-02" in _integrity().seen
     gone = _integrity(service="exit-code failed", database="none", sure=0)
-    assert _faults(gone) == (
+    assert faults_of(gone) == (
         "the last comparison failed; what files were compared with since 1970-01-02 is gone (/var/lib/aide/aide.db)"
     )
     # Before the next night, whose comparison will fail.
-    assert "since 1970-01-02 is gone" in _faults(_integrity(database="none", sure=0))
-    assert "since 1970-01-02 is gone" in _faults(_integrity(service="success activating", database="none", sure=0))
-    assert _faults(_integrity(begun="never")) == "files are compared since an unknown day"
+    assert "since 1970-01-02 is gone" in faults_of(_integrity(database="none", sure=0))
+    assert "since 1970-01-02 is gone" in faults_of(_integrity(service="success activating", database="none", sure=0))
+    assert faults_of(_integrity(begun="never")) == "files are compared since an unknown day"
 
 
 def test_the_first_look_is_not_called_a_comparison() -> None:
@@ -478,8 +478,8 @@ def test_renegotiation_and_early_data() -> None:
         return sheet
 
     assert renegotiation("", "1:error:0A000153:SSL routines:ssl3_read_bytes:no renegotiation:x").faults == []
-    assert "taken" in _faults(renegotiation("", "depth=0 CN = x\nverify return:1"))
-    assert "not supported" in _faults(renegotiation(" NOT", "1:error:x:no renegotiation"))
+    assert "taken" in faults_of(renegotiation("", "depth=0 CN = x\nverify return:1"))
+    assert "not supported" in faults_of(renegotiation(" NOT", "1:error:x:no renegotiation"))
     assert renegotiation("", "something else").untested
     for size, faults in ((0, 0), (16384, 1)):
         sheet = Sheet()
@@ -496,11 +496,11 @@ def test_security_txt_must_name_somebody_and_end() -> None:
     day = (datetime.now(UTC) + timedelta(days=200)).strftime("%Y-%m-%dT00:00:00Z")
     good = f"Contact: mailto:holes@example.org\nExpires: {day}\n"
     assert look(good).faults == []
-    assert "text/html" in _faults(look(good, "text/html"))
-    assert "contact not named" in _faults(look(f"Expires: {day}\n"))
-    assert "contact somebody" in _faults(look(f"Contact: somebody\nExpires: {day}\n"))
+    assert "text/html" in faults_of(look(good, "text/html"))
+    assert "contact not named" in faults_of(look(f"Expires: {day}\n"))
+    assert "contact somebody" in faults_of(look(f"Contact: somebody\nExpires: {day}\n"))
     for end in ("2020-01-01T00:00:00Z", "2999-01-01T00:00:00Z", "soon"):
-        assert f"expires {end}" in _faults(look(f"Contact: tel:+49-391\nExpires: {end}\n"))
+        assert f"expires {end}" in faults_of(look(f"Contact: tel:+49-391\nExpires: {end}\n"))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ import pytest
 from orchestrator.verification import logstamps
 from orchestrator.verification.checks import test_logs
 from orchestrator.verification.sheet import Sheet
-from tests.unit.test_verification_checks import _faults, _sheet, _subject
+from tests.unit.asked import faults_of, sheet_of, subject_of
 
 # As logrotate 3.21 (Debian 12) and 3.22 (Debian 13) print the same file.
 OLDER = """
@@ -143,8 +143,8 @@ def _look(
         "python3": json.dumps(["+0100", begun]),
         "date +%s": str(NOW),
     }
-    subject = _subject(jitsi_conference_log_days=7, base_admin_log_days=90)
-    return _sheet(test_logs.test_retention, said, subject=subject)
+    subject = subject_of(jitsi_conference_log_days=7, base_admin_log_days=90)
+    return sheet_of(test_logs.test_retention, said, subject=subject)
 
 
 def test_a_whole_host_keeps_its_logs_as_declared() -> None:
@@ -154,59 +154,59 @@ def test_a_whole_host_keeps_its_logs_as_declared() -> None:
 
 def test_a_log_of_conferences_without_a_rule_is_found() -> None:
     other = RULES[RULES.index("rotating pattern: /var/log/dpkg") :]
-    assert _faults(_look(rules=other)) == "no rule rotates /var/log/prosody/prosody.log"
+    assert faults_of(_look(rules=other)) == "no rule rotates /var/log/prosody/prosody.log"
     # What a rotation left behind is judged by its age.
     assert _look(files=f"{NOW}.5 /var/log/prosody/prosody.log.2.gz\n").faults == []
     old = _look(files=f"{NOW - 20 * DAY}.5 /var/log/prosody/prosody.log.2.gz\n")
-    assert _faults(old) == "/var/log/prosody/prosody.log.2.gz is 20 days old"
+    assert faults_of(old) == "/var/log/prosody/prosody.log.2.gz is 20 days old"
 
 
 def test_a_log_of_a_service_counts_wherever_it_lies() -> None:
     written = f"{UNITS}open /srv/www/access.log\nopen /var/log/gone.log (deleted)\n"
-    assert _faults(_look(units=written)) == "no rule rotates /srv/www/access.log"
+    assert faults_of(_look(units=written)) == "no rule rotates /srv/www/access.log"
     rule = RULE.format("/srv/www/*.log", 30, "considering log /srv/www/access.log\n")
-    assert _faults(_look(units=written, rules=RULES + rule)) == "/srv/www/*.log: kept 31 days"
+    assert faults_of(_look(units=written, rules=RULES + rule)) == "/srv/www/*.log: kept 31 days"
 
 
 def test_a_rule_by_size_is_no_limit() -> None:
     rule = "rotating pattern: /var/log/nginx/*.log 10485760 bytes (52 rotations)\n"
-    assert _faults(_look(rules=RULES + rule)) == "/var/log/nginx/*.log: kept for ever"
+    assert faults_of(_look(rules=RULES + rule)) == "/var/log/nginx/*.log: kept for ever"
 
 
 def test_units_log_into_the_short_journal_now_and_later() -> None:
     lost = UNITS.replace("prosody.service 1 conferencing 1", "prosody.service 1  0")
-    assert _faults(_look(units=lost)) == "prosody logs into the system journal"
+    assert faults_of(_look(units=lost)) == "prosody logs into the system journal"
     old = UNITS.replace("prosody.service 1 conferencing 1", "prosody.service 1 conferencing 0")
-    assert _faults(_look(units=old)) == "prosody was started without the conferencing journal"
+    assert faults_of(_look(units=old)) == "prosody was started without the conferencing journal"
     stopped = UNITS.replace("prosody.service 1 conferencing 1", "prosody.service 0 conferencing ")
     assert _look(units=stopped).untested == ["prosody does not run"]
     assert _look(units=UNITS + "unit coturn.service 1  0\n").faults == []
 
 
 def test_what_the_journals_hold_counts() -> None:
-    assert _faults(_look(oldest=95)) == "oldest entry of the system journal: 95.0 days"
-    assert _faults(_look(conference=9)) == "oldest entry of the conferencing journal: 9.0 days"
+    assert faults_of(_look(oldest=95)) == "oldest entry of the system journal: 95.0 days"
+    assert faults_of(_look(conference=9)) == "oldest entry of the conferencing journal: 9.0 days"
     left = f"{NOW - 20 * DAY}.5 /var/log/journal/00ff.conferencing/system@1.journal\n"
-    assert "is 20 days old" in _faults(_look(files=left))
+    assert "is 20 days old" in faults_of(_look(files=left))
     assert _look(files=left.replace(".conferencing", "")).faults == []
 
 
 def test_settings_of_a_journal_in_all_their_files_count() -> None:
-    assert _faults(_look(namespace=JOURNAL.format(7) + JOURNAL.format(70))) == (
+    assert faults_of(_look(namespace=JOURNAL.format(7) + JOURNAL.format(70))) == (
         "conferencing journal: kept 70 days (0: no limit)"
     )
     emptied = f"{JOURNAL.format(7)}# /etc/systemd/journald@conferencing.conf.d/x.conf\n[Journal]\nMaxRetentionSec=\nMaxFileSec=1day\n"
-    assert "kept 0 days" in _faults(_look(namespace=emptied))
+    assert "kept 0 days" in faults_of(_look(namespace=emptied))
     spaced = JOURNAL.format(7).replace("7day", " 2 months")
-    assert "kept 61 days" in _faults(_look(namespace=spaced))
+    assert "kept 61 days" in faults_of(_look(namespace=spaced))
 
 
 def test_rules_that_nobody_runs_are_a_fault() -> None:
-    assert _faults(_look(timer="inactive\nsuccess\n")) == "logrotate.timer is inactive"
+    assert faults_of(_look(timer="inactive\nsuccess\n")) == "logrotate.timer is inactive"
 
 
 def test_a_rotation_that_fails_is_a_fault_though_every_file_is_young() -> None:
-    assert _faults(_look(timer="active\nexit-code\n")) == "the last run of logrotate failed (exit-code)"
+    assert faults_of(_look(timer="active\nexit-code\n")) == "the last run of logrotate failed (exit-code)"
     assert "the last run of logrotate has not failed" in _look().seen
     with pytest.raises(RuntimeError, match="show: no such unit"):
         _look(timer=(1, "show: no such unit"))
@@ -237,9 +237,9 @@ def test_logs_of_administration_have_their_own_period_and_one_that_is_too_old_is
     begun = _day("%Y-%m-%d %H:%M:%S", 60)
     assert _look(begun=(("/var/log/dpkg.log", 100, begun),)).faults == []
     begun = _day("%Y-%m-%d %H:%M:%S", 95)
-    assert _faults(_look(begun=(("/var/log/dpkg.log", 100, begun),))) == "/var/log/dpkg.log begins 95 days ago"
+    assert faults_of(_look(begun=(("/var/log/dpkg.log", 100, begun),))) == "/var/log/dpkg.log begins 95 days ago"
     old = "/var/log/prosody/prosody.log.2.gz"
-    assert _faults(_look(files=f"{NOW - 95 * DAY}.5 {old}\n", begun=((old, 100, begun),))) == f"{old} is 95 days old"
+    assert faults_of(_look(files=f"{NOW - 95 * DAY}.5 {old}\n", begun=((old, 100, begun),))) == f"{old} is 95 days old"
 
 
 @pytest.mark.parametrize(("size", "stamp"), [(65536, ""), (-1, "Not a gzipped file"), (100, "Feb 31 10:00:00")])

@@ -12,7 +12,7 @@ from orchestrator.inventory import openpgp
 from orchestrator.verification.aptsources import Entry, entries
 from orchestrator.verification.checks import test_system
 from orchestrator.verification.sheet import Sheet
-from tests.unit.test_verification_checks import _faults, _sheet, _subject
+from tests.unit.asked import faults_of, sheet_of, subject_of
 
 NOW = 1_795_600_000
 SETTINGS = """\
@@ -46,7 +46,7 @@ def _updates(settings: str = SETTINGS, packages: tuple[str, ...] = PACKAGES, lis
         "LC_ALL=C apt-cache": policy,
         "date": str(NOW),
     }
-    return _sheet(test_system.test_security_updates, said)
+    return sheet_of(test_system.test_security_updates, said)
 
 
 def test_updates_that_are_on_and_leave_meetings_alone_pass() -> None:
@@ -67,13 +67,13 @@ def test_updates_that_are_on_and_leave_meetings_alone_pass() -> None:
     ],
 )
 def test_without_the_security_archives_list_of_these_days_nothing_is_known_to_be_pending(lists: str, seen: str) -> None:
-    assert _faults(_updates(lists=lists)) == seen
+    assert faults_of(_updates(lists=lists)) == seen
 
 
 def test_updates_that_are_switched_off_as_a_whole_or_have_no_program_are_faults() -> None:
-    assert _faults(_updates(f'{SETTINGS}APT::Periodic::Enable "0";\n')) == "APT::Periodic::Enable 0"
+    assert faults_of(_updates(f'{SETTINGS}APT::Periodic::Enable "0";\n')) == "APT::Periodic::Enable 0"
     assert _updates(f'{SETTINGS}APT::Periodic::Enable "1";\n').faults == []
-    assert _faults(_updates(packages=PACKAGES[1:])) == "unattended-upgrades is not installed"
+    assert faults_of(_updates(packages=PACKAGES[1:])) == "unattended-upgrades is not installed"
 
 
 @pytest.mark.parametrize(
@@ -86,7 +86,7 @@ def test_updates_that_are_switched_off_as_a_whole_or_have_no_program_are_faults(
 )
 def test_what_meetings_need_is_excluded_by_patterns_that_fit(pattern: str, instead: str, exposed: str) -> None:
     sheet = _updates(SETTINGS.replace(f'"{pattern}"', f'"{instead or "^x$"}"'))
-    assert _faults(sheet) == f"taken without being asked: {exposed}"
+    assert faults_of(sheet) == f"taken without being asked: {exposed}"
 
 
 _POLICY = """\
@@ -127,7 +127,7 @@ def test_a_pending_update_counts_by_its_archives_or_its_own_date(told: str, faul
         "apt-get download": "'http://mirror.example/libzstd1_2_amd64.deb' libzstd1_2_amd64.deb 300000 SHA256:0\n",
         "curl": told,
     }
-    assert _faults(_sheet(test_system.test_security_updates, said)) == fault
+    assert faults_of(sheet_of(test_system.test_security_updates, said)) == fault
 
 
 def test_sources_are_read_from_files_of_both_kinds() -> None:
@@ -199,7 +199,7 @@ def _sources(
         "base64": base64.b64encode(ring).decode() if ring else (1, "No such file"),
     }
     vendor = {"vendor_repository_url": "https://download.jitsi.org", "vendor_repository_suite": "stable/"}
-    return _sheet(test_system.test_package_sources, said, subject=_subject(**{**vendor, **settings}))
+    return sheet_of(test_system.test_package_sources, said, subject=subject_of(**{**vendor, **settings}))
 
 
 def test_declared_and_bound_sources_pass() -> None:
@@ -216,39 +216,39 @@ def test_declared_and_bound_sources_pass() -> None:
     ],
 )  # fmt: skip
 def test_a_source_that_only_resembles_the_declared_one_is_a_fault(line: str, seen: str) -> None:
-    assert _faults(_sources(f"{DEBIAN}{OURS}{line}\n")) == f"source {seen} (origin unknown)"
+    assert faults_of(_sources(f"{DEBIAN}{OURS}{line}\n")) == f"source {seen} (origin unknown)"
 
 
 def test_a_repository_is_debians_by_its_keys_not_by_what_it_says() -> None:
     claimed = f"{ORIGINS}https://mirror.example/|trixie|Debian|Debian|trixie|read\n"
     own = f"{DEBIAN}{OURS}deb [signed-by=/etc/apt/keyrings/own.gpg] https://mirror.example trixie main\n"
-    assert _faults(_sources(own, told=claimed)) == (
+    assert faults_of(_sources(own, told=claimed)) == (
         "source https://mirror.example trixie is bound to /etc/apt/keyrings/own.gpg, among them /etc/apt/keyrings/own.gpg"
     )
     foreign = f"trusted /etc/apt/trusted.gpg.d/own.asc\n{KEYS}"
-    assert "any trusted key, among them /etc/apt/trusted.gpg.d/own.asc" in _faults(
+    assert "any trusted key, among them /etc/apt/trusted.gpg.d/own.asc" in faults_of(
         _sources(UNBOUND + OURS, keys=foreign)
     )
     assert _sources(keys=foreign).faults == []
-    assert f"among them {RING}" in _faults(_sources(keys=f"{KEYS}altered {RING}\n"))
+    assert f"among them {RING}" in faults_of(_sources(keys=f"{KEYS}altered {RING}\n"))
     chosen = DEBIAN.replace(RING, "A" * 40)
     assert _sources(chosen + OURS).faults == []
-    assert _faults(_sources(chosen + OURS, keys=foreign))
+    assert faults_of(_sources(chosen + OURS, keys=foreign))
 
 
 def test_the_vendors_source_is_bound_to_the_declared_key_alone() -> None:
     (packet, mine), (other, theirs) = _key(b"one"), _key(b"two")
     spaced = " ".join(mine[at : at + 4] for at in range(0, 40, 4)).lower()
     assert _sources(ring=packet, vendor_repository_fingerprint=spaced).faults == []
-    assert theirs in _faults(_sources(ring=other, vendor_repository_fingerprint=mine))
-    assert theirs in _faults(_sources(ring=packet + other, vendor_repository_fingerprint=mine))
-    assert "no key in /etc/apt/keyrings" in _faults(_sources(vendor_repository_fingerprint=mine))
-    assert "no key in /etc/apt/keyrings" in _faults(_sources(ring=b"junk", vendor_repository_fingerprint=mine))
+    assert theirs in faults_of(_sources(ring=other, vendor_repository_fingerprint=mine))
+    assert theirs in faults_of(_sources(ring=packet + other, vendor_repository_fingerprint=mine))
+    assert "no key in /etc/apt/keyrings" in faults_of(_sources(vendor_repository_fingerprint=mine))
+    assert "no key in /etc/apt/keyrings" in faults_of(_sources(ring=b"junk", vendor_repository_fingerprint=mine))
     loose = OURS.replace("[signed-by=/etc/apt/keyrings/ratssaal-vendor.asc] ", "")
-    assert "bound to any trusted key" in _faults(_sources(DEBIAN + loose))
+    assert "bound to any trusted key" in faults_of(_sources(DEBIAN + loose))
     named = OURS.replace("/etc/apt/keyrings/ratssaal-vendor.asc", mine)
     assert _sources(DEBIAN + named, vendor_repository_fingerprint=mine).faults == []
 
 
 def test_a_host_that_tells_of_no_sources_does_not_pass() -> None:
-    assert "0 sources in apt's files" in _faults(_sources("", told=""))
+    assert "0 sources in apt's files" in faults_of(_sources("", told=""))

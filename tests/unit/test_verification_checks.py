@@ -5,13 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.verification.batch import Answers, BatchBackend
 from orchestrator.verification.checks import (
     test_containers,
     test_log_levels,
@@ -20,53 +19,11 @@ from orchestrator.verification.checks import (
     test_system,
     test_web,
 )
-from orchestrator.verification.servedconfig import Expression, NoConfiguration, computed, read_config, setting
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 from orchestrator.verification.support import load_support, older
 from orchestrator.verification.webserver import places
-
-SETTINGS = {"jitsi_domain": "meet.example.org", "jitsi_local_recording": False}
-GROUPS = ["jitsi_signalling", "jitsi_bridges", "turn_servers"]
-TOPOLOGY = {
-    "hosts": {"h1": {"address": "192.0.2.10", "address6": "", "groups": GROUPS, "ssh_port": 22}},
-    "settings": SETTINGS,
-}
-
-
-def _subject(**settings: Any) -> Subject:
-    topology = {**TOPOLOGY, "settings": {**SETTINGS, **settings}}
-    return Subject("h1", "192.0.2.10", "", tuple(GROUPS), topology)
-
-
-Said = Mapping[str, str | tuple[int, str]]
-
-
-class FakeHost:
-    """A host that answers the commands that begin as given; any other question is an error of the test."""
-
-    def __init__(self, said: Said) -> None:
-        def ship(commands: list[str]) -> Answers:
-            return {command: self._answer(command) for command in commands}
-
-        self._said = said
-        self.backend = BatchBackend("h1", ship)
-        self.run = self.backend.run
-
-    def _answer(self, command: str) -> tuple[int, bytes, bytes]:
-        said = next(text for beginning, text in self._said.items() if command.startswith(beginning))
-        code, text = said if isinstance(said, tuple) else (0, said)
-        return code, text.encode() if code == 0 else b"", text.encode() if code else b""
-
-
-def _sheet(check: Callable[..., None], said: Said, **given: Any) -> Sheet:
-    sheet = Sheet()
-    check(host=FakeHost(said), sheet=sheet, **given)
-    return sheet
-
-
-def _faults(sheet: Sheet) -> str:
-    return "; ".join(seen for seen, _ in sheet.faults)
+from tests.unit.asked import SETTINGS, TOPOLOGY, FakeHost, Said, faults_of, sheet_of, subject_of
 
 
 @pytest.mark.parametrize(
@@ -109,7 +66,7 @@ def _release(
 ) -> Sheet:
     said = f"{named or package}\n{package}\n{architecture}\n{system}\n"
     # 2026-11-25
-    return _sheet(test_platform.test_release, {"cat": said, "apt-get": listed, "date": "1795600000"})
+    return sheet_of(test_platform.test_release, {"cat": said, "apt-get": listed, "date": "1795600000"})
 
 
 def _policy(codename: str, *, security: str = "read") -> str:
@@ -128,10 +85,10 @@ def test_release_in_long_term_support_counts_where_it_is_kept() -> None:
 
 
 def test_release_without_support_or_sources_is_a_fault() -> None:
-    assert "nothing is known of the support" in _faults(_release("11.1+deb11u11", _policy("bullseye")))
-    assert "ID ubuntu" in _faults(_release("13ubuntu10", _policy("trixie"), named="trixie/sid", system="ubuntu"))
-    assert "no lists of trixie's security archive" in _faults(_release("13.8", _policy("trixie", security="none")))
-    assert "packages from bookworm, bookworm-updates" in _faults(
+    assert "nothing is known of the support" in faults_of(_release("11.1+deb11u11", _policy("bullseye")))
+    assert "ID ubuntu" in faults_of(_release("13ubuntu10", _policy("trixie"), named="trixie/sid", system="ubuntu"))
+    assert "no lists of trixie's security archive" in faults_of(_release("13.8", _policy("trixie", security="none")))
+    assert "packages from bookworm, bookworm-updates" in faults_of(
         _release("13.8", _policy("trixie") + _policy("bookworm", security="none"))
     )
 
@@ -148,8 +105,8 @@ _BUILD = "#1 SMP PREEMPT_DYNAMIC Debian 6.12.48-1 (2025-09-20)"
     ],
 )
 def test_running_kernel_must_be_the_installed_one(said: str, fault: str) -> None:
-    sheet = _sheet(test_platform.test_kernel, {"systemd-detect-virt": said})
-    assert fault in _faults(sheet)
+    sheet = sheet_of(test_platform.test_kernel, {"systemd-detect-virt": said})
+    assert fault in faults_of(sheet)
     assert bool(sheet.faults) is bool(fault)
     assert sheet.untested == []
 
@@ -159,7 +116,7 @@ def test_kernel_that_is_not_the_hosts_is_not_tested() -> None:
         ("systemd-nspawn\n6.1\n#1 SMP\n\n", "belongs to the machine below this container (systemd-nspawn)"),
         ("none\n6.1\n#1 SMP\n\n", "comes from no package of this host"),
     ):
-        sheet = _sheet(test_platform.test_kernel, {"systemd-detect-virt": said})
+        sheet = sheet_of(test_platform.test_kernel, {"systemd-detect-virt": said})
         assert reason in sheet.untested[0]
 
 
@@ -169,8 +126,8 @@ def _packages(changed: dict[str, str], locked: dict[str, str] | None = None, hel
     versions |= {"jicofo": "1.0-1189-1", "jitsi-videobridge2": "2.3-307-g4bb0aead1-1", "prosody": "13.0.1-1", **changed}
     wish = {name: "hold" if name in (held or versions) else "install" for name in versions}
     rows = "".join(f"{name} {version} installed {wish[name]}\n" for name, version in versions.items() if version)
-    return _sheet(
-        test_platform.test_packages, {"dpkg-query": rows}, subject=_subject(vendor_repository_versions=locked or {})
+    return sheet_of(
+        test_platform.test_packages, {"dpkg-query": rows}, subject=subject_of(vendor_repository_versions=locked or {})
     )
 
 
@@ -185,9 +142,9 @@ def test_packages_old_missing_free_or_off_their_lock_are_faults() -> None:
     assert ("jicofo 1.0-1124-1 has JSA-2025-0001 (unsafe XML parsing lets anybody stop it)", "1.0-1133-1 or newer") in (
         old.faults
     )
-    assert "jitsi-meet-web is not installed" in _faults(_packages({"jitsi-meet-web": ""}))
+    assert "jitsi-meet-web is not installed" in faults_of(_packages({"jitsi-meet-web": ""}))
     assert _packages({}, {"jicofo": "1.0-1201-1"}).faults == [("jicofo 1.0-1189-1", "1.0-1201-1, as locked")]
-    assert "prosody 13.0.1-1 is not held" in _faults(_packages({}, held="jicofo"))
+    assert "prosody 13.0.1-1 is not held" in faults_of(_packages({}, held="jicofo"))
 
 
 def test_pending_update_of_a_held_package_is_seen() -> None:
@@ -214,14 +171,16 @@ _SILENT = {"if command -v docker": "", "if command -v podman": ""}
 
 
 def _ports(said: Said, **settings: Any) -> Sheet:
-    return _sheet(test_containers.test_container_ports, {**_ENGINE, **_SILENT, **said}, subject=_subject(**settings))
+    return sheet_of(
+        test_containers.test_container_ports, {**_ENGINE, **_SILENT, **said}, subject=subject_of(**settings)
+    )
 
 
 def test_ports_that_docker_tells_of_are_faults_unless_declared_or_local() -> None:
     here = {"for name in docker podman nerdctl": "/usr/bin/docker\n"}
     row = {"Names": "cloud", "Ports": "0.0.0.0:8080->80/tcp, [::]:8080->80/tcp, 127.0.0.1:9000->9000/tcp, 443/tcp"}
     told = {**here, "if command -v docker": json.dumps(row) + "\n"}
-    assert _faults(_ports(told)) == (
+    assert faults_of(_ports(told)) == (
         "8080/tcp is published on 0.0.0.0 by docker's cloud; 8080/tcp is published on [::] by docker's cloud"
     )
     for port, faults in ((8080, 0), ("8000-8100", 0), ("8081-8100", 2)):
@@ -263,218 +222,13 @@ def test_rules_that_forward_are_found_in_every_form() -> None:
     ]
 
 
-def test_config_is_read_as_a_browser_would() -> None:
-    config = read_config(
-        """
-        var subdomain = ""; // { not this
-        /* var config = { recordingService: { enabled: false } }; */
-        var config = {
-            hosts: { domain: 'meet.example.org', muc: 'conference.' + subdomain + 'meet.example.org' },
-            bosh: 'https://meet.example.org/http-bind', // a // in a text
-            "recordingService": { enabled: true, /* hint, */ sharingEnabled: f(1, [2]) },
-            list: [1, 'two', { three: 3.5 },], negative: -1, none: null,
-        };
-        config.localRecording = { disable: true };
-        config.p2p.enabled = false;
-        if (config.p2p.enabled == true) { config.list = []; }
-        """
-    )
-    assert setting(config, "hosts.domain") == "meet.example.org"
-    assert str(setting(config, "hosts.muc")) == "'conference.' + subdomain + 'meet.example.org'"
-    assert setting(config, "bosh") == "https://meet.example.org/http-bind"
-    assert setting(config, "recordingService.enabled") is True
-    assert str(setting(config, "recordingService.sharingEnabled")) == "f(1, [2])"
-    assert setting(config, "localRecording.disable") is True
-    assert setting(config, "p2p.enabled") is False
-    assert setting(config, "negative") == -1
-    assert setting(config, "none") is None
-    assert setting(config, "no.such.key") is None
-    for broken in ("<html>", "var config = { a: [1, ", "var config = { + }"):
-        with pytest.raises(NoConfiguration):
-            read_config(broken)
-
-
-_OBJECT = "var config = { a: { b: false, list: [1] }, text: 'x', recordingService: { enabled: false } };\n"
-
-
-@pytest.mark.parametrize(
-    ("statements", "value"),
-    [
-        ("config['a'].b = true;", True),
-        ('config["a"]["b"] = true\nconfig.c = 1', True),
-        ("config.c = 1\n\nconfig . a . b = true;", True),
-        ("if (x) { y(); }\nconfig.a.b = true;", True),
-        # Upstream's own lines for older clients.
-        ("config.a = config.a || {};\nconfig.a.b = true;", True),
-        ("config.c = config.c || {};\nconfig.c.d = config.c.d || {};\nconfig.c.d.e = 1;", False),
-        ("// config.a.b = true;\nvar said = 'config.a.b = true; see config.js';", False),
-        ("if (config.a.b == true || config !== null) { y(); }", False),
-        ("var other = { config: 1, b: 2 }; interface_config.a.b = true; $config.a.b = true;", False),
-        ("show(config.text.length); config.text.replace('x', 'y');", False),
-        ("config.text.b = 1; config.list = change(config.a.list);", False),
-    ],
-)
-def test_plain_statements_after_the_object_are_followed(statements: str, value: bool) -> None:
-    config = read_config(_OBJECT + statements)
-    assert setting(config, "a.b") is value
-    assert setting(config, "recordingService.enabled") is False
-    assert config.unread == ""
-
-
-@pytest.mark.parametrize(
-    "statements",
-    [
-        "if (meeting()) { config.a.b = true; }",
-        "if (meeting())\n    config.a.b = true;",
-        "if (x) y(); else config.a.b = true;",
-        "for (;;) config.a.b = true;",
-        "x && (config.a.b = true);",
-        "var y = config.a.b = true;",
-        "config.c = config.a.b = true;",
-        "config.a.b ||= true;",
-        "config.a.b = false\n  || true;",
-        "change(config.a);",
-        "var a = config.a; a.b = true;",
-        "delete config.a;",
-        "config.a = make();",
-        "config.a = make(); config.a.b = false;",
-        "config.a[key] = true;",
-        "window.config.a.b = true;",
-        "function later() { config.a.b = true; } config.a.b = false; later();",
-    ],
-)
-def test_what_else_is_done_with_a_key_makes_it_unknown(statements: str) -> None:
-    config = read_config(_OBJECT + statements)
-    assert isinstance(setting(config, "a.b"), Expression)
-    # No other key is meant.
-    assert setting(config, "recordingService.enabled") is False
-
-
-@pytest.mark.parametrize(
-    "script",
-    [
-        _OBJECT + "Object.assign(config, more);",
-        _OBJECT + "config[key] = true;",
-        _OBJECT + "config = make();",
-        _OBJECT + "window['config'].recordingService = { enabled: true };",
-        _OBJECT + "config?.recordingService.enable();",
-        "function later(x) { change(config); }\n" + _OBJECT + "later();",
-    ],
-)
-def test_what_is_done_with_the_whole_object_makes_every_key_unknown(script: str) -> None:
-    config = read_config(script)
-    for name in ("a.b", "text", "no.such.key"):
-        assert isinstance(setting(config, name), Expression)
-
-
-def test_what_is_below_a_computed_value_is_computed() -> None:
-    config = read_config(
-        "var config = { recordingService: make(), p2p: { stunServers: [ { urls: 'stun:' + host } ] } };"
-    )
-    assert str(setting(config, "recordingService.enabled")) == "make()"
-    assert [str(found) for found in computed(config)] == ["make()", "'stun:' + host"]
-    config = read_config("var config = { a: false\n || true, b: 1 };")
-    assert isinstance(setting(config, "a"), Expression)
-
-
-def test_upstreams_configuration_is_wholly_understood() -> None:
-    packages = Path(__file__).parents[2] / "orchestrator/lab/standins/packages"
-    script = (packages / "jitsi-meet-web-config/config.js").read_text()
-    ending = "config.flags = config.flags || {};\nconfig.flags.sourceNameSignaling = true;\n"
-    for served in (script, script + ending):
-        config = read_config(served)
-        assert (config.unread, list(computed(config))) == ("", [])
-
-
-def test_recording_settings_that_cannot_be_read_do_not_pass() -> None:
-    def judged(script: str, **settings: Any) -> str:
-        said: Said = {"curl": script}
-        return _faults(_sheet(test_recordings.test_recording_settings, said, subject=_subject(**settings)))
-
-    assert judged("var config = { localRecording: { disable: true } };") == ""
-    assert judged("var config = {};") == "localRecording.disable: not set"
-    assert judged("var config = { localRecording: { disable: false } };") == "localRecording.disable: false"
-    assert "fileRecordingsEnabled: true" in judged("var config = { fileRecordingsEnabled: true };")
-    told = "var config = { localRecording: { disable: false, notifyAllParticipants: true } };"
-    assert judged(told, jitsi_local_recording=True) == ""
-    assert "notifyAllParticipants: not set" in judged("var config = {};", jitsi_local_recording=True)
-    assert (
-        judged("var config = { dropbox: { appKey: 'x' }, localRecording: { disable: true } };") == "dropbox.appKey: x"
-    )
-
-
-@pytest.mark.parametrize(
-    ("script", "unknown"),
-    [
-        ("recordingService: { enabled: on() }", ["recordingService.enabled, which config.js computes: on()"]),
-        ("recordingService: make()", ["recordingService.enabled, which config.js computes: make()"]),
-        ("dropbox: make()", ["dropbox.appKey, which config.js computes: make()"]),
-        (
-            "e2ee: make()",
-            ["whether end-to-end encryption is offered, which config.js computes: e2ee.disabled: make()"],
-        ),
-    ],
-)
-def test_recording_settings_that_only_a_browser_can_tell_are_not_judged(script: str, unknown: list[str]) -> None:
-    def judged(script: str) -> Sheet:
-        return _sheet(test_recordings.test_recording_settings, {"curl": script}, subject=_subject())
-
-    sheet = judged(f"var config = {{ {script}, localRecording: {{ disable: true }} }};")
-    assert (sheet.faults, sheet.untested) == ([], unknown)
-    all_of_it = judged("var config = { localRecording: { disable: true } }; change(config);")
-    assert all_of_it.faults == []
-    assert [said.partition(",")[0] for said in all_of_it.untested] == [
-        *("recordingService.enabled", "liveStreaming.enabled", "fileRecordingsEnabled", "liveStreamingEnabled"),
-        *("dropbox.appKey", "whether end-to-end encryption is offered", "localRecording.disable"),
-    ]
-
-
-_OFF = "var config = { e2ee: { disabled: true } };"
-_OLD_OFF = "var config = {}; config.testing = { disableE2EE: true };"
-_ON = "var config = { e2ee: { disabled: false, externallyManagedKey: false }, testing: { disableE2EE: false } };"
-
-
-@pytest.mark.parametrize(
-    ("script", "declared", "fault"),
-    [
-        (_ON, True, ""),
-        ("var config = {};", True, ""),
-        (_OFF, False, ""),
-        (_OLD_OFF, False, ""),
-        (_OFF, True, "end-to-end encryption is not offered (e2ee.disabled: true)"),
-        (_OLD_OFF, True, "end-to-end encryption is not offered (testing.disableE2EE: true)"),
-        (_ON + "config.e2ee.disabled = 'yes';", True, "end-to-end encryption is not offered (e2ee.disabled: yes)"),
-        (_ON, False, "end-to-end encryption is offered"),
-        ("var config = {};", False, "end-to-end encryption is offered"),
-    ],
-)
-def test_end_to_end_encryption_is_offered_as_the_site_declares(script: str, declared: bool, fault: str) -> None:
-    subject = _subject(jitsi_e2ee=declared, jitsi_local_recording=True)
-    sheet = _sheet(test_recordings.test_recording_settings, {"curl": script}, subject=subject)
-    faults = [(seen, wanted) for seen, wanted in sheet.faults if "end-to-end" in seen]
-    assert faults == ([(fault, "offered" if declared else "not offered, as jitsi_e2ee declares")] if fault else [])
-    assert sheet.untested == []
-
-
-def test_end_to_end_encryption_that_only_a_browser_can_tell_is_not_judged() -> None:
-    computed = "var config = { e2ee: { disabled: isGuest() }, localRecording: { disable: true } };"
-    sheet = _sheet(test_recordings.test_recording_settings, {"curl": computed}, subject=_subject(jitsi_e2ee=True))
-    assert sheet.faults == []
-    (untested,) = sheet.untested
-    assert untested.endswith("which config.js computes: e2ee.disabled: isGuest()")
-    both = computed + "config.testing = { disableE2EE: true };"
-    assert "not offered (testing.disableE2EE: true)" in _faults(
-        _sheet(test_recordings.test_recording_settings, {"curl": both}, subject=_subject(jitsi_e2ee=True))
-    )
-
-
 def test_without_nginxs_own_account_nothing_is_known() -> None:
     said = {"\nconfigured": "", "nginx": "", "date": "1000000000", "cat": "log /dev/log local0 warning"}
     for check in (test_recordings.test_recordings_are_closed, test_recordings.test_recordings_are_young):
-        assert "nginx does not tell" in _sheet(check, said, subject=_subject()).untested[0]
+        assert "nginx does not tell" in sheet_of(check, said, subject=subject_of()).untested[0]
         with pytest.raises(NotApplicable):
-            _sheet(check, {**said, "nginx": "server { }"}, subject=_subject())
-    assert "nginx does not tell" in _sheet(test_log_levels.test_web_levels, said, subject=_subject()).untested[0]
+            sheet_of(check, {**said, "nginx": "server { }"}, subject=subject_of())
+    assert "nginx does not tell" in sheet_of(test_log_levels.test_web_levels, said, subject=subject_of()).untested[0]
 
 
 def test_recordings_behind_links_and_on_other_disks_are_found(tmp_path: Path) -> None:
@@ -500,16 +254,16 @@ def test_recordings_are_judged_by_age_and_answer() -> None:
     files = "1000000000.5|/srv/recordings|/srv/recordings/old.mp4\n|/srv/recordings|\n"
     nginx = "server { listen 443 ssl; server_name meet.example.org; location /r/ { alias /srv/recordings/; } }"
     said = {"\nconfigured": files, "nginx": nginx, "date": str(1000000000 + 31 * 86400)}
-    old = _sheet(test_recordings.test_recordings_are_young, said, subject=_subject())
+    old = sheet_of(test_recordings.test_recordings_are_young, said, subject=subject_of())
     assert old.faults == [("/srv/recordings/old.mp4 is 31 days old", "gone after 30 days")]
 
     def asked(answer: str) -> Sheet:
         curls = {"curl -sk -m 8 --resolve meet.example.org:443:192.0.2.10 -o": answer, "curl": "<html>"}
-        return _sheet(test_recordings.test_recordings_are_closed, {**said, **curls}, subject=_subject())
+        return sheet_of(test_recordings.test_recordings_are_closed, {**said, **curls}, subject=subject_of())
 
     assert asked("403 other").faults == []
     assert asked("200 other").faults == []
-    assert "https://meet.example.org:443/r/old.mp4 answers 200 with the recording" in _faults(asked("200 recording"))
+    assert "https://meet.example.org:443/r/old.mp4 answers 200 with the recording" in faults_of(asked("200 recording"))
     assert "whether a login follows was not tried" in asked("302 other").untested[0]
 
 
@@ -580,18 +334,18 @@ def test_java_loggers_are_as_loud_as_their_handlers_let_them(properties: str, lo
 def test_java_settings_changed_after_the_start_are_not_known() -> None:
     def looked(changed: int, started: str = "@1000") -> Sheet:
         said = f"java\n-Dconfig.file=/x\n\n{started}\n{changed}\n\n.level=WARNING\n"
-        return _sheet(test_log_levels.test_java_levels, {"for each": said}, subject=_subject())
+        return sheet_of(test_log_levels.test_java_levels, {"for each": said}, subject=subject_of())
 
     assert looked(999).untested == []
     assert "were changed after it started" in looked(1001).untested[0]
-    stopped = _sheet(test_log_levels.test_java_levels, {"for each": "\n\n\n0\n\n"}, subject=_subject())
+    stopped = sheet_of(test_log_levels.test_java_levels, {"for each": "\n\n\n0\n\n"}, subject=subject_of())
     assert stopped.untested == ["jicofo does not run", "jitsi-videobridge2 does not run"]
 
 
 def _web(answers: Callable[[str], str]) -> Sheet:
     sheet, outside = Sheet(), FakeHost({})
     outside._answer = lambda command: (0, answers(command).encode(), b"")  # type: ignore[method-assign]
-    test_web.test_headers(host=None, outside=outside, subject=_subject(), sheet=sheet)
+    test_web.test_headers(host=None, outside=outside, subject=subject_of(), sheet=sheet)
     return sheet
 
 
@@ -614,11 +368,11 @@ def test_header_that_is_sent_twice_or_not_at_all_is_a_fault() -> None:
     assert len(twice.faults) == 10
     assert twice.faults[0][0].endswith("default-src *")
     without = _web(answer(*good[:3], "Permissions-Policy: camera=(self), microphone=*"))
-    assert "Permissions-Policy microphone *" in _faults(without)
+    assert "Permissions-Policy microphone *" in faults_of(without)
     nobody = _web(answer(*good[:3], "Permissions-Policy: camera=(), microphone=(self), display-capture=(self)"))
     assert all(seen.endswith("Permissions-Policy camera ()") for seen, _ in nobody.faults)
     assert len(nobody.faults) == 10
-    assert "Permissions-Policy display-capture not named" in _faults(without)
+    assert "Permissions-Policy display-capture not named" in faults_of(without)
     dark = _web(lambda command: "curl: (7) Couldn't connect to server")
     assert len(dark.faults) == 10
     unrouted = _web(lambda command: "curl: (7) Immediate connect fail for 2001:db8::1: Network is unreachable")
@@ -656,8 +410,8 @@ def test_a_unit_may_not_be_exposed_beyond_its_limit(told: str, faults: str, unte
     topology = {**TOPOLOGY, "settings": {**SETTINGS, "jitsi_turn_tls": "port5349"}}
     subject = Subject("h1", "192.0.2.10", "", ("turn_servers",), topology)
     said = {"LC_ALL=C systemd-analyze security": told, "for pid in": "turnserver 1\n"}
-    sheet = _sheet(test_system.test_sandboxes, said, subject=subject)
-    assert _faults(sheet) == faults
+    sheet = sheet_of(test_system.test_sandboxes, said, subject=subject)
+    assert faults_of(sheet) == faults
     assert sheet.untested == untested
 
 
@@ -682,5 +436,5 @@ def test_exposures_of_several_units_are_told_apart() -> None:
 def test_processes_run_in_their_sandbox(processes: str, faults: str, untested: list[str]) -> None:
     sheet = Sheet()
     test_system._judge_processes("coturn", processes, sheet)
-    assert _faults(sheet) == faults
+    assert faults_of(sheet) == faults
     assert sheet.untested == untested

@@ -1,0 +1,54 @@
+"""A check, asked of a host that answers what a test says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from orchestrator.verification.batch import Answers, BatchBackend
+from orchestrator.verification.sheet import Sheet
+from orchestrator.verification.subject import Subject
+
+SETTINGS = {"jitsi_domain": "meet.example.org", "jitsi_local_recording": False}
+GROUPS = ["jitsi_signalling", "jitsi_bridges", "turn_servers"]
+TOPOLOGY = {
+    "hosts": {"h1": {"address": "192.0.2.10", "address6": "", "groups": GROUPS, "ssh_port": 22}},
+    "settings": SETTINGS,
+}
+Said = Mapping[str, str | tuple[int, str]]
+"""The beginning of a command to what it prints, or to its exit code and what it says of its fault."""
+
+
+def subject_of(**settings: Any) -> Subject:
+    """Return a site with one host of all groups and these settings."""
+    topology = {**TOPOLOGY, "settings": {**SETTINGS, **settings}}
+    return Subject("h1", "192.0.2.10", "", tuple(GROUPS), topology)
+
+
+class FakeHost:
+    """A host that answers the commands that begin as given; any other question is an error of the test."""
+
+    def __init__(self, said: Said) -> None:
+        def ship(commands: list[str]) -> Answers:
+            return {command: self._answer(command) for command in commands}
+
+        self._said = said
+        self.backend = BatchBackend("h1", ship)
+        self.run = self.backend.run
+
+    def _answer(self, command: str) -> tuple[int, bytes, bytes]:
+        said = next(text for beginning, text in self._said.items() if command.startswith(beginning))
+        code, text = said if isinstance(said, tuple) else (0, said)
+        return code, text.encode() if code == 0 else b"", text.encode() if code else b""
+
+
+def sheet_of(check: Callable[..., None], said: Said, **given: Any) -> Sheet:
+    """Return what a check found."""
+    sheet = Sheet()
+    check(host=FakeHost(said), sheet=sheet, **given)
+    return sheet
+
+
+def faults_of(sheet: Sheet) -> str:
+    """Return what a check found wrong, in one line."""
+    return "; ".join(seen for seen, _ in sheet.faults)

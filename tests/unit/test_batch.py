@@ -1,0 +1,110 @@
+"""The program that asks a host: bounded in time and output, and its answers read whatever else is printed."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import threading
+import time
+
+import pytest
+
+from orchestrator.verification import batch
+from orchestrator.verification.batch import answers, script
+
+
+@pytest.mark.parametrize("noise", ["", "Welcome!\n{}\n"])
+def test_answers_are_read_whatever_a_profile_prints(noise: str) -> None:
+    program, mark = script(["echo one", "exit 3", "printf 'M\\374'"], seconds=5)
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True)
+    _, rows = answers(["a", "b", "c"], noise + done.stdout, mark)
+    assert rows == {"a": (0, b"one\n", b""), "b": (3, b"", b""), "c": (0, b"M\xfc", b"")}
+    with pytest.raises(ValueError, match="no answer"):
+        answers(["a"], noise, mark)
+
+
+def test_a_command_that_hangs_ends_with_all_that_it_started() -> None:
+    program, mark = script(["sleep 61 & sleep 62", "echo there"], seconds=1)
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True, timeout=20)
+    _, rows = answers(["slow", "quick"], done.stdout, mark)
+    assert rows["slow"] == (124, b"", b"no answer within 1 s")
+    assert rows["quick"][1] == b"there\n"
+    assert subprocess.run(["pgrep", "-f", "^sleep 6[12]$"], capture_output=True, check=False).returncode == 1
+
+
+def test_a_command_that_prints_without_end_is_cut_and_the_others_answer() -> None:
+    began = time.monotonic()
+    for endless in ("sleep 67 & exec cat /dev/zero", "sleep 67 & exec cat /dev/zero >&2"):
+        program, mark = script([endless, "echo there", "head -c 1000000 /dev/zero"], seconds=60)
+        done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True)
+        _, rows = answers(["endless", "quick", "large"], done.stdout, mark)
+        assert rows["endless"] == (124, b"", b"more than 8388608 bytes of output")
+        assert rows["quick"] == (0, b"there\n", b"")
+        assert rows["large"] == (0, bytes(1_000_000), b"")
+    assert time.monotonic() - began < 30
+    assert subprocess.run(["pgrep", "-f", "^sleep 67$"], capture_output=True, check=False).returncode == 1
+
+
+def test_all_commands_together_print_no_more_than_a_round_may(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(batch, "_ROUND_BYTES", 250_000)
+    commands = [f"head -c 100000 /dev/zero; exit {number}" for number in range(8)]
+    program, mark = script([*commands, "echo there"], seconds=60)
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True)
+    _, rows = answers([*commands, "small"], done.stdout, mark)
+    cut = [row for row in rows.values() if row[0] == 124]
+    assert len(cut) >= 5
+    assert cut[0][2] == b"more than 250000 bytes of output with that of the other commands"
+    assert rows["small"] == (0, b"there\n", b"")
+
+
+def test_a_command_that_closes_its_outputs_or_drips_still_ends_in_time() -> None:
+    hidden, drips = "exec >&- 2>&-; sleep 68", "while :; do echo x; sleep 0.1; done"
+    program, mark = script([hidden, drips, "setsid sleep 3 & echo left"], seconds=1)
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True)
+    assert time.monotonic() - began < 10
+    _, rows = answers(["hidden", "drips", "left"], done.stdout, mark)
+    assert set(rows.values()) == {(124, b"", b"no answer within 1 s")}
+
+
+def test_commands_end_with_the_program_that_runs_them() -> None:
+    program, _ = script(["sleep 63 & sleep 64", "exec sleep 65"], seconds=60)
+    child = subprocess.Popen([sys.executable, "-"], stdin=subprocess.PIPE, text=True)
+    assert child.stdin is not None
+    child.stdin.write(program)
+    child.stdin.close()
+    looks = ["pgrep", "-f", "^sleep 6[345]$"]
+    for _ in range(100):
+        if len(subprocess.run(looks, capture_output=True, text=True, check=False).stdout.split()) == 3:
+            break
+        time.sleep(0.1)
+    child.terminate()
+    assert child.wait(10) == 1
+    assert subprocess.run(looks, capture_output=True, check=False).returncode == 1
+
+
+def test_commands_end_when_nobody_listens_any_more() -> None:
+    program, _ = script(["exec sleep 66"], seconds=60)
+    child = subprocess.Popen([sys.executable, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdin is not None
+    assert child.stdout is not None
+    child.stdin.write(program)
+    child.stdin.close()
+    assert child.stdout.readline() == "\n"
+    child.stdout.close()
+    assert child.wait(10) == 1
+    assert subprocess.run(["pgrep", "-f", "^sleep 66$"], capture_output=True, check=False).returncode == 1
+
+
+def test_the_program_says_that_it_is_at_work_before_all_of_it_is_there() -> None:
+    """An emulated host took more than 20 s to load what the program needs, and is no host that hangs."""
+    program, _ = script(["true"], seconds=5, prelude="os.read(0, 1)")
+    argv = [sys.executable, "-c", program]
+    with subprocess.Popen(argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as child:
+        late = threading.Timer(20, child.kill)
+        late.start()
+        assert child.stdout is not None
+        assert child.stdout.readline() == b"\n"
+        late.cancel()
+        child.communicate(b"x", timeout=20)
+    assert child.returncode == 0

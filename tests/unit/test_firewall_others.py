@@ -1,0 +1,155 @@
+"""Rules of others and lists of thousands of addresses: judged address by address, and soon."""
+
+from __future__ import annotations
+
+import ipaddress
+import time
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from tests.unit.test_firewall_check import (
+    ACCEPT,
+    BRIDGES,
+    CHAIN,
+    DROP,
+    RETURN,
+    TELEPHONE,
+    _in_further,
+    _mapped,
+    _match,
+    _meta,
+    _rules,
+    _seen,
+)
+
+# Half of them as far apart as they may be, half of them neighbours but one, as fail2ban gathers them over the years.
+BANNED = [str(ipaddress.ip_address(number * 0x19_0001 + 1)) for number in range(2500)]
+BANNED += [str(ipaddress.ip_address(0xCB00_0001 + 2 * number)) for number in range(2500)]
+BANS = {"set": {"family": "inet", "table": "others", "name": "bans", "elem": BANNED}}
+BY_BAN = _match("ip", "saddr", "@bans")
+OTHERS: dict[str, Any] = {"family": "inet", "table": "others"}
+SSH = _match("tcp", "dport", 22)
+PROSODY = _match("tcp", "dport", 5222)
+
+
+@pytest.fixture
+def soon() -> Iterator[None]:
+    """Fail where the test takes more than five seconds of this processor: what grows with the square takes minutes."""
+    began = time.process_time()
+    yield
+    assert time.process_time() - began < 5
+
+
+def _beside(*rules: list[dict[str, Any]], policy: str = "accept", **where: str) -> list[str]:
+    """Return what is seen where another table has a chain of these rules."""
+    place = {**OTHERS, **where}
+    rows = [{"rule": {**place, "chain": "input", "expr": rule}} for rule in rules]
+    bans = {"set": {**BANS["set"], **place}}
+    return _seen(*_rules(*BRIDGES), bans, {"chain": {**CHAIN, **place, "policy": policy}}, *rows)
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize(
+    ("rules", "seen"),
+    [
+        ([[BY_BAN, DROP]], []),
+        ([[_match("ip", "saddr", address), DROP] for address in BANNED[:1000]], []),
+        # What is banned first hides nothing of what is dropped for all others.
+        ([[BY_BAN, DROP], [SSH, DROP]], ["22/tcp is not let in from anywhere"]),
+        ([[BY_BAN, ACCEPT], [SSH, DROP]], ["22/tcp is not let in from anywhere"]),
+        ([[_match("ip", "saddr", {"set": BANNED[:150]}), RETURN], [SSH, DROP]], ["22/tcp is not let in from anywhere"]),
+        # Two halves are everybody, too.
+        (
+            [[_match("ip", "saddr", {"set": ["0.0.0.0/1", "128.0.0.0/1", *BANNED[:1]]}), SSH, DROP]],
+            ["22/tcp is not let in from 0.0.0.0/0"],
+        ),
+    ],
+)
+def test_many_banned_addresses_in_a_chain_of_others(rules: list[list[dict[str, Any]]], seen: list[str]) -> None:
+    assert _beside(*rules) == seen
+
+
+OWN_BANS = [{"set": {**BANS["set"], "table": "ratssaal"}}]
+ALSO_A_BRIDGE = [{"set": {**BANS["set"], "table": "ratssaal", "elem": [*BANNED, "198.51.100.20"]}}]
+NOT_FOR_ALL = "22/tcp is not let in from 0.0.0.0/0"
+NOT_FOR_THE_BRIDGE = "5222/tcp is not let in from 198.51.100.20"
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize(
+    ("rule", "objects", "seen"),
+    [
+        ([BY_BAN, DROP], OWN_BANS, [NOT_FOR_ALL]),
+        ([BY_BAN, DROP], ALSO_A_BRIDGE, [NOT_FOR_ALL, NOT_FOR_THE_BRIDGE]),
+        ([BY_BAN, PROSODY, DROP], ALSO_A_BRIDGE, [NOT_FOR_THE_BRIDGE]),
+        ([BY_BAN, _meta("iifname", "eth0"), DROP], ALSO_A_BRIDGE, [NOT_FOR_ALL, NOT_FOR_THE_BRIDGE]),
+        ([BY_BAN, _match("tcp", "dport", 23), DROP], ALSO_A_BRIDGE, []),
+        (
+            [
+                _mapped(
+                    {"payload": {"protocol": "ip", "field": "saddr"}},
+                    {"set": [[address, DROP] for address in [*BANNED[:300], "198.51.100.20"]]},
+                )
+            ],
+            [],
+            [NOT_FOR_ALL, NOT_FOR_THE_BRIDGE],
+        ),
+    ],
+)
+def test_many_banned_addresses_in_our_own_chain(
+    rule: list[dict[str, Any]], objects: list[dict[str, Any]], seen: list[str]
+) -> None:
+    chain, *rules = _rules(*BRIDGES)
+    where = {"family": "inet", "table": "ratssaal", "chain": "input"}
+    assert _seen(chain, *objects, {"rule": {**where, "expr": rule}}, *rules) == seen
+
+
+@pytest.mark.usefixtures("soon")
+def test_what_many_addresses_are_spared_of_is_found_for_each_of_them() -> None:
+    few = _match("ip", "saddr", {"set": BANNED[:150]})
+    assert len(_in_further([few, RETURN], [DROP])) == 150
+    assert _in_further([few, DROP]) == ["everything is let in from ::/0", "everything is let in from 0.0.0.0/0"]
+
+
+CONNTRACK: dict[str, Any] = {"xt": {"type": "match", "name": "conntrack"}}
+BRIDGES_ONLY = _match("ip", "saddr", {"set": BRIDGES})
+
+
+@pytest.mark.usefixtures("soon")
+@pytest.mark.parametrize(
+    ("family", "rules", "seen"),
+    [
+        ("ip", [], [NOT_FOR_ALL, "5222/tcp is not let in from 198.51.100.11"]),
+        ("ip6", [], ["22/tcp is not let in from ::/0"]),
+        ("ip", [[SSH, ACCEPT], [PROSODY, ACCEPT]], []),
+        ("ip", [[SSH, ACCEPT], [BRIDGES_ONLY, ACCEPT]], []),
+        ("ip", [[SSH, ACCEPT], [BRIDGES_ONLY, DROP], [PROSODY, ACCEPT]], []),
+        ("ip", [[BRIDGES_ONLY, ACCEPT]], [NOT_FOR_ALL]),
+        ("ip", [[SSH, RETURN], [ACCEPT]], [NOT_FOR_ALL]),
+        ("ip", [[PROSODY, ACCEPT]], [NOT_FOR_ALL]),
+        # Whether it lets in new connections is not known, as little as whom it drops.
+        ("ip", [[CONNTRACK, ACCEPT], [PROSODY, ACCEPT]], [NOT_FOR_ALL]),
+        ("ip", [[CONNTRACK, DROP], [SSH, ACCEPT], [PROSODY, ACCEPT]], []),
+        ("ip", [[BY_BAN, DROP], [SSH, ACCEPT], [PROSODY, ACCEPT]], []),
+        ("ip", [[BY_BAN, ACCEPT]], [NOT_FOR_ALL, "5222/tcp is not let in from 198.51.100.11"]),
+        ("arp", [], []),
+    ],
+)
+def test_a_chain_of_others_drops_by_its_policy_what_it_does_not_let_in(
+    family: str, rules: list[list[dict[str, Any]]], seen: list[str]
+) -> None:
+    assert _beside(*rules, policy="drop", family=family)[:2] == seen
+
+
+def test_a_last_rule_that_drops_is_as_good_as_the_policy() -> None:
+    assert _beside([CONNTRACK, ACCEPT], [PROSODY, ACCEPT], [DROP]) == ["22/tcp is not let in from anywhere"]
+    assert _beside([BRIDGES_ONLY, ACCEPT], [DROP], family="ip") == [NOT_FOR_ALL]
+
+
+def test_what_another_policy_drops_is_not_said_to_be_let_in() -> None:
+    where = {"family": "inet", "table": "ratssaal", "chain": "input"}
+    closed = {"chain": {**CHAIN, "family": "ip", "table": "filter", "name": "INPUT"}}
+    seen = _seen(*_rules(*BRIDGES), {"rule": {**where, "expr": [TELEPHONE, ACCEPT]}}, closed)
+    assert [words for words in seen if words.startswith("4000")] == ["4000-4999/tcp is let in from ::/0"]
