@@ -125,10 +125,8 @@ def socket_folder(usual: Path) -> Mapping[str, str]:
 
 def plays(playbook: str) -> Sequence[tuple[str, tuple[str, ...], tuple[str, ...]]]:
     """Return name, groups and roles of each play of a playbook, imports included: the steps of a journal."""
-    import yaml
-
     found: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = []
-    for entry in yaml.safe_load((content.root() / "playbooks" / playbook).read_text()):
+    for entry in content.data(content.root() / "playbooks" / playbook):
         if "ansible.builtin.import_playbook" in entry:
             found += plays(entry["ansible.builtin.import_playbook"])
             continue

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import yaml
-
+from orchestrator import content
 from orchestrator.inventory.specs import Option, load_options
 
 
@@ -46,7 +45,7 @@ def loosened(settings: Mapping[str, Any], options: Mapping[str, Option] | None =
 @functools.cache
 def table() -> Mapping[str, Mapping[str, str]]:
     """Return what is looser than the default, by setting; a dot leads to a part of one."""
-    rows: dict[str, dict[str, str]] = yaml.safe_load(Path(__file__).with_suffix(".yml").read_text())
+    rows: dict[str, dict[str, str]] = content.data(Path(__file__).with_suffix(".yml"))
     return rows
 
 

@@ -12,14 +12,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-import yaml
-
 from orchestrator import content
 
 if TYPE_CHECKING:
     from pydantic import BaseModel
-
-_Loader: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +48,7 @@ def load_options(roles: Path | None = None) -> Mapping[str, Option]:
     found: dict[str, Option] = {LAB_MARK.name: LAB_MARK}
     for path in sorted((roles or content.root() / "roles").glob("*/meta/argument_specs.yml")):
         role = path.parent.parent.name
-        entry_points = (yaml.load(path.read_bytes(), Loader=_Loader) or {}).get("argument_specs") or {}
+        entry_points = (content.data(path) or {}).get("argument_specs") or {}
         for entry_point in entry_points.values():
             for name, spec in ((entry_point or {}).get("options") or {}).items():
                 if name not in found or name.startswith(f"{role}_"):

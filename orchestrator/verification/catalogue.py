@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict
 
+from orchestrator import content
 from orchestrator.errors import UsageError
 from orchestrator.evidence.results import ControlText
 
@@ -74,7 +74,7 @@ class Control:
 @cache
 def load_catalogue() -> tuple[Control, ...]:
     """Return all controls in the order in which failures are to be repaired."""
-    rows = yaml.safe_load((_FOLDER / "controls.yml").read_text(encoding="utf-8"))
+    rows = content.data(_FOLDER / "controls.yml")
     entries = [_Entry.model_validate(row) for row in rows]
     return tuple(Control(**{name: getattr(entry, name) for name in _Entry.model_fields}) for entry in entries)
 

@@ -8,8 +8,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
 from pydantic import BaseModel, ConfigDict
+
+from orchestrator import content
 
 _FILE = Path(__file__).with_name("crypto_profiles.yml")
 DEFAULT = "bsi-2026"
@@ -108,7 +109,7 @@ class CryptoProfile:
 @cache
 def load_profiles() -> Mapping[str, CryptoProfile]:
     """Return all profiles by name; raises pydantic's ValidationError where the data do not fit."""
-    rows: Mapping[str, Any] = yaml.safe_load(_FILE.read_text(encoding="utf-8"))
+    rows: Mapping[str, Any] = content.data(_FILE)
     return {name: CryptoProfile(name, _Tls.model_validate(row)) for name, row in rows.items()}
 
 

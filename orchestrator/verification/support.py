@@ -7,8 +7,9 @@ from datetime import date
 from functools import cache
 from pathlib import Path
 
-import yaml
 from pydantic import BaseModel, ConfigDict
+
+from orchestrator import content
 
 _FILE = Path(__file__).parent / "support.yml"
 
@@ -57,7 +58,7 @@ class Support(_Entry):
 @cache
 def load_support() -> Support:
     """Return the data of support.yml."""
-    return Support.model_validate(yaml.safe_load(_FILE.read_text(encoding="utf-8")))
+    return Support.model_validate(content.data(_FILE))
 
 
 def older(version: str, than: str) -> bool:

@@ -9,9 +9,9 @@ from functools import cache
 from pathlib import Path
 from typing import Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field
 
+from orchestrator import content
 from orchestrator.verification.audit.results import AuditFinding, Severity
 from orchestrator.verification.waivers import Waiver
 
@@ -44,7 +44,7 @@ class Accepted(BaseModel):
 @cache
 def load_accepted() -> tuple[Accepted, ...]:
     """Return the rows; raises pydantic's ValidationError where the data do not fit."""
-    return tuple(Accepted.model_validate(row) for row in yaml.safe_load(_FILE.read_text(encoding="utf-8")))
+    return tuple(Accepted.model_validate(row) for row in content.data(_FILE))
 
 
 def accept(
