@@ -56,7 +56,7 @@ _KINDS: dict[str, dict[str, Any]] = {
     "units": _DICTS,
     "accounts": {"type": "dict", "options": _ACCOUNTS},
     "users": {**_DICTS, "options": {"name": _TEXT, "shell": _TEXT}},
-    "capabilities": {"type": "bool"},
+    "capabilities": {"type": "dict", "options": {"debian": {"type": "list", "elements": "int", "required": True}}},
 }
 _STEPS: dict[str, Any] = {
     **_DICTS,

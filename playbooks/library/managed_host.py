@@ -121,8 +121,10 @@ options:
         type: list
         elements: dict
       capabilities:
-        description: Measure what this host is, as the fact C(ratssaal_host); roles branch on that and on nothing else.
-        type: bool
+        description:
+          - Measure what this host is, as the fact C(ratssaal_host); roles branch on that and on nothing else.
+          - A host that runs none of these releases of Debian (C(debian)) is refused.
+        type: dict
       certificate:
         description: One phase of the action C(own_ca_certificate).
         type: dict

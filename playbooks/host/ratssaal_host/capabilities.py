@@ -62,12 +62,16 @@ def applied(step):
 def bring(step):
     """Return the fact `ratssaal_host`; roles branch on what is measured here and on nothing else."""
     release = _release()
+    name, major = release.get("ID", ""), int(release.get("VERSION_ID", "0").partition(".")[0] or 0)
+    made_for = step.params["debian"]
+    if name != "debian" or major not in made_for:
+        told = "unsupported distribution: %s %s; nothing was changed. Hint: install Debian %s"
+        step.fail(msg=told % (name or "unknown", major, " or ".join(map(str, made_for))))
     return {
         "ansible_facts": {
             "ratssaal_host": {
-                "distribution": release.get("ID", ""),
                 "release": release.get("VERSION_CODENAME", ""),
-                "major": int(release.get("VERSION_ID", "0").partition(".")[0] or 0),
+                "major": major,
                 "kernel_settable": _settable("/proc/sys/kernel/kptr_restrict"),
                 "clock_settable": not os.path.exists("/run/systemd/container"),
                 "memory_mb": _memory_mb(),
