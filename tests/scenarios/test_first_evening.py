@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import re
 import subprocess
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from orchestrator.lab.lab import LabSite
 from orchestrator.lab.rootfs import SUDO_USER
-from tests.scenarios.conftest import ROOT, in_room, ssh
+from tests.scenarios.conftest import BIN, ROOT, in_room, ssh
 
 # The two values, and what cannot be fetched here: the lab's stand-ins in place of Jitsi's own packages.
 EDITOR = """\
@@ -36,26 +40,33 @@ def _ten_lines() -> list[str]:
     return str(block).splitlines()
 
 
-def test_ten_lines_make_a_server(lab_site: LabSite, tmp_path: Path) -> None:
+@pytest.fixture
+def home() -> Iterator[Path]:
+    """A home with a short name, as people have: sockets of SSH lie below it."""
+    with tempfile.TemporaryDirectory(prefix="home") as folder:
+        yield Path(folder)
+
+
+def test_ten_lines_make_a_server(lab_site: LabSite, home: Path) -> None:
     host, lines = lab_site.hosts[0], _ten_lines()
     assert len(lines) == 10
     # A hoster's machine is opened by its root alone.
     ssh(lab_site, f"rm /etc/sudoers.d/{SUDO_USER} && userdel --remove {SUDO_USER} 2>&1")
-    (tmp_path / ".venv").symlink_to(ROOT / ".venv")
+    (home / ".venv").symlink_to(BIN.parent)
     given = (lab_site.path / "group_vars/all/site.yml").read_text()
     repository = "".join(re.findall(r"^(?:vendor_repository_\w+|ratssaal_lab): .*\n", given, re.MULTILINE))
-    (tmp_path / "repository").write_text(repository)
-    (tmp_path / "hosts").write_text(f"127.0.0.1 localhost\n{host.address} {lab_site.domain} turn.{lab_site.domain}\n")
-    editor = tmp_path / "editor"
-    editor.write_text(EDITOR.format(address=host.address, domain=lab_site.domain, repository=tmp_path / "repository"))
+    (home / "repository").write_text(repository)
+    (home / "hosts").write_text(f"127.0.0.1 localhost\n{host.address} {lab_site.domain} turn.{lab_site.domain}\n")
+    editor = home / "editor"
+    editor.write_text(EDITOR.format(address=host.address, domain=lab_site.domain, repository=home / "repository"))
     editor.chmod(0o755)
-    script = EVENING.format(folder=tmp_path, key=lab_site.key_file, lines="\n".join(lines))
+    script = EVENING.format(folder=home, key=lab_site.key_file, lines="\n".join(lines))
     done = subprocess.run(
         # A terminal, since nobody else can say yes to the host's key.
         ["unshare", "--mount", "script", "--quiet", "--return", "--command", script, "/dev/null"],
         input="y\n",
-        cwd=tmp_path,
-        env={**PLAIN, "HOME": str(tmp_path), "EDITOR": str(editor)},
+        cwd=home,
+        env={**PLAIN, "HOME": str(home), "EDITOR": str(editor)},
         capture_output=True,
         text=True,
         timeout=900,
