@@ -16,6 +16,15 @@ from tests.scenarios.conftest import ssh, throwaway
 BOOT_SECONDS = 600
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Stop where pytest-xdist has not written a test's group behind its name: one worker would take another's machine away."""
+    if hasattr(config, "workerinput") and not all("@" in item.nodeid for item in items):
+        raise pytest.UsageError(
+            "pytest-xdist does not keep the tests of a machine together with this version of pytest"
+        )
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test that was skipped was not passed: these tests are run in order to know."""
