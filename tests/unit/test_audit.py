@@ -7,7 +7,7 @@ import tarfile
 import time
 from datetime import date
 from pathlib import Path
-from typing import cast
+from typing import NoReturn, cast
 
 import pytest
 import yaml
@@ -16,8 +16,9 @@ from ssh_audit.policy import Policy
 from orchestrator.errors import InvalidSite, Problem, Unreachable
 from orchestrator.inventory.site import Host, Site
 from orchestrator.inventory.vantagepoint import VantagePoint
+from orchestrator.transport import ssh
 from orchestrator.verification.audit import accepted, exposure, lynis, openscap, ports, run, sshaudit, tls
-from orchestrator.verification.audit.places import OutOfTime, Outside, Ran, Target, run_here
+from orchestrator.verification.audit.places import OutOfTime, Outside, Ran, Target, run_here, run_there
 from orchestrator.verification.audit.policies import mozilla_tls_config, ssh_audit_policy
 from orchestrator.verification.audit.results import (
     AUDITORS,
@@ -382,7 +383,7 @@ class _Auditor:
 
 
 def _audit(case: Case, monkeypatch: pytest.MonkeyPatch, *auditors: _Auditor) -> AuditReport:
-    monkeypatch.setattr(run, "_MODULES", auditors)
+    monkeypatch.setattr(run, "_PHASES", (auditors,))
     return run.audit(case.load(), folder=case.path.parent / "kept")
 
 
@@ -467,7 +468,7 @@ def test_a_hanging_auditor_is_an_error_and_the_others_end(
     fake.chmod(0o755)
     monkeypatch.setenv("PATH", f"{fake.parent}:/usr/bin:/bin")
     monkeypatch.setattr(sshaudit, "SECONDS", 1)
-    monkeypatch.setattr(run, "_MODULES", (_Auditor("lynis", says=Reading(version="3")), sshaudit))
+    monkeypatch.setattr(run, "_PHASES", ((_Auditor("lynis", says=Reading(version="3")), sshaudit),))
     began = time.monotonic()
     report = run.audit(site, folder=tmp_path / "kept")
     assert time.monotonic() - began < 10
@@ -475,6 +476,31 @@ def test_a_hanging_auditor_is_an_error_and_the_others_end(
         ("lynis", "pass", ""),
         ("ssh-audit", "error", "it did not end within 1 s"),
     ]
+
+
+class _Slow:
+    """A connection that gives up after so many seconds."""
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+
+    def run(self, script: str, *, command: str, timeout: float) -> NoReturn:
+        time.sleep(self._seconds)
+        raise ssh.ConnectionFailed("h1", ssh.Reason.TIMEOUT, "the host opened no channel", "uptime")
+
+
+def test_a_host_that_does_not_begin_is_not_said_to_have_used_up_its_time() -> None:
+    with pytest.raises(OutOfTime, match="within 1 s"):
+        run_there(cast(ssh.Connection, _Slow(1.0)), "true", seconds=1)
+    with pytest.raises(ssh.ConnectionFailed, match="opened no channel"):
+        run_there(cast(ssh.Connection, _Slow(0.0)), "true", seconds=3600)
+
+
+def test_nobody_scans_a_host_from_outside_while_others_look_on_it() -> None:
+    """An emulated machine let the others' connections wait until they gave up."""
+    where = [{module.VANTAGE == "inside" for module in modules} for modules in run._PHASES]
+    assert where == [{True}, {False}, {False}]
+    assert sorted(module.NAME for modules in run._PHASES for module in modules) == sorted(AUDITORS)
 
 
 def _only_sh(folder: Path) -> str:

@@ -1,4 +1,4 @@
-"""Runs the auditors: side by side, each within its time; one that breaks off does not keep the others from ending."""
+"""Runs the auditors: on the hosts, then from outside, each within its time; one that breaks off keeps no other from ending."""
 
 from __future__ import annotations
 
@@ -48,9 +48,9 @@ class Auditor(Protocol):
         ...
 
 
-# What keeps connecting to sshd comes last: where sshd holds that against its source, nobody else waits for it.
-_MODULES: tuple[Auditor, ...] = (lynis, tls, ports, exposure, openscap, sshaudit)
-_LAST = (sshaudit.NAME,)
+# One after the other: a small host that is scanned from outside is slow to let anybody in. What keeps connecting to sshd comes
+# last: where sshd holds that against its source, nobody else waits for it.
+_PHASES: tuple[tuple[Auditor, ...], ...] = ((lynis, exposure, openscap), (tls, ports), (sshaudit,))
 Begun = Callable[[str, str], None]
 Ended = Callable[[Audited], None]
 
@@ -72,7 +72,6 @@ def audit(
     """
     targets = _targets(site, hosts, folder)
     waivers = read_waivers(site.path, tuple(host.name for host in site.hosts))
-    chosen_ones = [module for module in _MODULES if module.NAME in auditors or not auditors]
     day, started = today or datetime.now(UTC).date(), _now()
 
     def one(module: Auditor, target: Target) -> Audited:
@@ -82,13 +81,13 @@ def audit(
         on_end(audited)
         return audited
 
-    def phase(modules: list[Auditor]) -> list[Audited]:
-        pairs = [(module, target) for target in targets for module in modules]
+    def phase(modules: tuple[Auditor, ...]) -> list[Audited]:
+        wanted = [module for module in modules if module.NAME in auditors or not auditors]
+        pairs = [(module, target) for target in targets for module in wanted]
         with ThreadPoolExecutor(max_workers=min(_AT_ONCE, len(pairs) or 1)) as pool:
             return list(pool.map(lambda pair: one(*pair), pairs))
 
-    found = phase([module for module in chosen_ones if module.NAME not in _LAST])
-    found += phase([module for module in chosen_ones if module.NAME in _LAST])
+    found = [row for modules in _PHASES for row in phase(modules)]
     names = [target.host.name for target in targets]
     found.sort(key=lambda row: (names.index(row.host), AUDITORS.index(row.auditor)))
     return AuditReport(
