@@ -60,6 +60,14 @@ def test_a_translated_machine_has_one_processor(accelerator: str, processors: st
     assert argv[argv.index("-smp") + 1] == processors
 
 
+@pytest.mark.parametrize(("accelerator", "exempt"), [("tcg", True), ("kvm", False)])
+def test_only_where_code_is_translated_programs_lie_at_fixed_places(
+    accelerator: str, exempt: bool, tmp_path: Path
+) -> None:
+    argv = vm.qemu_argv(LabHost("h2", 2, Network("one", 254), tmp_path, "vm"), accelerator)
+    assert ("setarch" in argv[argv.index("-append") + 1]) is exempt
+
+
 @pytest.mark.parametrize("driver", ["container", "vm"])
 def test_a_snapshot_lies_on_the_one_before_and_a_revert_forgets_what_came_after(driver: str, tmp_path: Path) -> None:
     host = LabHost("h1", 1, Network("one", 3), tmp_path, driver)

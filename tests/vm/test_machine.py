@@ -20,7 +20,12 @@ KERNEL = (
     "systemd-detect-virt; cat /sys/module/apparmor/parameters/enabled; "
     "dpkg-query -W -f '${db:Status-Status}' linux-image-amd64"
 )
-SETTINGS = {"kernel.dmesg_restrict": "1", "net.core.rmem_max": "10485760", "net.core.netdev_max_backlog": "100000"}
+SETTINGS = {
+    "kernel.dmesg_restrict": "1",
+    "kernel.randomize_va_space": "2",
+    "net.core.rmem_max": "10485760",
+    "net.core.netdev_max_backlog": "100000",
+}
 
 
 def after_a_reboot(machine: LabSite) -> tuple[list[Finding], list[str]]:
