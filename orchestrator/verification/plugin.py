@@ -31,11 +31,14 @@ from orchestrator.verification.catalogue import load_catalogue
 from orchestrator.verification.sheet import Declared, NotApplicable, NotTested, Sheet
 from orchestrator.verification.shipping import Line, Vantage
 from orchestrator.verification.subject import Subject
+from orchestrator.verification.turns import Turns
 
 # The file descriptor from which the runner's job is read: it holds secrets, so it lies in no file and in no variable.
 JOB = "RATSSAAL_VERIFY_JOB"
 # So many hosts are asked at the same time: if all were, all would answer at the end, to be judged one after another then.
 _HOSTS_AT_ONCE = 5
+# Where none of them answers for so long, some may hang, and one more is asked.
+_NONE_ANSWERS_SECONDS = 3.0
 # So many checks from outside are.
 _CHECKS_AT_ONCE = 10
 # So long, what burdens a host waits for the answers of all others; after that for its own host's only.
@@ -299,10 +302,16 @@ class Batches(_Fixtures):
             # A file of checks that cannot be read holds checks that nobody would miss.
             raise session.Interrupted("not all checks could be read")
         items = cast(list[pytest.Function], session.items)
-        with ThreadPoolExecutor(_HOSTS_AT_ONCE) as hosts, ThreadPoolExecutor(_CHECKS_AT_ONCE) as checks:
+        turns = Turns(_HOSTS_AT_ONCE, _NONE_ANSWERS_SECONDS)
+
+        def inside(group: list[pytest.Function]) -> None:
+            with turns.taken():
+                self._prefetch(group)
+
+        with ThreadPoolExecutor(max(1, len(self._lines))) as hosts, ThreadPoolExecutor(_CHECKS_AT_ONCE) as checks:
 
             def submit(key: str, group: list[pytest.Function]) -> Future[None]:
-                return (hosts if key in self._lines else checks).submit(self._prefetch, group)
+                return hosts.submit(inside, group) if key in self._lines else checks.submit(self._prefetch, group)
 
             for group in _answered(items, submit):
                 # What comes next is told, so that pytest sets a file of checks up once for all of them.
