@@ -100,7 +100,7 @@ options:
           - Units of systemd with name, enabled (bool), state (started, stopped or timed) and masked (bool). One that is C(timed) is
             left running or not, as its timer has it; systemd reads its files.
           - C(health) is the address of a unit's own health check; the task ends when all of them answer 200, and fails where one
-            does not within three minutes.
+            does not within three minutes. Its fragment (C(#bridges.count)) names a number of the JSON answer that must not be 0.
         type: list
         elements: dict
       settle:

@@ -29,21 +29,21 @@ def _token(header: dict[str, str], claims: dict[str, object], sign: Sign) -> str
     return (body + b"." + _coded(sign(body))).decode()
 
 
-def _claims(*, moderator: bool) -> dict[str, object]:
-    """Return what is good for every room for ten minutes."""
+def _claims(*, moderator: bool, room: str = "*") -> dict[str, object]:
+    """Return what is good for a room, or for every one, for ten minutes."""
     now = int(time.time())
     user = {"id": "1", "name": "probe", "moderator": moderator}
-    meant = {"iss": "town", "aud": "town", "sub": "*", "room": "*"}
+    meant = {"iss": "town", "aud": "town", "sub": "*", "room": room}
     return {**meant, "context": {"user": user}, "exp": now + 600, "nbf": now - 10}
 
 
-def membership(secret: str, *, moderator: bool) -> str:
-    """Return a token for every room, signed with a shared secret (HS256)."""
+def membership(secret: str, *, moderator: bool, room: str = "*") -> str:
+    """Return a token for a room, or for every one, signed with a shared secret (HS256)."""
 
     def sign(body: bytes) -> bytes:
         return hmac.new(secret.encode(), body, hashlib.sha256).digest()
 
-    return _token({"alg": "HS256"}, _claims(moderator=moderator), sign)
+    return _token({"alg": "HS256"}, _claims(moderator=moderator, room=room), sign)
 
 
 def signed_membership(key: rsa.RSAPrivateKey, name: str) -> str:

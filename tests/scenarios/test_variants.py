@@ -23,7 +23,7 @@ from orchestrator.lab.lab import LabSite
 from orchestrator.lab.rootfs import SUDO_USER
 from orchestrator.verification.runner import verify
 from tests.scenarios.breaks import failed, unexpected
-from tests.scenarios.conftest import load, play, ssh, throwaway
+from tests.scenarios.conftest import in_room, load, play, ssh, throwaway
 from tests.scenarios.identity_provider import membership, published, signed_membership
 from tests.unit.test_preflight_local import Authority, key_pem, pem
 
@@ -156,6 +156,16 @@ def test_only_a_token_signed_by_the_provider_logs_in(site: LabSite, secret: str,
     token = membership(right if secret == "right" else "x" * 40, moderator=True)
     answer = ssh(site, f"python3 - {site.domain} ANONYMOUS '?token={token}' <<'END'\n{LOGIN}\nEND")
     assert ("<success" in answer) is let_in, answer
+
+
+def test_a_token_for_another_room_is_refused_and_stays_out_of_the_log(site: LabSite) -> None:
+    """Upstream's plugin writes the token of whom it refuses into the log; ours has put it out of the way by then."""
+    tokens = {"anna": membership(SECRET, moderator=True), "bert": membership(SECRET, moderator=False, room="elsewhere")}
+    told = in_room(site, ["anna request", "anna join", "bert join"], tokens=tokens)
+    assert (told["anna join"][0]["error"], told["bert join"][0]["error"]) == ("", "not-allowed")
+    logs = ssh(site, "cat /var/log/prosody/prosody.*; journalctl -o cat --no-pager --namespace='*' -t prosody")
+    assert "Token verified not allowed to join" in logs
+    assert tokens["bert"].partition(".")[2][:40] not in logs
 
 
 def test_the_package_of_the_tokens_finds_its_marker_and_restarts_nobody(site: LabSite) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Iterator
+from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from threading import Thread
 from types import SimpleNamespace
@@ -30,7 +31,7 @@ def service() -> Iterator[HTTPServer]:
             codes = self.server.codes  # type: ignore[attr-defined]
             self.send_response(codes.pop(0) if len(codes) > 1 else codes[0])
             self.end_headers()
-            self.wfile.write(b"No operational bridges available")
+            self.wfile.write(getattr(self.server, "said", b"No operational bridges available"))
 
         def log_message(self, *_: Any) -> None:
             return
@@ -67,6 +68,25 @@ def test_a_service_that_stays_unhealthy_ends_the_task(
     service.codes = [500]  # type: ignore[attr-defined]
     with pytest.raises(RuntimeError, match=r"jicofo.service: is not healthy after 1 s.* 500 No operational bridges"):
         _wait(units, _url(service))
+
+
+@pytest.mark.parametrize(
+    ("said", "told"),
+    [
+        (b'{"bridges": {"count": 1}}', ""),
+        (b'{"bridges": {"count": 0}}', "bridges.count is 0"),
+        (b'{"bridges": 3}', "bridges.count is None"),
+        (b"soon", "Expecting value"),
+    ],
+)
+def test_a_number_in_the_answer_may_be_what_counts(
+    units: Any, service: HTTPServer, monkeypatch: pytest.MonkeyPatch, said: bytes, told: str
+) -> None:
+    """A service may call itself healthy before it has looked for the first time."""
+    monkeypatch.setattr(units, "HEALTH_SECONDS", 0)
+    service.codes, service.said = [200], said  # type: ignore[attr-defined]
+    with pytest.raises(RuntimeError, match=told) if told else nullcontext():
+        _wait(units, f"{_url(service)}#bridges.count")
 
 
 def test_a_service_that_does_not_answer_ends_the_task(units: Any, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import glob
 import http.client
+import json
 import os
 import subprocess
 import time
@@ -181,15 +182,27 @@ class Units:
 
 
 def health(url):
-    """Return the status of a service's own health check and the end of what it says; status 0 where nothing answers."""
+    """Return the status of a service's own health check and the end of what it says; status 0 where nothing answers.
+
+    The address's fragment names a number in the answer (`bridges.count`), which must not be 0: else it says so, without a status.
+    """
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    address, _, name = url.partition("#")
     try:
-        with direct.open(url, timeout=_ASKING_SECONDS) as answer:
-            return answer.status, ""
+        with direct.open(address, timeout=_ASKING_SECONDS) as answer:
+            counted = _named(json.load(answer), name) if name else 1
+            return (answer.status, "") if counted else (0, "%s is %s" % (name, counted))
     except urllib.error.HTTPError as error:
         return error.code, error.read(2000).decode(errors="replace").strip()[-200:]
-    except (OSError, http.client.HTTPException) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:
         return 0, str(error)
+
+
+def _named(answer, name):
+    """Return what a JSON answer says under a dotted name; None where it says nothing."""
+    for part in name.split("."):
+        answer = answer.get(part) if isinstance(answer, dict) else None
+    return answer
 
 
 def applied(step):

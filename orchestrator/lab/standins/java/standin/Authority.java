@@ -9,7 +9,7 @@ import java.util.concurrent.ConcurrentHashMap;
  * connection becomes a host's.
  */
 final class Authority {
-    private record Session(String machine, String identity) { }
+    private record Session(String machine, String identity, String room) { }
 
     private final String domain;
     private final Map<String, Session> sessions = new ConcurrentHashMap<>();
@@ -20,7 +20,7 @@ final class Authority {
     }
 
     /** Looks at a request's address, machine and session; returns the reason for a refusal or null. */
-    synchronized String process(String from, String machine, String id) {
+    synchronized String process(String from, String machine, String id, String room) {
         Session session = sessions.get(id);
         if (!id.isEmpty() && session == null) {
             return "<not-acceptable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/><session-invalid xmlns='http://jitsi.org/protocol/focus'/>";
@@ -34,7 +34,7 @@ final class Authority {
                 return "<not-acceptable xmlns='urn:ietf:params:xml:ns:xmpp-stanzas'/>";
             }
             used = Media.token(32);
-            sessions.put(used, new Session(machine, from.replaceAll("/.*", "")));
+            sessions.put(used, new Session(machine, from.replaceAll("/.*", ""), room));
         }
         if (!used.isEmpty() && !from.isEmpty()) {
             String now = used;
@@ -42,6 +42,12 @@ final class Authority {
             people.put(from, used);
         }
         return null;
+    }
+
+    /** Forgets who logged in for a meeting that is over: what Jicofo does without enable-auto-login. */
+    synchronized void ended(String room) {
+        sessions.values().removeIf(session -> session.room().equals(room));
+        people.values().removeIf(id -> !sessions.containsKey(id));
     }
 
     /** Returns the session of an address, null where it has none. */

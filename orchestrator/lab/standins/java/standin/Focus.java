@@ -19,7 +19,7 @@ public final class Focus {
         jicofo { xmpp.client { hostname = localhost, port = 5222, domain = "", xmpp-domain = "", username = focus, password = "",
                                client-proxy = "", disable-certificate-verification = false, conference-muc-jid = "" }
           bridge { brewery-jid = "" }
-          authentication { enabled = false, type = NONE }
+          authentication { enabled = false, type = NONE, enable-auto-login = true }
           conference { enable-auto-owner = true, min-participants = 2, initial-timeout = 15 seconds }
           health.enabled = false
           rest { enabled = true, host = 127.0.0.1, port = 8888, conference-request.enabled = true } }
@@ -222,7 +222,7 @@ public final class Focus {
         if (authority == null) {
             return null;
         }
-        String refused = authority.process(from, machine, session);
+        String refused = authority.process(from, machine, session, room);
         if (refused != null) {
             return refused;
         }
@@ -257,6 +257,9 @@ public final class Focus {
 
     private void leave(String room) {
         rooms.remove(room);
+        if (authority != null && !settings.flag("jicofo.authentication.enable-auto-login")) {
+            authority.ended(room);
+        }
         client.send("<presence type='unavailable' to='" + Stanzas.escape(room) + "/focus'/>");
     }
 

@@ -15,6 +15,7 @@ module:hook("muc-occupant-pre-join", function(event)
 	local fits = claimed and (claimed == "*" or claimed:lower() == jid.node(room.jid));
 	if not claimed then fits = not strict or (allow_empty and not session.auth_token); end
 	if fits then return; end
+	module:log("error", "Token %s not allowed to join: %s", tostring(session.auth_token), event.stanza.attr.to);
 	session.send(st.error_reply(event.stanza, "cancel", "not-allowed", "Room and token mismatched"));
 	return true;
 end, 99);
