@@ -176,6 +176,15 @@ def replace(path, content, mode, uid, gid, validate=None):
             os.unlink(temporary)
 
 
+def sync_folder(path):
+    """Wait until the names in a directory are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _validate(path, command, temporary):
     done = subprocess.run(
         command.replace("%s", temporary), shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
