@@ -228,6 +228,8 @@ def test_what_cannot_be_kept_is_not_changed(
         told = apply(host, step, phased=True)
     assert told["failed"] is True
     assert told["msg"].startswith("nothing was changed: ")
+    assert f"{tmp_path}/etc/one" in told["msg"]
+    assert "the disk is full. Hint: " in told["msg"]
     assert (tmp_path / "etc/one").read_text() == OLD
     assert _left(tmp_path) == []
     assert host.manifest.begun() == []

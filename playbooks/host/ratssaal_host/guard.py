@@ -17,7 +17,9 @@ from .files import (
     applied_file,
     diff,
     differences,
+    explained,
     read_bytes,
+    reason,
     replace,
     sync_folder,
     write_entry,
@@ -132,7 +134,10 @@ class Guard:
                 raise FileProblem("%s is a directory, and no undo could put that back" % entry["dest"])
             return "chown %d:%d %s && chmod %04o %s" % (now.st_uid, now.st_gid, path, stat.S_IMODE(now.st_mode), path)
         beside = self.beside(entry)
-        os.link(entry["dest"], beside, follow_symlinks=False)
+        try:
+            os.link(entry["dest"], beside, follow_symlinks=False)
+        except OSError as error:
+            raise FileProblem("the old %s cannot be kept: %s" % (entry["dest"], reason(error))) from error
         if stat.S_ISREG(now.st_mode):
             with open(beside, "rb") as handle:
                 os.fsync(handle.fileno())
@@ -193,13 +198,13 @@ class Guard:
         except (FileProblem, OSError) as problem:
             self.forget()
             self.step.gives_up()
-            self.step.fail(msg="nothing was changed: %s" % problem)
+            self.step.fail(msg="nothing was changed: %s" % explained(problem))
         try:
             for entry in self.entries:
                 if differences(entry):
                     write_entry(entry)
         except (FileProblem, OSError) as problem:
-            self.put_back(str(problem))
+            self.put_back(explained(problem))
         for what in ("check", "apply"):
             code, output = self.shell(self.parameters[what])
             if code != 0:
@@ -221,8 +226,8 @@ class Guard:
     def put_back(self, why):
         """Put the old state back and end the task: for which reason, and whether that went well."""
         trouble = self.restore()
-        told = "NOT put back as it was, %s: %s; what went wrong first: " % (self.parameters["name"], trouble)
-        self.step.fail(msg=(told if trouble else "put back as it was: ") + why)
+        lost = "NOT put back as it was, %s: %s; what went wrong first: " % (self.parameters["name"], trouble)
+        self.step.fail(msg=(lost if trouble else "put back as it was: ") + why)
 
     def restore(self):
         """Put the old state back now; return why that did not go well, empty where it did."""
