@@ -181,3 +181,49 @@ def test_a_host_on_which_not_even_a_lock_can_be_taken_answers(
     code.steps.main()
     told = json.loads(capsys.readouterr().out.partition(code.steps.MARK)[2])
     assert told == {"failed": True, "msg": f"/run/ratssaal/at-work: {FULL}"}
+
+
+def test_a_new_key_never_stands_beside_an_old_chain(code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of the three files the disk takes one, and later all."""
+    monkeypatch.setattr(code.files, "PENDING", str(tmp_path / "pending"))
+    certificate = importlib.import_module("ratssaal_host.certificate")
+    monkeypatch.setattr(code.files, "owner_id", lambda _: os.getuid())
+    monkeypatch.setattr(code.files, "group_id", lambda _: os.getgid())
+    folder = tmp_path / "tls"
+    own = _signed(folder, "town.example")
+    old_key = (folder / "key.pem").read_text()
+    new = _signed(tmp_path / "new", "town.example")
+    (folder / "key.new.pem").write_text((tmp_path / "new/key.pem").read_text())
+    step = {"certificate": _wanted(folder, new) | {"phase": "install", "certificate": new}}
+    replace = code.files.replace
+
+    def take_one(path: str, *arguments: Any) -> None:
+        if "fullchain" in path:
+            raise code.files.FileProblem(f"{path} cannot be written: {FULL}")
+        replace(path, *arguments)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(code.files, "replace", take_one)
+        assert FULL in _alone(code, step)["msg"]
+    assert sorted(path.name for path in folder.iterdir()) == ["fullchain.pem", "key.new.pem", "key.pem"]
+    assert (folder / "key.pem").read_text() == old_key
+    assert certificate.reasons(_wanted(folder, own)) == []
+
+    assert _alone(code, step)["changed"] is True
+    assert sorted(path.name for path in folder.iterdir()) == ["ca.pem", "fullchain.pem", "key.pem"]
+    assert certificate.reasons(_wanted(folder, new)) == []
+    assert (folder / "key.pem").stat().st_mode & 0o777 == 0o640
+
+
+def test_an_account_that_prosody_does_not_remove_is_told(
+    code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(code.accounts, "_DATA", str(tmp_path))
+    monkeypatch.setattr(code.accounts, "_prosodyctl", lambda *_: None)
+    file = Path(code.accounts._path("old@town.example"))
+    file.parent.mkdir(parents=True)
+    file.touch()
+    wanted: dict[str, Any] = {"accounts": [], "absent_others_in": ["town.example"], "watched": []}
+    assert _alone(code, {"accounts": wanted})["msg"] == "prosodyctl did not remove the account old@town.example"
+    monkeypatch.setattr(code.accounts, "_prosodyctl", lambda *_: file.unlink())
+    assert _alone(code, {"accounts": wanted})["accounts"] == ["old@town.example"]

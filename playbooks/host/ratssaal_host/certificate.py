@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 
-from .files import FileProblem, applied_file, explained, group_id, mark_pending, read_bytes, replace, write_entry
+from .files import FileProblem, applied_file, explained, group_id, mark_pending, read_bytes, replace, write_together
 
 _FILES = {"key.pem": 0o640, "fullchain.pem": 0o644, "ca.pem": 0o644}
 
@@ -87,8 +87,8 @@ def _install(step):
     entries = list(_entries(parameters, (new_key, parameters["certificate"].encode() + authority, authority)))
     step.begins()
     mark_pending("reload", parameters["reloads"])
-    for entry in entries:
-        write_entry(entry)
+    # A service that starts with the key of one certificate and the chain of another does not.
+    write_together(entries)
     os.unlink(os.path.join(folder, "key.new.pem"))
 
 

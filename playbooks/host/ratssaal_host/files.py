@@ -170,6 +170,20 @@ def write_entry(entry):
     replace(path, content, int(entry["mode"], 8), uid, gid, entry["validate"])
 
 
+def write_together(entries):
+    """Write files of which one is of no use without the others: none is replaced before all are on the disk. Raises FileProblem."""
+    drafts = {entry["dest"] + ".ratssaal-new": entry for entry in entries}
+    try:
+        for draft, entry in drafts.items():
+            write_entry(entry | {"dest": draft})
+        for draft, entry in drafts.items():
+            os.replace(draft, entry["dest"])
+    finally:
+        for draft in drafts:
+            if os.path.lexists(draft):
+                os.unlink(draft)
+
+
 def replace(path, content, mode, uid, gid, validate=None):
     """Replace a file atomically: a reader, or a power cut, sees the old or the new one whole. Raises FileProblem."""
     if os.path.isdir(path) and not os.path.islink(path):
