@@ -75,7 +75,8 @@ def test_an_undo_that_cannot_put_back_keeps_the_old_state_and_says_so(host: Any,
     told = apply(host, _phase(step, "restore"), phased=True)
     assert (told["failed"], told["not_put_back"]) == (True, True)
     assert (
-        told["msg"] == f"mv: no\nmv: no. Hint: repair that on the host, then run there: sh {tmp_path}/guard/x/restore"
+        told["msg"] == f"mv: no\nmv: no. Hint: repair that on the host, then run there: sh {tmp_path}/guard/x/restore "
+        "(the next boot does, too)"
     )
     assert not (tmp_path / "etc/three").exists(), "what can be undone is"
     assert "NOT put back" in (tmp_path / "log").read_text()
@@ -171,7 +172,7 @@ def test_what_was_confirmed_leaves_nothing_behind(host: Any, tmp_path: Path) -> 
     (tmp_path / "etc/one").write_text(OLD)
     step = _change(a_file(tmp_path / "etc/one", NEW))
     apply(host, step, phased=True)
-    assert _left(tmp_path) == [".ratssaal-before-x-one", "x"]
+    assert _left(tmp_path) == [".one.ratssaal-before-x", "x"]
     assert apply(host, _phase(step, "confirm"), phased=True)["changed"] is True
     assert (tmp_path / "etc/one").read_text() == NEW
     assert _left(tmp_path) == []
@@ -192,7 +193,7 @@ def test_what_a_killed_confirmation_left_goes_and_undoes_nothing(
         patched.setattr(host.guard.shutil, "rmtree", die)
         with pytest.raises(KeyboardInterrupt):
             apply(host, _phase(step, "confirm"), phased=True)
-    assert ".ratssaal-before-x-one" in _left(tmp_path)
+    assert ".one.ratssaal-before-x" in _left(tmp_path)
     assert apply(host, _phase(step, "look"), phased=True)["changed"] is False
     assert (tmp_path / "etc/one").read_text() == NEW
     assert _left(tmp_path) == []
@@ -280,7 +281,7 @@ def test_everything_is_on_the_disk_before_the_undo_is_in_place(
         host.guard.Guard(SimpleNamespace(params=step["guard"])).save()
     guard, etc = tmp_path / "guard", tmp_path / "etc"
     assert synced == [
-        f"{etc}/.ratssaal-before-x-one",
+        f"{etc}/.one.ratssaal-before-x",
         f"{guard}/x.draft/restore",
         str(etc),
         f"{guard}/x.draft",

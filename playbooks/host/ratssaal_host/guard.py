@@ -100,9 +100,12 @@ class Guard:
         return found | {"diff": [diff(entry, reasons[entry["dest"]]) for entry in shown]}
 
     def beside(self, entry):
-        """Return where a file's old state lies: in its own directory, so that a full disk still lets it be renamed back."""
+        """Return where a file's old state lies: in its own directory, so that a full disk still lets it be renamed back.
+
+        No program takes it for one of its files: it is hidden, and ends with none of their suffixes.
+        """
         folder, name = os.path.split(entry["dest"])
-        return os.path.join(folder, ".ratssaal-before-%s-%s" % (self.parameters["name"], name))
+        return os.path.join(folder, ".%s.ratssaal-before-%s" % (name, self.parameters["name"]))
 
     def save(self):
         """Keep the old state and write the script that puts it back, both on the disk before anything changes."""
@@ -114,12 +117,14 @@ class Guard:
             handle.write(self.script(lines))
             handle.flush()
             os.fsync(handle.fileno())
-        for folder in {os.path.dirname(entry["dest"]) for entry in self.entries}:
-            if os.path.isdir(folder):
-                sync_folder(folder)
-        sync_folder(draft)
+        for folder in [*self.folders(), draft]:
+            sync_folder(folder)
         os.rename(draft, self.folder)
         sync_folder(_GUARD)
+
+    def folders(self):
+        """Return the directories of the files, as far as there are any yet."""
+        return sorted(filter(os.path.isdir, {os.path.dirname(entry["dest"]) for entry in self.entries}))
 
     def keep(self, entry):
         """Keep a file's old state, as a second name of it, and return the line that puts it back."""
@@ -155,6 +160,8 @@ class Guard:
         steps.append('logger -t ratssaal-guard "$told" || true')
         # What could not be put back can be tried again.
         steps.append('test -z "$lost" || exit 1')
+        # After a power cut either the old files are back for good, or this runs again.
+        steps.append("sync %s || true" % " ".join(map(shlex.quote, self.folders())))
         steps.append("rm -rf %s" % shlex.quote(self.folder))
         return "# puts back what was there before the change %s\n%s%s\n" % (name, _BACK, "\n".join(steps))
 
@@ -235,7 +242,10 @@ class Guard:
         self.shell("systemctl stop %s.timer %s.service" % (self.timer, self.timer))
         code, output = self.shell("sh %s" % shlex.quote(self.undo)) if self.waits() else (0, "")
         if code != 0:
-            return "%s. Hint: repair that on the host, then run there: sh %s" % (output[-400:], self.undo)
+            return "%s. Hint: repair that on the host, then run there: sh %s (the next boot does, too)" % (
+                output[-400:],
+                self.undo,
+            )
         self.step.gives_up()
         return ""
 
