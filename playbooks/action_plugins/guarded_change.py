@@ -70,7 +70,9 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
             restored = self._phase("restore", arguments, task_vars)
         except Exception:  # the first connection is cut as well: the host's own timer does it
             restored = {"failed": True}
-        if not restored.get("failed"):
+        if restored.get("not_put_back"):
+            state = f"could NOT be put back: {restored['msg']}. This was tried"
+        elif not restored.get("failed"):
             state = "came back by the host's own timer" if restored.get("by_timer") else "was put back at once"
         return {
             "failed": True,

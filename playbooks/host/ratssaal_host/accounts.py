@@ -163,5 +163,8 @@ def bring(step):
                 changed.append(jid)
                 if not step.check_mode:
                     _prosodyctl(step, ["deluser", jid])
+                    # Prosody does not look whether the file system let it (prosody:util/datamanager.lua).
+                    if os.path.exists(_path(jid)):
+                        step.fail(msg="prosodyctl did not remove the account %s" % jid)
     changed += _watch(step, step.params["watched"])
     return {"changed": bool(changed), "accounts": sorted(set(changed))}

@@ -6,9 +6,8 @@ from __future__ import annotations
 import os
 import re
 import subprocess
-import tempfile
 
-from .files import FileProblem, applied_file, group_id, mark_pending, read_bytes, write_entry
+from .files import FileProblem, applied_file, explained, group_id, mark_pending, read_bytes, replace, write_together
 
 _FILES = {"key.pem": 0o640, "fullchain.pem": 0o644, "ca.pem": 0o644}
 
@@ -33,11 +32,9 @@ def reasons(parameters):
     names = _openssl("x509", "-in", chain, "-noout", "-ext", "subjectAltName") or ""
     if sorted(re.findall(r"DNS:([^,\s]+)", names)) != sorted(parameters["names"]):
         found.append("names")
-    with tempfile.NamedTemporaryFile() as ca:
-        ca.write(parameters["ca_certificate"].encode())
-        ca.flush()
-        if _openssl("verify", "-no-CApath", "-no-CAstore", "-CAfile", ca.name, chain) is None:
-            found.append("issuer")
+    authority = parameters["ca_certificate"].encode()
+    if _openssl("verify", "-no-CApath", "-no-CAstore", "-CAfile", "/dev/stdin", chain, stdin=authority) is None:
+        found.append("issuer")
     if _openssl("x509", "-in", chain, "-noout", "-checkend", str(parameters["renew_days"] * 86400)) is None:
         found.append("expiry")
     return found
@@ -57,12 +54,13 @@ def _modes(parameters):
 
 
 def _request(parameters):
-    """Make a new key beside the old one and return the signing request."""
+    """Make a new key beside the old one and return the signing request, None where openssl does not. Raises FileProblem."""
     os.makedirs(parameters["dest"], 0o755, exist_ok=True)
     key = os.path.join(parameters["dest"], "key.new.pem")
-    handle = os.open(key, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-    with os.fdopen(handle, "w") as stream:
-        stream.write(_openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256") or "")
+    made = _openssl("genpkey", "-algorithm", "EC", "-pkeyopt", "ec_paramgen_curve:P-256")
+    if made is None:
+        return None
+    replace(key, made.encode(), 0o600, os.getuid(), os.getgid())
     return _openssl("req", "-new", "-key", key, "-subj", "/CN=" + parameters["names"][0][:64])
 
 
@@ -89,8 +87,8 @@ def _install(step):
     entries = list(_entries(parameters, (new_key, parameters["certificate"].encode() + authority, authority)))
     step.begins()
     mark_pending("reload", parameters["reloads"])
-    for entry in entries:
-        write_entry(entry)
+    # A service that starts with the key of one certificate and the chain of another does not.
+    write_together(entries)
     os.unlink(os.path.join(folder, "key.new.pem"))
 
 
@@ -110,7 +108,7 @@ def bring(step):
         try:
             _install(step)
         except (FileProblem, OSError) as problem:
-            step.fail(msg=str(problem))
+            step.fail(msg=explained(problem))
         return {"changed": True, "changed_paths": [parameters["dest"]]}
     why = reasons(parameters)
     wrong_modes = [] if why else _modes(parameters)

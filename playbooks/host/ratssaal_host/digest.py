@@ -34,11 +34,16 @@ def make_key():
     shutil.rmtree(FOLDER, ignore_errors=True)
     os.makedirs(FOLDER, 0o700)
     draft = _path() + ".new"
-    with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
-        handle.write(os.urandom(32))
-        handle.flush()
-        os.fsync(handle.fileno())
-    os.rename(draft, _path())
+    try:
+        with os.fdopen(os.open(draft, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb") as handle:
+            handle.write(os.urandom(32))
+            handle.flush()
+            os.fsync(handle.fileno())
+        os.rename(draft, _path())
+    except OSError:
+        # The whole directory: there is nothing in it without a key.
+        shutil.rmtree(FOLDER, ignore_errors=True)
+        raise
     _read.pop(FOLDER, None)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import errno
 import grp
 import os
 import pwd
@@ -16,10 +17,28 @@ import subprocess
 from . import digest
 
 PENDING = "/var/lib/ratssaal/pending"
+_REFUSALS = {
+    errno.ENOSPC: "the disk is full. Hint: free space or inodes there (df -h, df -i), then run again",
+    errno.EDQUOT: "the disk quota is used up. Hint: raise it or free space there, then run again",
+    errno.EROFS: "the file system is read-only. Hint: dmesg tells whether its disk is damaged",
+}
 
 
 class FileProblem(Exception):
     """A file cannot be brought into its wanted state; the message says which and why."""
+
+
+def reason(error):
+    """Return in words why the system refused something, and what helps where its disk takes nothing."""
+    return _REFUSALS.get(error.errno, error.strerror or str(error))
+
+
+def explained(problem):
+    """Return what a FileProblem or an OSError says, with the file's name."""
+    if isinstance(problem, FileProblem):
+        return str(problem)
+    name = problem.filename2 or problem.filename
+    return "%s: %s" % (name, reason(problem)) if name else reason(problem)
 
 
 def owner_id(name):
@@ -151,14 +170,28 @@ def write_entry(entry):
     replace(path, content, int(entry["mode"], 8), uid, gid, entry["validate"])
 
 
+def write_together(entries):
+    """Write files of which one is of no use without the others: none is replaced before all are on the disk. Raises FileProblem."""
+    drafts = {entry["dest"] + ".ratssaal-new": entry for entry in entries}
+    try:
+        for draft, entry in drafts.items():
+            write_entry(entry | {"dest": draft})
+        for draft, entry in drafts.items():
+            os.replace(draft, entry["dest"])
+    finally:
+        for draft in drafts:
+            if os.path.lexists(draft):
+                os.unlink(draft)
+
+
 def replace(path, content, mode, uid, gid, validate=None):
     """Replace a file atomically: a reader, or a power cut, sees the old or the new one whole. Raises FileProblem."""
     if os.path.isdir(path) and not os.path.islink(path):
         raise FileProblem("%s is a directory, a file was wanted" % path)
     # One fixed name per file, so that the next run replaces what a killed one left. O_EXCL follows no planted link.
     temporary = os.path.join(os.path.dirname(path), ".ratssaal-" + os.path.basename(path))
-    _remove(temporary)
     try:
+        _remove(temporary)
         handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
         with os.fdopen(handle, "wb") as stream:
             os.fchown(stream.fileno(), uid, gid)
@@ -170,10 +203,19 @@ def replace(path, content, mode, uid, gid, validate=None):
             _validate(path, validate, temporary)
         os.replace(temporary, path)
     except OSError as error:
-        raise FileProblem("%s cannot be written: %s" % (path, error.strerror)) from error
+        raise FileProblem("%s cannot be written: %s" % (path, reason(error))) from error
     finally:
         if os.path.exists(temporary):
             os.unlink(temporary)
+
+
+def sync_folder(path):
+    """Wait until the names in a directory are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _validate(path, command, temporary):
@@ -198,8 +240,8 @@ def mark_pending(kind, units):
     A run that is killed in between leaves the note, and the next run's step with units acts on it.
     """
     folder = os.path.join(PENDING, kind)
-    os.makedirs(folder, 0o755, exist_ok=True)
     for unit in units:
+        os.makedirs(folder, 0o755, exist_ok=True)
         with open(os.path.join(folder, unit), "w") as handle:
             handle.flush()
             os.fsync(handle.fileno())
@@ -279,14 +321,12 @@ def bring(step):
         reloads.update(entry["reloads"])
         if step.check_mode:
             continue
-        mark_pending("restart", entry["restarts"])
-        mark_pending("reload", entry["reloads"])
         try:
+            mark_pending("restart", entry["restarts"])
+            mark_pending("reload", entry["reloads"])
             write_entry(entry)
-        except FileProblem as problem:
-            step.fail(msg=str(problem), changed=len(changed) > 1, changed_paths=changed[:-1])
-        except OSError as error:
-            step.fail(msg="%s: %s" % (entry["dest"], error.strerror), changed_paths=changed[:-1])
+        except (FileProblem, OSError) as problem:
+            step.fail(msg=explained(problem), changed=len(changed) > 1, changed_paths=changed[:-1])
     return {
         "changed": bool(changed),
         "changed_paths": changed,

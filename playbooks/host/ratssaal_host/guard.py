@@ -4,16 +4,31 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import os
 import shlex
 import shutil
+import stat
 import subprocess
 
-from .files import FileProblem, applied_accounts, applied_file, diff, differences, read_bytes, replace, write_entry
+from .files import (
+    FileProblem,
+    applied_accounts,
+    applied_file,
+    diff,
+    differences,
+    explained,
+    read_bytes,
+    reason,
+    replace,
+    sync_folder,
+    write_entry,
+)
 from .units import applied_units
 
 _GUARD = "/var/lib/ratssaal/guard"
 _BOOT_UNIT = "/etc/systemd/system/ratssaal-guard.service"
+_BOOT_LINK = "/etc/systemd/system/sysinit.target.wants/ratssaal-guard.service"
 # A transient timer does not survive a reboot; this does, and it runs before what it repairs is loaded.
 _BOOT_TEXT = """\
 # Made by Ratssaal: puts back a firewall or sshd change that nobody confirmed before this boot.
@@ -27,11 +42,21 @@ ConditionDirectoryNotEmpty=/var/lib/ratssaal/guard
 
 [Service]
 Type=oneshot
-ExecStart=/bin/sh -c 'for undo in /var/lib/ratssaal/guard/*/restore; do test ! -f "$undo" || sh "$undo" boot; done'
+ExecStart=/bin/sh -c 'for undo in /var/lib/ratssaal/guard/*/restore; \
+do test ! -f "$undo" || sh "$undo" boot || lost=1; done; test -z "$lost"'
 TimeoutStartSec=30
 
 [Install]
 WantedBy=sysinit.target
+"""
+# $1 is the old file beside its place $2. It is gone where an undo that was interrupted has put it back already. mv(1) refuses
+# two names of one file, which they are where the change never came to it.
+_BACK = """\
+back() {
+    test -e "$1" || test -L "$1" || return 0
+    if test "$(stat -c %d:%i "$1")" = "$(stat -c %d:%i "$2" 2>/dev/null)"; then rm -f "$1"; else mv -fT "$1" "$2"; fi
+}
+lost=
 """
 
 
@@ -42,6 +67,7 @@ class Guard:
         self.step = step
         self.parameters = step.params
         self.folder = os.path.join(_GUARD, self.parameters["name"])
+        self.undo = os.path.join(self.folder, "restore")
         self.timer = "ratssaal-guard-%s" % self.parameters["name"]
         self.entries = [self.entry(raw) for raw in self.parameters["files"]]
 
@@ -61,8 +87,11 @@ class Guard:
 
     def look(self):
         """Say what differs; an unconfirmed change of a killed run is undone first."""
-        if os.path.exists(os.path.join(self.folder, "restore")) and not self.step.check_mode:
-            self.restore()
+        if not self.step.check_mode:
+            trouble = self.restore() if self.waits() else ""
+            if trouble:
+                self.step.fail(msg="an earlier change, which nobody confirmed, could not be undone: %s" % trouble)
+            self.forget()
         reasons = {entry["dest"]: differences(entry) for entry in self.entries}
         changed = sorted(path for path, found in reasons.items() if found)
         ineffective = not changed and self.shell(self.parameters["effective"])[0] != 0
@@ -70,78 +99,155 @@ class Guard:
         shown = [entry for entry in self.entries if reasons[entry["dest"]] and self.step.diff]
         return found | {"diff": [diff(entry, reasons[entry["dest"]]) for entry in shown]}
 
+    def beside(self, entry):
+        """Return where a file's old state lies: in its own directory, so that a full disk still lets it be renamed back.
+
+        No program takes it for one of its files: it is hidden, and ends with none of their suffixes.
+        """
+        folder, name = os.path.split(entry["dest"])
+        return os.path.join(folder, ".%s.ratssaal-before-%s" % (name, self.parameters["name"]))
+
     def save(self):
-        """Write the old state and the script that puts it back, whole, before anything changes."""
+        """Keep the old state and write the script that puts it back, both on the disk before anything changes."""
+        self.forget()
         draft = self.folder + ".draft"
-        shutil.rmtree(draft, ignore_errors=True)
         os.makedirs(draft, 0o700)
-        lines = ["# puts back what was there before the change %s" % self.parameters["name"]]
-        for number, entry in enumerate(self.entries):
-            path = shlex.quote(entry["dest"])
-            if os.path.lexists(entry["dest"]):
-                shutil.copy2(entry["dest"], os.path.join(draft, "old%d" % number))
-                saved = shlex.quote(os.path.join(self.folder, "old%d" % number))
-                lines.append("cp -p %s %s.restored && mv -f %s.restored %s" % (saved, path, path, path))
-            else:
-                lines.append("rm -f %s" % path)
-        # At boot nothing is loaded yet: what starts later reads the restored files, and a reload would wait for it for ever.
-        lines.append('test "$1" = boot || ( %s ) || true' % (self.parameters["undo"] or self.parameters["apply"]))
-        lines.append("logger -t ratssaal-guard 'put back the state before: %s'" % self.parameters["name"])
-        lines.append("rm -rf %s" % shlex.quote(self.folder))
+        lines = [self.keep(entry) for entry in self.entries]
         with open(os.path.join(draft, "restore"), "w") as handle:
-            handle.write("\n".join(lines) + "\n")
+            handle.write(self.script(lines))
             handle.flush()
             os.fsync(handle.fileno())
-        shutil.rmtree(self.folder, ignore_errors=True)
+        for folder in [*self.folders(), draft]:
+            sync_folder(folder)
         os.rename(draft, self.folder)
+        sync_folder(_GUARD)
+
+    def folders(self):
+        """Return the directories of the files, as far as there are any yet."""
+        return sorted(filter(os.path.isdir, {os.path.dirname(entry["dest"]) for entry in self.entries}))
+
+    def keep(self, entry):
+        """Keep a file's old state, as a second name of it, and return the line that puts it back."""
+        path = shlex.quote(entry["dest"])
+        try:
+            now = os.lstat(entry["dest"])
+        except (FileNotFoundError, NotADirectoryError):
+            made = "test ! -d %s || rmdir --ignore-fail-on-non-empty %s" % (path, path)
+            return made if entry["state"] == "directory" else "rm -f %s" % path
+        if stat.S_ISDIR(now.st_mode):
+            if entry["state"] == "absent":
+                raise FileProblem("%s is a directory, and no undo could put that back" % entry["dest"])
+            return "chown %d:%d %s && chmod %04o %s" % (now.st_uid, now.st_gid, path, stat.S_IMODE(now.st_mode), path)
+        beside = self.beside(entry)
+        try:
+            os.link(entry["dest"], beside, follow_symlinks=False)
+        except OSError as error:
+            raise FileProblem("the old %s cannot be kept: %s" % (entry["dest"], reason(error))) from error
+        if stat.S_ISREG(now.st_mode):
+            with open(beside, "rb") as handle:
+                os.fsync(handle.fileno())
+        return "back %s %s" % (shlex.quote(beside), path)
+
+    def script(self, lines):
+        """Return the script that puts the old state back; it may run again after it failed or was interrupted."""
+        name = self.parameters["name"]
+        # Each is tried, whatever becomes of the others; what was made last goes first, a file before its directory.
+        steps = ["{ %s; } || lost=1" % line for line in reversed(lines)]
+        # At boot nothing is loaded yet: what starts later reads the restored files, and a reload would wait for it for ever.
+        steps.append('test "$1" = boot || ( %s ) || true' % (self.parameters["undo"] or self.parameters["apply"]))
+        steps.append("told='put back the state before: %s'" % name)
+        steps.append("test -z \"$lost\" || told='NOT put back, or not all of it, the state before: %s'" % name)
+        steps.append('logger -t ratssaal-guard "$told" || true')
+        # What could not be put back can be tried again.
+        steps.append('test -z "$lost" || exit 1')
+        # After a power cut either the old files are back for good, or this runs again.
+        steps.append("sync %s || true" % " ".join(map(shlex.quote, self.folders())))
+        steps.append("rm -rf %s" % shlex.quote(self.folder))
+        return "# puts back what was there before the change %s\n%s%s\n" % (name, _BACK, "\n".join(steps))
+
+    def forget(self):
+        """Drop what an undo needs: its script first, and from the disk, for it would take what is not there for put back."""
+        if self.waits():
+            os.unlink(self.undo)
+            sync_folder(self.folder)
+        for folder in (self.folder, self.folder + ".draft"):
+            if os.path.isdir(folder):
+                shutil.rmtree(folder)
+        for entry in self.entries:
+            with contextlib.suppress(FileNotFoundError, NotADirectoryError):
+                os.unlink(self.beside(entry))
+
+    def waits(self):
+        """Say whether an undo waits for its timer, or the next boot."""
+        return os.path.exists(self.undo)
 
     def arm(self):
-        """Start the timer, and make sure of the unit that does its work after a reboot."""
-        if read_bytes(_BOOT_UNIT) != _BOOT_TEXT.encode():
+        """Start the timer, and make sure of the unit that does its work after a reboot. Raises FileProblem."""
+        if read_bytes(_BOOT_UNIT) != _BOOT_TEXT.encode() or not os.path.lexists(_BOOT_LINK):
             replace(_BOOT_UNIT, _BOOT_TEXT.encode(), 0o644, 0, 0)
-            self.shell("systemctl enable --no-reload ratssaal-guard.service && systemctl daemon-reload")
+            code, output = self.shell("systemctl enable --no-reload ratssaal-guard.service && systemctl daemon-reload")
+            if code != 0:
+                raise FileProblem("the unit that undoes it after a reboot cannot be enabled: %s" % output)
         self.shell("systemctl stop %s.timer; systemctl reset-failed %s.service" % (self.timer, self.timer))
         code, output = self.shell(
             "systemd-run --quiet --collect --unit=%s --on-active=%d --timer-property=AccuracySec=1s /bin/sh %s"
-            % (self.timer, self.parameters["confirm_seconds"], shlex.quote(os.path.join(self.folder, "restore")))
+            % (self.timer, self.parameters["confirm_seconds"], shlex.quote(self.undo))
         )
         if code != 0:
-            shutil.rmtree(self.folder)
-            self.step.gives_up()
-            self.step.fail(msg="nothing was changed: the undo timer does not start: %s" % output)
+            raise FileProblem("the undo timer does not start: %s" % output)
 
     def apply(self):
         """Save, arm, write, check, put to use; whatever fails is put back at once."""
         self.step.begins()
-        self.save()
-        self.arm()
+        try:
+            self.save()
+            self.arm()
+        except (FileProblem, OSError) as problem:
+            self.forget()
+            self.step.gives_up()
+            self.step.fail(msg="nothing was changed: %s" % explained(problem))
         try:
             for entry in self.entries:
                 if differences(entry):
                     write_entry(entry)
         except (FileProblem, OSError) as problem:
-            self.restore()
-            self.step.fail(msg="put back as it was: %s" % problem)
+            self.put_back(explained(problem))
         for what in ("check", "apply"):
             code, output = self.shell(self.parameters[what])
             if code != 0:
-                self.restore()
-                self.step.fail(msg="put back as it was, %s failed: %s" % (what, output[-800:]))
+                self.put_back("%s failed: %s" % (what, output[-800:]))
         return {"changed": True}
 
     def confirm(self):
         """Keep the change: the timer ends, the old state goes."""
         self.shell("systemctl stop %s.timer" % self.timer)
         at_work = self.shell("systemctl is-active --quiet %s.service" % self.timer)[0] == 0
-        if at_work or not os.path.isdir(self.folder):
+        if at_work or not self.waits():
             self.step.fail(msg="the host put the old state back before the change was confirmed")
-        shutil.rmtree(self.folder)
+        if any(map(differences, self.entries)):
+            # The timer's undo has failed half-way.
+            self.put_back("the change was confirmed after its time")
+        self.forget()
         return {"changed": True}
 
+    def put_back(self, why):
+        """Put the old state back and end the task: for which reason, and whether that went well."""
+        trouble = self.restore()
+        lost = "NOT put back as it was, %s: %s; what went wrong first: " % (self.parameters["name"], trouble)
+        self.step.fail(msg=(lost if trouble else "put back as it was: ") + why)
+
     def restore(self):
-        """Put the old state back now."""
-        self.shell("systemctl stop %s.timer; sh %s" % (self.timer, shlex.quote(os.path.join(self.folder, "restore"))))
+        """Put the old state back now; return why that did not go well, empty where it did."""
+        # Two of them at once would take each other's files away; one that is stopped half-way begins anew here.
+        self.shell("systemctl stop %s.timer %s.service" % (self.timer, self.timer))
+        code, output = self.shell("sh %s" % shlex.quote(self.undo)) if self.waits() else (0, "")
+        if code != 0:
+            return "%s. Hint: repair that on the host, then run there: sh %s (the next boot does, too)" % (
+                output[-400:],
+                self.undo,
+            )
         self.step.gives_up()
+        return ""
 
 
 def applied(step):
@@ -162,7 +268,9 @@ def bring(step):
     guard = Guard(step)
     phase = step.params["phase"]
     if phase == "restore":
-        by_timer = not os.path.isdir(guard.folder)
-        guard.restore()
+        by_timer = not guard.waits()
+        trouble = guard.restore()
+        if trouble:
+            step.fail(msg=trouble, not_put_back=True)
         return {"changed": True, "by_timer": by_timer}
     return getattr(guard, phase)()

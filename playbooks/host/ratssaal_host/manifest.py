@@ -31,10 +31,8 @@ def begin(part, files):
     digest.make_key()
     os.makedirs(_folder(part["role"]), 0o700, exist_ok=True)
     known = _read(_begun(part)) or []
-    with open(_begun(part), "w", opener=lambda path, flags: os.open(path, flags, 0o600)) as handle:
-        json.dump(sorted({*known, *files}), handle)
-        handle.flush()
-        os.fsync(handle.fileno())
+    # Whole or not at all: what a killed run had noted would else be lost where the disk is full.
+    replace(_begun(part), json.dumps(sorted({*known, *files})).encode(), 0o600, os.getuid(), os.getgid())
 
 
 def give_up(part):

@@ -10,7 +10,7 @@ import re
 import subprocess
 import time
 
-from .files import mark_pending, replace
+from .files import FileProblem, explained, mark_pending, replace
 
 QUERY = ["dpkg-query", "-W", "-f=${Package}\t${Version}\t${db:Status-Abbrev}\n"]
 _LOCKS = (
@@ -201,8 +201,7 @@ class Packages:
                 % _STAND_IN_ORIGIN
             )
         os.makedirs(os.path.dirname(_LISTS_READ), mode=0o755, exist_ok=True)
-        with open(_LISTS_READ, "w") as handle:
-            handle.write(_sources())
+        replace(_LISTS_READ, _sources().encode(), 0o644, os.getuid(), os.getgid())
 
     def preseed(self, answers):
         """Answer debconf's questions."""
@@ -378,9 +377,12 @@ def bring(step):
         step.begins()
         _wait_for_locks(step)
         packages.read()
-    packages.repair()
-    packages.withdraw()
-    packages.install()
-    packages.hold()
-    packages.remove()
+    try:
+        packages.repair()
+        packages.withdraw()
+        packages.install()
+        packages.hold()
+        packages.remove()
+    except (FileProblem, OSError) as problem:
+        step.fail(msg=explained(problem), changed=bool(packages.done), actions=packages.done)
     return {"changed": bool(packages.done), "actions": packages.done}

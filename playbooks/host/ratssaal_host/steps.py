@@ -11,7 +11,7 @@ import sys
 import time
 
 from . import certificate, digest, manifest
-from .files import FileProblem
+from .files import FileProblem, explained
 
 KINDS = ("accounts", "capabilities", "certificate", "files", "guard", "packages", "sysctl", "units", "users")
 # Stands before the result: a login shell's profile may print, too.
@@ -54,8 +54,8 @@ class Step:
         try:
             manifest.begin(self._task["part"], [path for raw in self._task["steps"] for path in _paths(raw)])
             self._noted = True
-        except OSError as error:
-            self.fail(msg="what is to change cannot be noted in %s: %s" % (digest.FOLDER, error.strerror))
+        except (FileProblem, OSError) as problem:
+            self.fail(msg="what is to change cannot be noted in %s: %s" % (digest.FOLDER, explained(problem)))
 
     def gives_up(self):
         """Forget that the host was to change: everything is as it was."""
@@ -98,12 +98,14 @@ def run(task):
         finished = True
     except Failed as failed:
         result = failed.done
+    except (FileProblem, OSError) as problem:
+        result = result | {"failed": True, "msg": explained(problem)}
     if task.get("part") and not task["check_mode"]:
         try:
             _note(task["part"], steps, finished)
         except (OSError, FileProblem) as problem:
-            result = {"msg": "what was applied cannot be noted in %s: %s" % (digest.FOLDER, problem)} | result
-            result["failed"] = True
+            unnoted = "what was applied cannot be noted in %s: %s" % (digest.FOLDER, explained(problem))
+            result = {"msg": unnoted} | result | {"failed": True}
     return result
 
 
@@ -143,6 +145,8 @@ def main():
         _alone()
         done = run(task)
     except TimeoutError:
-        told = "another run is at work on this host since more than %s s. Hint: fuser -v %s"
-        done = {"failed": True, "msg": told % (_PATIENCE_SECONDS, _AT_WORK)}
+        busy = "another run is at work on this host since more than %s s. Hint: fuser -v %s"
+        done = {"failed": True, "msg": busy % (_PATIENCE_SECONDS, _AT_WORK)}
+    except OSError as problem:
+        done = {"failed": True, "msg": explained(problem)}
     print("\n" + MARK + json.dumps(done), flush=True)

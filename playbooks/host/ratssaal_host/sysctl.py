@@ -6,7 +6,7 @@ from __future__ import annotations
 import glob
 import os
 
-from .files import FileProblem, applied_file, diff, differences, read_bytes, write_entry
+from .files import FileProblem, applied_file, diff, differences, explained, read_bytes, write_entry
 
 _KERNEL = "/proc/sys/"
 
@@ -78,8 +78,8 @@ def bring(step):
             step.begins()
             try:
                 write_entry(entry)
-            except FileProblem as problem:
-                step.fail(msg=str(problem))
+            except (FileProblem, OSError) as problem:
+                step.fail(msg=explained(problem))
     for name, value in sorted(_here(values).items()):
         if now(name) == value:
             continue
