@@ -1,18 +1,20 @@
-"""What ACC-01 and ACC-05 make of conditions, arguments, owners and modes that a lab host does not have."""
+"""What ACC-01, CRY-10 and ACC-05 make of conditions, arguments, owners and modes that a lab host does not have."""
 
 from __future__ import annotations
 
 import json
 import os
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator.verification import sshd
 from orchestrator.verification.checks import test_access
 from orchestrator.verification.sheet import Sheet
-from tests.unit.asked import faults_of, sheet_of
+from tests.unit.asked import faults_of, sheet_of, subject_of
 
 SSHD = "allowgroups root\nmaxauthtries 4\n" + "".join(f"{name} {row[0]}\n" for name, row in test_access.WANTED.items())
 FURTHER: dict[str, Any] = {
@@ -27,7 +29,7 @@ FURTHER: dict[str, Any] = {
 
 
 def _sshd(shown: str = SSHD, **further: Any) -> Sheet:
-    said = {"mkdir -p /run/sshd; sshd -T": shown, "python3": json.dumps({**FURTHER, **further})}
+    said = {"mkdir -p /run/sshd; sshd -T": shown, "mkdir -p /run/sshd; python3": json.dumps({**FURTHER, **further})}
     return sheet_of(test_access.test_sshd, said)
 
 
@@ -47,8 +49,15 @@ def test_sshd_as_wanted_has_no_fault() -> None:
         ({"conditional": [["Match Address 10.0.0.0/8 in /f", "permitrootlogin", "yes"]]}, "permitrootlogin yes"),
         ({"conditional": [["Match User x in /f", "maxauthtries", "1"]]}, "maxauthtries 1"),
         ({"arguments": "sshd: /usr/sbin/sshd -D -o PasswordAuthentication=yes"}, "passwordauthentication yes (sshd's arguments)"),
+        ({"arguments": "sshd: /usr/sbin/sshd -Do PasswordAuthentication=yes"}, "passwordauthentication yes (sshd's arguments)"),
+        ({"arguments": "sshd: /usr/sbin/sshd -DeoPasswordAuthentication yes"}, "passwordauthentication yes (sshd's arguments)"),
         ({"later": "-oPermitRootLogin=yes"}, "permitrootlogin yes (SSHD_OPTS in /etc/default/ssh)"),
+        ({"later": "-4o PermitRootLogin=yes"}, "permitrootlogin yes (SSHD_OPTS in /etc/default/ssh)"),
+        ({"conditional": [["Match User x in /f", "gssapiauthentication", "yes"]]}, "gssapiauthentication yes (Match User x"),
+        ({"conditional": [["Match User x in /f", "hostbasedauthentication", "yes"]]}, "hostbasedauthentication yes (Match"),
+        ({"conditional": [["Match User x in /f", "skeyauthentication", "yes"]]}, "skeyauthentication yes (Match User x"),
         ({"arguments": "sshd: /usr/sbin/sshd -D -f /root/sshd"}, "sshd's arguments name /root/sshd"),
+        ({"arguments": "sshd: /usr/sbin/sshd -Df/root/sshd"}, "sshd's arguments name /root/sshd"),
         ({"changed": 1001.0}, "sshd was not reloaded since /etc/ssh/sshd_config changed"),
     ],
 )  # fmt: skip
@@ -58,28 +67,68 @@ def test_what_sshd_does_not_tell_of_itself_is_found(further: dict[str, Any], see
     assert len(sheet.faults) == 1
 
 
+@pytest.mark.parametrize("option", ["gssapiauthentication", "gssapikeyexchange", "hostbasedauthentication"])
+def test_a_log_in_without_a_key_is_found(option: str) -> None:
+    sheet = _sshd(SSHD.replace(f"{option} no", f"{option} yes"))
+    assert faults_of(sheet).startswith(f"{option} yes (for everybody); {option} yes (for root)")
+
+
+def test_an_sshd_that_is_built_without_gssapi_needs_not_speak_of_it() -> None:
+    plain = "".join(f"{line}\n" for line in SSHD.splitlines() if not line.startswith("gssapi"))
+    assert _sshd(plain).faults == []
+    assert "hostbasedauthentication not there" in faults_of(_sshd(plain.replace("hostbasedauthentication no\n", "")))
+
+
+def _algorithms(shown: str = "", **further: Any) -> Sheet:
+    said = {"mkdir -p /run/sshd; sshd -T": shown, "mkdir -p /run/sshd; python3": json.dumps({**FURTHER, **further})}
+    return sheet_of(test_access.test_ssh_algorithms_beyond_the_ordinary, said, subject=subject_of())
+
+
+def test_weak_algorithms_are_found_under_a_condition_and_among_the_arguments() -> None:
+    assert _algorithms().faults == []
+
+    def under(option: str, value: str) -> Sheet:
+        return _algorithms(conditional=[["Match User backup in /f", option, value]])
+
+    for option in ("pubkeyacceptedalgorithms", "pubkeyacceptedkeytypes"):
+        assert under(option, "ssh-ed25519,rsa-sha2-512").faults == []
+        found = faults_of(under(option, "rsa-sha2-512,ssh-rsa"))
+        assert found == f"{option}: ssh-rsa (Match User backup in /f)"
+    assert under("pubkeyacceptedalgorithms", "+ssh-rsa").untested
+    weak = _algorithms(arguments="sshd: /usr/sbin/sshd -D -o Ciphers=aes256-ctr,3des-cbc")
+    assert faults_of(weak) == "ciphers: 3des-cbc (sshd's arguments)"
+    exchange = "gssapikeyexchange {}\ngssapikexalgorithms gss-group14-sha1-,gss-gex-sha1-\n"
+    assert _algorithms(exchange.format("no")).faults == []
+    assert faults_of(_algorithms(exchange.format("yes"))).startswith("gssapikexalgorithms: gss-group14-sha1-, gss-gex")
+
+
+def _read(tmp_path: Path, folder: Path, asked: str = "") -> dict[str, Any]:
+    """Return the answer of the command itself, with a directory of a test's own and an sshd that answers as given."""
+    for name, script in (("systemctl", "echo MainPID=0\necho StateChangeTimestamp=@1500"), ("sshd", asked or "exit 1")):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    command = sshd.FURTHER.replace("/etc/ssh", str(folder)).replace("/etc/default/ssh", str(tmp_path / "default"))
+    command = command.replace("/run/sshd", str(tmp_path / "run"))
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, env=environment)
+    said: dict[str, Any] = json.loads(done.stdout)
+    return said
+
+
 def test_files_of_sshd_are_read_as_sshd_does(tmp_path: Path) -> None:
     """The command itself, with a directory of this test's own."""
     folder = tmp_path / "ssh"
     (folder / "sshd_config.d").mkdir(parents=True)
     (folder / "sshd_config").write_text(
         "Include sshd_config.d/*.conf\nPasswordAuthentication yes\n# Match User commented\n"
-        f'Match User backup\n\tPasswordAuthentication=yes # why\n\tInclude {folder}/inner\n  MATCH group staff\nPermitRootLogin "yes"\n'
+        f'Match User backup\n\t"PasswordAuthentication"=yes # why\n\tInclude {folder}/inner\n  MATCH group staff\nPermitRootLogin "yes"\n'
     )
     (folder / "sshd_config.d" / "10.conf").write_text("Match Address 10.0.0.0/8\nX11Forwarding yes\n")
     (folder / "inner").write_text("KbdInteractiveAuthentication yes\n")
-    for path in (*folder.rglob("*"), folder):
-        os.utime(path, (1000, 1000))
-    os.utime(folder / "sshd_config.d", (2000, 2000))
-    (tmp_path / "systemctl").write_text("#!/bin/sh\necho MainPID=0\necho StateChangeTimestamp=@1500\n")
-    (tmp_path / "systemctl").chmod(0o755)
+    end = time.time() + 1000
+    os.utime(folder / "sshd_config.d", (end, end))
     (tmp_path / "default").write_text('#SSHD_OPTS=x\nSSHD_OPTS="-o PermitRootLogin=yes"\n')
-    command = test_access._FURTHER.replace("/etc/ssh", str(folder)).replace(
-        "/etc/default/ssh", str(tmp_path / "default")
-    )
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, env=environment)
-    said = json.loads(done.stdout)
+    said = _read(tmp_path, folder)
     backup, staff = (f"Match {who} in {folder}/sshd_config" for who in ("User backup", "group staff"))
     assert said["conditional"] == [
         [f"Match Address 10.0.0.0/8 in {folder}/sshd_config.d/10.conf", "x11forwarding", "yes"],
@@ -88,8 +137,41 @@ def test_files_of_sshd_are_read_as_sshd_does(tmp_path: Path) -> None:
         [staff, "permitrootlogin", "yes"],
     ]
     # A file that is gone changes its directory only.
-    assert (said["newest"], said["changed"], said["read"]) == (f"{folder}/sshd_config.d", 2000, 1500)
+    assert (said["newest"], said["read"]) == (f"{folder}/sshd_config.d", 1500)
+    assert said["changed"] == pytest.approx(end)
     assert (said["later"], said["runs"]) == ("-o PermitRootLogin=yes", False)
+
+
+def test_a_file_that_is_put_back_with_its_old_time_has_changed(tmp_path: Path) -> None:
+    """The command itself: as `cp -p` and tar leave it."""
+    folder = tmp_path / "ssh"
+    folder.mkdir()
+    (folder / "sshd_config").write_text("PasswordAuthentication yes\n")
+    began = time.time() - 10
+    os.utime(folder / "sshd_config", (1000, 1000))
+    said = _read(tmp_path, folder)
+    assert said["newest"] == f"{folder}/sshd_config"
+    assert said["changed"] > began
+
+
+def test_what_a_condition_gives_in_words_of_its_own_sshd_is_asked_for(tmp_path: Path) -> None:
+    """The command itself; what sshd does not know stays as it is written."""
+    folder = tmp_path / "ssh"
+    folder.mkdir()
+    (folder / "sshd_config").write_text(
+        "Match User backup\nPubkeyAcceptedKeyTypes +ssh-rsa\nClientAliveInterval 5m\nForceCommand -x\nMaxAuthTries 9\n"
+    )
+    asked = (
+        'case $5 in pub*=+ssh-rsa) echo "pubkeyacceptedalgorithms ssh-ed25519,ssh-rsa";;'
+        ' clientaliveinterval=5m) echo "clientaliveinterval 300";; *) exit 1;; esac'
+    )
+    rows = _read(tmp_path, folder, asked)["conditional"]
+    assert [row[1:] for row in rows] == [
+        ["pubkeyacceptedkeytypes", "ssh-ed25519,ssh-rsa"],
+        ["clientaliveinterval", "300"],
+        ["forcecommand", "-x"],
+        ["maxauthtries", "9"],
+    ]
 
 
 def _secret(path: str = "/etc/turnserver.conf", mode: int = 0o640, **changed: Any) -> Sheet:

@@ -2,75 +2,37 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
 import testinfra.host
 
+from orchestrator.verification import sshd
 from orchestrator.verification.asking import ask, json_of, text
+from orchestrator.verification.crypto import SshPart, chosen, signs_by
 from orchestrator.verification.sheet import Sheet
+from orchestrator.verification.subject import Subject
 
 WANTED = {
     "passwordauthentication": ("no",),
     "kbdinteractiveauthentication": ("no",),
     "permitemptypasswords": ("no",),
     "pubkeyauthentication": ("yes",),
+    # By the name of the host that somebody comes from, or by a ticket of a domain's: with no key of theirs here.
+    "hostbasedauthentication": ("no",),
+    "gssapiauthentication": ("no",),
+    "gssapikeyexchange": ("no",),
     "permitrootlogin": ("no", "without-password", "prohibit-password"),
     "allowagentforwarding": ("no",),
     "x11forwarding": ("no",),
     "permituserenvironment": ("no",),
 }
+# An sshd that is built without these knows no such option.
+_BUILT_IN = ("gssapiauthentication", "gssapikeyexchange")
 MINIMUM_TRIES = 3
 # A random text of 22 characters of base64 carries 128 bits.
 MINIMUM_LENGTH = 22
-
-# Another name of the same option (sshd_config(5)).
-_ALIASES = {"challengeresponseauthentication": "kbdinteractiveauthentication"}
-# What `sshd -T` does not tell: what holds under a condition only, by whatever file; with which arguments sshd runs and will run;
-# whether it has read its files. A reload changes the unit's state for a moment (systemd: core/unit.c, unit_notify).
-_FURTHER = r"""python3 - <<'END'
-import glob, json, os, re, subprocess
-rows, files = [], {}
-def note(path):
-    if os.path.exists(path):
-        files[path] = os.stat(path).st_mtime
-def read(path, scope):
-    note(path)
-    for line in open(path, errors="replace"):
-        found = re.match(r"\s*([A-Za-z]\w*)(?:\s*=\s*|\s+)(.*)", line)
-        if not found:
-            continue
-        word, value = found[1].lower(), re.sub(r"\s+#.*", "", found[2]).strip().strip('"')
-        if word == "match":
-            scope = "Match " + value + " in " + path
-        elif word == "include":
-            for each in value.split():
-                pattern = os.path.join("/etc/ssh", each.strip('"'))
-                note(os.path.dirname(pattern))
-                for inner in sorted(glob.glob(pattern)):
-                    read(inner, scope)
-        elif scope:
-            rows.append([scope, word, value.lower()])
-read("/etc/ssh/sshd_config", "")
-later = []
-if os.path.exists("/etc/default/ssh"):
-    later = re.findall(r"^\s*SSHD_OPTS=(.*)", open("/etc/default/ssh").read(), re.M)[-1:]
-shown = subprocess.run(
-    ["systemctl", "show", "--timestamp=unix", "-p", "MainPID", "-p", "StateChangeTimestamp", "ssh.service"],
-    capture_output=True, text=True, check=True,
-).stdout
-unit = dict(line.partition("=")[::2] for line in shown.splitlines())
-pid = unit["MainPID"]
-# sshd shows its arguments in its title.
-title = open("/proc/" + pid + "/cmdline", errors="replace").read().replace("\0", " ") if pid != "0" else ""
-newest = max(files, key=files.get)
-print(json.dumps({
-    "conditional": rows, "arguments": title.partition(" [listener]")[0], "later": "".join(later).strip("\"'"),
-    "newest": newest, "changed": files[newest], "read": float(unit["StateChangeTimestamp"].lstrip("@") or 0), "runs": pid != "0",
-}))
-END"""
 
 # Runs on the host, so that no secret ever leaves it: only names, lengths and modes are printed.
 _SECRETS = r"""python3 - <<'END'
@@ -160,22 +122,23 @@ def test_sshd(host: testinfra.host.Host, sheet: Sheet) -> None:
     """What is in effect for root, for an ordinary user, for everybody, and for whoever meets a condition."""
     *shown, further = ask(
         host,
-        "mkdir -p /run/sshd; sshd -T",
-        "mkdir -p /run/sshd; sshd -T -C user=root,host=any,addr=192.0.2.1",
-        "mkdir -p /run/sshd; sshd -T -C user=nobody,host=any,addr=192.0.2.1",
-        _FURTHER,
+        sshd.EFFECTIVE,
+        f"{sshd.EFFECTIVE} -C user=root,host=any,addr=192.0.2.1",
+        f"{sshd.EFFECTIVE} -C user=nobody,host=any,addr=192.0.2.1",
+        sshd.FURTHER,
     )
     for who, result in zip(("everybody", "root", "nobody"), shown, strict=True):
-        rows = dict(line.partition(" ")[::2] for line in text(result).splitlines())
+        rows = sshd.effective(text(result))
         for option in (*WANTED, "maxauthtries"):
-            _judge_option(option, rows.get(option, "not there"), f"for {who}", sheet)
+            if option in rows or option not in _BUILT_IN:
+                _judge_option(option, rows.get(option, "not there"), f"for {who}", sheet)
     groups = [line for line in text(shown[0]).splitlines() if line.startswith("allowgroups")]
     sheet.expect(bool(groups), groups[0] if groups else "everybody may try to log in", "allowgroups is set")
     _judge_further(json_of(further), sheet)
 
 
 def _judge_option(option: str, value: str, where: str, sheet: Sheet) -> None:
-    name = _ALIASES.get(option, option)
+    name = sshd.own_name(option)
     if name == "maxauthtries":
         fits = value.isdigit() and int(value) >= MINIMUM_TRIES
         sheet.expect(fits, f"{option} {value} ({where})", f"at least {MINIMUM_TRIES}")
@@ -185,17 +148,46 @@ def _judge_option(option: str, value: str, where: str, sheet: Sheet) -> None:
 
 def _judge_further(said: Mapping[str, Any], sheet: Sheet) -> None:
     """Judge conditions, arguments and the time of the last reload."""
-    for scope, option, value in said["conditional"]:
-        _judge_option(option, value, scope, sheet)
-    for arguments, where in ((said["arguments"], "sshd's arguments"), (said["later"], "SSHD_OPTS in /etc/default/ssh")):
-        for option, value in re.findall(r"(?:^|\s)-o\s*[\"']?(\w+)[=\s]+([^\s\"']+)", arguments):
-            _judge_option(option.lower(), value.lower(), where, sheet)
-        for path in re.findall(r"(?:^|\s)-f\s*(\S+)", arguments):
-            sheet.expect(path == "/etc/ssh/sshd_config", f"{where} name {path}", "/etc/ssh/sshd_config")
+    for where, option, value in sshd.settings(said):
+        _judge_option(option, value, where, sheet)
+    for where, path in sshd.other_files(said):
+        sheet.expect(path == "/etc/ssh/sshd_config", f"{where} name {path}", "/etc/ssh/sshd_config")
     # Where a socket starts sshd for each connection, nothing that runs is older than its files.
     late = said["runs"] and int(said["changed"]) > said["read"]
     seen = f"sshd was {'not ' if late else ''}reloaded since {said['newest']} changed"
     sheet.expect(not late, seen, "systemctl reload ssh")
+
+
+@pytest.mark.control("CRY-10")
+def test_ssh_algorithms_beyond_the_ordinary(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """What sshd would take under a condition, by its arguments, or in an exchange of keys by GSSAPI."""
+    shown, further = ask(host, sshd.EFFECTIVE, sshd.FURTHER)
+    rows, said, profile = sshd.effective(text(shown)), json_of(further), chosen(subject.settings).ssh
+    allowed = {
+        "kexalgorithms": profile.kex,
+        "ciphers": profile.ciphers,
+        "macs": profile.macs,
+        "hostkeyalgorithms": profile.host_keys,
+        "pubkeyacceptedalgorithms": profile.public_keys,
+    }
+    exchanged = rows.get("gssapikexalgorithms", "") if rows.get("gssapikeyexchange") == "yes" else ""
+    _judge_algorithms("gssapikexalgorithms", exchanged, "for everybody", profile.kex, profile, sheet)
+    for where, option, value in sshd.settings(said):
+        name = sshd.own_name(option)
+        if value.startswith(("+", "-", "^")) and name in allowed:
+            sheet.could_not_look(f"{option} {value} ({where}): sshd does not say which algorithms that are")
+        elif name in allowed:
+            _judge_algorithms(option, value, where, allowed[name], profile, sheet)
+    sheet.expect(True, f"{len(said['conditional'])} lines under a condition looked at", "")
+
+
+def _judge_algorithms(
+    option: str, value: str, where: str, listed: Iterable[str], profile: SshPart, sheet: Sheet
+) -> None:
+    weak = [name for name in value.split(",") if name and not profile.allows(signs_by(name), listed)]
+    if value:
+        wanted = f"only {', '.join(listed)}{profile.why_not(weak)}"
+        sheet.expect(not weak, f"{option}: {profile.shown(weak or value.split(','))} ({where})", wanted)
 
 
 @pytest.mark.control("ACC-05")
