@@ -36,7 +36,7 @@ MINIMUM_LENGTH = 22
 
 # Runs on the host, so that no secret ever leaves it: only names, lengths and modes are printed.
 _SECRETS = r"""python3 - <<'END'
-import glob, json, os, pwd, grp, re, stat
+import errno, glob, json, os, pwd, grp, re, stat, struct, subprocess
 places = {
     "/etc/turnserver.conf": r"^\s*static-auth-secret\s*=\s*\x22?([^\x22\s]+)",
     "/etc/jitsi/videobridge/jvb.conf": r"PASSWORD\s*[=:]\s*\x22?([^\x22\s]+)",
@@ -52,12 +52,37 @@ maybe = {
     "/etc/jitsi/videobridge/config": r"^\s*JVB_SECRET=(\S+)",
     "/etc/jitsi/videobridge/sip-communicator.properties": r"PASSWORD\s*=\s*(\S+)",
 }
-for path in glob.glob("/etc/prosody/*.cfg.lua") + glob.glob("/etc/prosody/conf.avail/*.cfg.lua"):
+# What Prosody reads, and what it would where somebody links it; each under its own name, where that lies there, too.
+includes = ["/etc/prosody/*.cfg.lua", "/etc/prosody/conf.avail/*.cfg.lua", "/etc/prosody/conf.d/*.cfg.lua"]
+if os.path.exists("/etc/prosody/prosody.cfg.lua"):
+    main = open("/etc/prosody/prosody.cfg.lua", errors="replace").read()
+    named_there = re.findall(r"^\s*Include\s*\(?\s*[\x22\x27]([^\x22\x27]+)", main, re.M)
+    includes += [os.path.join("/etc/prosody", pattern) for pattern in named_there]
+for path in sum(map(glob.glob, includes), []):
+    real = os.path.realpath(path)
+    path = real if real.startswith("/etc/prosody/") else path
     maybe[path] = r"^(?![ \t]*--).*?(?:external_service_secret|app_secret|component_secret)\s*=\s*[\x22\x27]([^\x22\x27]+)"
 named = re.compile(
     r"^(?!\s*(?:#|--|//)).*?(?:secret|passw|credential)\w*[\x22\x27\]]*\s*[=:]\s*[\x22\x27]?[^\s\x22\x27{]{4}", re.I | re.M
 )
 places.update(maybe)
+# The keys that nginx reads, wherever they lie.
+rows, of_nginx = [], set()
+try:
+    shown = subprocess.run(["nginx", "-T"], capture_output=True, text=True, errors="replace")
+except OSError:
+    shown = None
+if shown and shown.returncode:
+    rows.append({"unread": "which keys nginx reads: nginx -T ends with " + str(shown.returncode)})
+lines = re.sub(r"(?m)^\s*#.*", "", shown.stdout) if shown else ""
+for path in re.findall(r"(?:\w+_)?ssl_(?:certificate_key|password_file|session_ticket_key)\s+[\x22\x27]?([^;\x22\x27]+)", lines):
+    path = path.strip()
+    if re.match("data:|engine:|store:", path) or "$" in path:
+        rows.append({"unread": "a key that nginx takes from " + path.partition(":")[0]})
+    else:
+        of_nginx.add(os.path.join("/etc/nginx", path))
+of_nginx = {path for path in of_nginx if os.path.realpath(path) not in set(map(os.path.realpath, places))}
+places.update(dict.fromkeys(of_nginx))
 commands = []
 for path in glob.glob("/proc/[0-9]*/cmdline"):
     try:
@@ -79,8 +104,26 @@ def anybody(paths):
 # Where package scripts had their answers from; debconf guards only what a template calls a password (debconf.conf(5)).
 answers = glob.glob("/var/cache/debconf/*.dat*")
 readable = anybody(sorted([*places, *answers]))
-people = {person.pw_name for person in pwd.getpwall() if 1000 <= person.pw_uid != 65534}
-rows, known = [], set()
+people = {person.pw_name: person.pw_gid for person in pwd.getpwall() if 1000 <= person.pw_uid != 65534}
+def named_by(look, number):
+    try:
+        return look(number)
+    except KeyError:
+        return [str(number)]
+def members(number):
+    listed = getattr(named_by(grp.getgrgid, number), "gr_mem", [])
+    return {name for name, own in people.items() if name in listed or own == number}
+def granted(path):
+    # Whom a list of access names: version, then tag, permissions and number of each entry (Linux: posix_acl_xattr.h).
+    try:
+        entries = list(struct.iter_unpack("<HHI", os.getxattr(path, "system.posix_acl_access")[4:]))
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.ENOTSUP):
+            return []
+        raise
+    mask = next((bits for tag, bits, _ in entries if tag == 0x10), 7)
+    return [({2: "user", 8: "group"}[tag], number) for tag, bits, number in entries if tag in (2, 8) and bits & mask & 6]
+known = set()
 for path, pattern in sorted(places.items()):
     if not os.path.exists(path):
         continue
@@ -94,9 +137,12 @@ for path, pattern in sorted(places.items()):
     # Prosody 13 writes accounts as 0644, into a directory that nobody else can enter.
     if path.startswith("/var/lib/prosody/") and not os.stat("/var/lib/prosody").st_mode & 0o001:
         mode &= 0o770
+    access, look = granted(path), {"user": pwd.getpwuid, "group": grp.getgrgid}
+    groups = [info.st_gid, *(number for kind, number in access if kind == "group")]
     rows.append({
         "path": path, "mode": mode, "owner": pwd.getpwuid(info.st_uid).pw_name, "group": group.gr_name,
-        "people": [name for name in group.gr_mem if name in people], "anybody": path in readable, "sought": bool(pattern),
+        "people": sorted(set().union(*map(members, groups))), "anybody": path in readable, "sought": bool(pattern),
+        "granted": [(kind, named_by(look[kind], number)[0]) for kind, number in access], "of_nginx": path in of_nginx,
         "lengths": [len(secret) for secret in found], "distinct": [len(set(secret)) for secret in found],
         "in_arguments": sum(secret.encode() in command for secret in found for command in commands),
     })
@@ -115,6 +161,8 @@ _SERVICES = {
     "/etc/ratssaal/": {"ssl-cert"},
     "/etc/ssl/private/": {"ssl-cert"},
 }
+# And where nginx reads a key from elsewhere.
+_NGINX = {"ssl-cert", "www-data"}
 
 
 @pytest.mark.control("ACC-01")
@@ -195,30 +243,53 @@ def test_secrets(host: testinfra.host.Host, sheet: Sheet) -> None:
     """Nobody else can read or change them, they are long, and no process list shows them."""
     (result,) = ask(host, _SECRETS)
     for row in json_of(result):
-        path, mode = row["path"], row["mode"]
-        if row.get("copied"):
-            seen = f"{path} {mode:04o} holds a copy of a secret{' and can be read by anybody' * row['anybody']}"
-            sheet.expect(not row["anybody"], seen, "no copy that others can read")
-            continue
-        place = f"{path} {mode:04o} {row['owner']}:{row['group']}"
-        sheet.expect(
-            not row["anybody"], f"{place}{' can be read by anybody' * row['anybody']}", "readable by its service only"
+        _judge_secret(row, sheet)
+
+
+def _judge_secret(row: Mapping[str, Any], sheet: Sheet) -> None:
+    if "unread" in row:
+        sheet.could_not_look(row["unread"])
+    elif row.get("copied"):
+        seen = (
+            f"{row['path']} {row['mode']:04o} holds a copy of a secret{' and can be read by anybody' * row['anybody']}"
         )
-        if mode & 0o037:
-            sheet.expect(False, place, "0640 or stricter")
-        services = {"root"}.union(*(names for folder, names in _SERVICES.items() if path.startswith(folder)))
-        shared = mode & 0o070
-        if row["owner"] not in services or (shared and row["group"] not in services):
-            sheet.expect(False, place, f"owner and group among {', '.join(sorted(services))}")
-        if shared and row["people"]:
-            sheet.expect(False, f"{place}, to which {', '.join(row['people'])} belongs", "a group of services only")
-        if row["sought"] and not row["lengths"]:
-            sheet.could_not_look(f"how long the secret of {path} is: none was found in it")
-        for length, distinct in zip(row["lengths"], row["distinct"], strict=True):
-            strong = length >= MINIMUM_LENGTH and distinct >= MINIMUM_LENGTH // 3
-            if not strong:
-                sheet.expect(
-                    False, f"{path} holds a secret of {length} characters", f"random, at least {MINIMUM_LENGTH}"
-                )
-        if row["in_arguments"]:
-            sheet.expect(False, f"a secret of {path} stands in a process's arguments", "in files only")
+        sheet.expect(not row["anybody"], seen, "no copy that others can read")
+    else:
+        _judge_readers(row, sheet)
+        _judge_strength(row, sheet)
+
+
+def _services(row: Mapping[str, Any]) -> set[str]:
+    """Return who may own a file with a secret and read it."""
+    found = {"root"}.union(*(names for folder, names in _SERVICES.items() if row["path"].startswith(folder)))
+    return found | _NGINX if row["of_nginx"] and found == {"root"} else found
+
+
+def _judge_readers(row: Mapping[str, Any], sheet: Sheet) -> None:
+    path, mode, services = row["path"], row["mode"], _services(row)
+    place = f"{path} {mode:04o} {row['owner']}:{row['group']}"
+    sheet.expect(
+        not row["anybody"], f"{place}{' can be read by anybody' * row['anybody']}", "readable by its service only"
+    )
+    if mode & 0o037:
+        sheet.expect(False, place, "0640 or stricter")
+    shared = mode & 0o070
+    if row["owner"] not in services or (shared and row["group"] not in services):
+        sheet.expect(False, place, f"owner and group among {', '.join(sorted(services))}")
+    if shared and row["people"]:
+        sheet.expect(False, f"{place}, to which {', '.join(row['people'])} belongs", "a group of services only")
+    strangers = [f"{kind} {name}" for kind, name in row["granted"] if name not in services]
+    if strangers:
+        sheet.expect(False, f"{place}, and its ACL lets the {', the '.join(strangers)} in", f"setfacl -b {path}")
+
+
+def _judge_strength(row: Mapping[str, Any], sheet: Sheet) -> None:
+    path = row["path"]
+    if row["sought"] and not row["lengths"]:
+        sheet.could_not_look(f"how long the secret of {path} is: none was found in it")
+    for length, distinct in zip(row["lengths"], row["distinct"], strict=True):
+        strong = length >= MINIMUM_LENGTH and distinct >= MINIMUM_LENGTH // 3
+        if not strong:
+            sheet.expect(False, f"{path} holds a secret of {length} characters", f"random, at least {MINIMUM_LENGTH}")
+    if row["in_arguments"]:
+        sheet.expect(False, f"a secret of {path} stands in a process's arguments", "in files only")
