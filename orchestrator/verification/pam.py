@@ -29,53 +29,17 @@ def stack(name, depth=0):
 """
 # What wants a secret, a token, a key or a fingerprint: a stranger's answer is wrong, and there may be nothing to compare it with.
 _ASK = {
-    *(
-        "ccreds",
-        "duo",
-        "fprintd",
-        "google_authenticator",
-        "krb5",
-        "ldap",
-        "oath",
-        "pkcs11",
-        "p11",
-        "poldi",
-        "radius",
-        "rsa",
-        "securid",
-    ),
-    *(
-        "ssh",
-        "ssh_agent_auth",
-        "sss",
-        "systemd_home",
-        "tacplus",
-        "timestamp",
-        "u2f",
-        "unix",
-        "userdb",
-        "winbind",
-        "yubico",
-    ),
+    *("ccreds", "duo", "fprintd", "google_authenticator", "krb5", "ldap", "oath", "p11", "pkcs11", "poldi"),
+    *("radius", "rsa", "securid", "ssh", "ssh_agent_auth", "sss", "systemd_home", "tacplus", "timestamp"),
+    *("u2f", "unix", "userdb", "winbind", "yubico"),
 }
 # What decides by something else, or nothing at all.
 _ASK_NOTHING = {
-    *("access", "cap", "debug", "ecryptfs", "echo", "env", "faildelay", "faillock", "ftp", "gnome_keyring"),
-    *(
-        "group",
-        "issue",
-        "keyinit",
-        "kwallet5",
-        "lastlog",
-        "limits",
-        "listfile",
-        "localuser",
-        "loginuid",
-        "mail",
-        "mount",
-    ),
-    *("motd", "namespace", "nologin", "permit", "rhosts", "rootok", "securetty", "selinux", "sepermit", "shells"),
-    *("succeed_if", "tally2", "time", "tty_audit", "umask", "usertype", "warn", "wheel", "xauth"),
+    *("access", "cap", "debug", "echo", "ecryptfs", "env", "faildelay", "faillock", "ftp", "gnome_keyring"),
+    *("group", "issue", "keyinit", "kwallet5", "lastlog", "limits", "listfile", "localuser", "loginuid"),
+    *("mail", "motd", "mount", "namespace", "nologin", "permit", "rhosts", "rootok", "securetty", "selinux"),
+    *("sepermit", "shells", "succeed_if", "tally2", "time", "tty_audit", "umask", "usertype", "warn"),
+    *("wheel", "xauth"),
 }
 _WRONG = ("auth_err", "user_unknown", "authinfo_unavail")
 _WORDS = {

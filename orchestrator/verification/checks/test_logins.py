@@ -64,9 +64,9 @@ def _judge_bounds(where: str, rows: Mapping[str, str], sheet: Sheet) -> None:
         counted = penalties == "yes" or re.search(r"\bauthfail:([1-9]\d*)", penalties)
         seen = f"sshd: {'penalties for failed attempts' if counted else f'penalties {penalties[:20]}'}{where}"
         sheet.expect(bool(counted), seen, "a penalty for each failed attempt")
-    exempt = _too_many(rows.get("persourcepenaltyexemptlist", "none"))
-    seen = f"sshd: no penalty for {', '.join(exempt) or 'at most the networks of a few'}{where}"
-    sheet.expect(not exempt, seen, "PerSourcePenaltyExemptList with networks of the own administration only")
+        exempt = _too_many(rows.get("persourcepenaltyexemptlist", "none"))
+        seen = f"sshd: no penalty for {', '.join(exempt) or 'at most the networks of a few'}{where}"
+        sheet.expect(not exempt, seen, "PerSourcePenaltyExemptList with networks of the own administration only")
 
 
 def _too_many(exempt: str) -> list[str]:
