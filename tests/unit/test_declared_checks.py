@@ -73,10 +73,19 @@ def _said(*accounts: Any, further: tuple[str, ...] = (), days: float = 90) -> di
     return {"python3 -": json.dumps(said)}
 
 
-def _keys(*accounts: Any, admins: Any = None, **given: Any) -> Sheet:
+# What sshd does not tell of itself, where there is nothing of the kind.
+ORDINARY: dict[str, Any] = {"conditional": [], "arguments": "sshd: /usr/sbin/sshd -D", "later": ""}
+
+
+def _further(**further: Any) -> dict[str, str]:
+    return {"mkdir -p /run/sshd; python3": json.dumps({**ORDINARY, **further})}
+
+
+def _keys(*accounts: Any, admins: Any = None, arguments: str = "", **given: Any) -> Sheet:
     declared = admins if admins is not None else [{"account": "root", "who": "A", "keys": [KEY]}]
+    said = {**_said(*accounts, **given), **_further(arguments=arguments)}
     subject = subject_of(verification_admins=declared)
-    return sheet_of(test_admins.test_every_key_is_somebodys, _said(*accounts, **given), subject=subject)
+    return sheet_of(test_admins.test_every_key_is_somebodys, said, subject=subject)
 
 
 def test_keys_are_judged_by_what_is_declared() -> None:
@@ -89,6 +98,8 @@ def test_keys_are_judged_by_what_is_declared() -> None:
     ended = [{"account": "root", "who": "A", "keys": [KEY], "until": "2020-01-31"}]
     assert faults_of(_keys(_account(), admins=ended)) == f"{KEY} still opens root"
     assert "sshd also takes keys that /usr/bin/keys names" in _keys(_account(), further=("/usr/bin/keys",)).untested[0]
+    given = _keys(_account(), arguments="sshd: /usr/sbin/sshd -D -o AuthorizedKeysFile=/srv/keys")
+    assert "sshd also takes keys that /srv/keys (sshd's arguments) names" in given.untested[0]
 
 
 def test_without_a_declaration_no_key_is_judged_and_no_person_is_named() -> None:
@@ -294,10 +305,10 @@ def test_a_flood_must_be_refused() -> None:
 SSHD = "maxauthtries 4\nlogingracetime 30\nmaxstartups 10:30:60\npersourcemaxstartups 10\n"
 
 
-def _guessing(sshd: str = SSHD, pam: str = "== next ==\n", user: str = "root") -> Sheet:
+def _guessing(sshd: str = SSHD, pam: str = "== next ==\n", user: str = "root", **further: Any) -> Sheet:
     subject = subject_of()
     object.__setattr__(subject, "user", user)
-    said = {"mkdir": sshd, "cd /etc/pam.d": pam}
+    said = {**_further(**further), "mkdir": sshd, "cd /etc/pam.d": pam}
     return sheet_of(test_logins.test_guessing_by_ssh, said, subject=subject)
 
 
@@ -312,6 +323,38 @@ def test_attempts_by_ssh_are_bounded() -> None:
     assert "no s to log in" in faults_of(_guessing(SSHD.replace("logingracetime 30", "logingracetime 0")))
     assert "10:30:1000" in faults_of(_guessing(SSHD.replace(":60", ":1000")))
     assert "20 attempts" in faults_of(_guessing(SSHD.replace("maxauthtries 4", "maxauthtries 20")))
+
+
+def test_attempts_are_bounded_under_a_condition_and_by_the_arguments_too() -> None:
+    def under(option: str, value: str) -> Sheet:
+        return _guessing(conditional=[["Match User backup in /f", option, value]])
+
+    assert faults_of(under("maxauthtries", "1000")) == "sshd: 1000 attempts a connection (Match User backup in /f)"
+    assert under("maxauthtries", "5").faults == []
+    assert under("passwordauthentication", "no").faults == []
+    assert "attempts, seconds and connections are many, 30, 60" in under("maxauthtries", "many").untested[0]
+    shown = faults_of(_guessing(arguments="sshd: /usr/sbin/sshd -D -g 0 -o MaxStartups=10:30:1000"))
+    assert "sshd: no s to log in (sshd's arguments)" in shown
+    assert "sshd: connections without a log-in 10:30:1000 (sshd's arguments)" in shown
+    penalties = f"{SSHD}persourcepenalties crash:90 authfail:5\n"
+    assert "penalties no (SSHD_OPTS" in faults_of(_guessing(penalties, later="-oPerSourcePenalties=no"))
+
+
+@pytest.mark.parametrize(
+    ("exempt", "seen"),
+    [
+        ("none", ""),
+        ("192.0.2.0/24,10.0.0.0/8,fc00::/7,2001:db8::/32,10.0.0.*,!192.0.2.7,somebody", ""),
+        ("0.0.0.0/0,::/0", "0.0.0.0/0, ::/0"),
+        ("192.0.2.7,0.0.0.0/1,128.0.0.0/1", "0.0.0.0/0"),
+        ("2000::/3", "2000::/3"),
+        ("*", "*"),
+        ("2*", "2*"),
+    ],
+)
+def test_penalties_from_which_everybody_is_exempt_are_none(exempt: str, seen: str) -> None:
+    sheet = _guessing(f"{SSHD}persourcepenalties crash:90 authfail:5\npersourcepenaltyexemptlist {exempt}\n")
+    assert faults_of(sheet) == (f"sshd: no penalty for {seen}" if seen else "")
 
 
 def test_nobodys_attempts_may_lock_out_root_or_who_automates() -> None:

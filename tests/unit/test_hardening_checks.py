@@ -246,11 +246,12 @@ def _sudo(user: str, *, options: str = '{"authenticate": false}', programs: str 
     rules = {"Defaults": [{"Options": [json.loads(defaults)]}] if defaults else [], "User_Specs": [spec]}
     subject = subject_of()
     object.__setattr__(subject, "user", user)
-    return sheet_of(
-        test_accounts.test_sudo_rules,
-        {"command -v sudo": f"{programs}== next ==\n{json.dumps(rules)}"},
-        subject=subject,
-    )
+    said: dict[str, Any] = {"installed": ["sudo"], "failed": "", "rules": rules, "doas": "", "pam": {}}
+    said["places"] = [
+        {"kind": kind, "mode": int(mode, 8), "owner": owner, "group": group, "path": path, "writers": []}
+        for kind, mode, owner, group, path in (line.split(" ", 4) for line in programs.splitlines())
+    ]
+    return sheet_of(test_accounts.test_sudo_rules, {"python3": json.dumps(said)}, subject=subject)
 
 
 def test_sudo_without_a_password_is_for_the_declared_user_only() -> None:
@@ -295,24 +296,25 @@ def test_places_of_what_sudo_runs_are_told(tmp_path: Path) -> None:
         (root / name).touch()
     (root / "bin/link").symlink_to(root / "real/deep/tool")
     named = ["bin/plain", "bin/link", "gone/away/later", "tools/", "empty/", "to*/o*"]
-    rules = "\n".join(f'{{ "command": "{root}/{name}" }}, ' for name in named) + '\n{ "command": "ALL" }'
-    for name, text in (("sudo", ""), ("cvtsudoers", f"cat <<'END'\n{rules}\nEND\n")):
+    listed = [{"command": f"{root}/{name} -x"} for name in named]
+    rules = {"User_Specs": [{"Cmnd_Specs": [{"Commands": [*listed, {"command": "ALL"}]}]}]}
+    for name, text in (("sudo", ""), ("cvtsudoers", f"cat <<'END'\n{json.dumps(rules)}\nEND\n")):
         (tmp_path / name).write_text(f"#!/bin/sh\n{text}")
         (tmp_path / name).chmod(0o755)
     environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
     done = subprocess.run(
         ["/bin/sh", "-c", test_accounts._SUDO], capture_output=True, text=True, check=True, env=environment
     )
-    programs, _, told = done.stdout.partition("== next ==\n")
-    assert told.strip() == rules
-    rows = [line.split(" ", 4) for line in programs.splitlines()]
-    found = {(kind, path.removeprefix(str(root))) for kind, *_, path in rows if path.startswith(str(root))}
+    said = json.loads(done.stdout)
+    assert said["rules"] == rules
+    rows = [(row["kind"], row["path"]) for row in said["places"]]
+    found = {(kind, path.removeprefix(str(root))) for kind, path in rows if path.startswith(str(root))}
     assert found == {
         *(("program", name) for name in ("/bin/plain", "/bin/link", "/real/deep/tool", "/tools/one", "/tools/two")),
         *(("directory", name) for name in ("", "/bin", "/real", "/real/deep", "/tools")),
         *(("place", name) for name in ("", "/empty")),
     }
-    assert ("directory", "/") in {(kind, path) for kind, *_, path in rows}
+    assert ("directory", "/") in rows
 
 
 def _passwords(said: str) -> Sheet:

@@ -2,79 +2,41 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import pytest
 import testinfra.host
 
+from orchestrator.verification import sshd
 from orchestrator.verification.asking import ask, json_of, text
+from orchestrator.verification.crypto import SshPart, chosen, signs_by
 from orchestrator.verification.sheet import Sheet
+from orchestrator.verification.subject import Subject
 
 WANTED = {
     "passwordauthentication": ("no",),
     "kbdinteractiveauthentication": ("no",),
     "permitemptypasswords": ("no",),
     "pubkeyauthentication": ("yes",),
+    # By the name of the host that somebody comes from, or by a ticket of a domain's: with no key of theirs here.
+    "hostbasedauthentication": ("no",),
+    "gssapiauthentication": ("no",),
+    "gssapikeyexchange": ("no",),
     "permitrootlogin": ("no", "without-password", "prohibit-password"),
     "allowagentforwarding": ("no",),
     "x11forwarding": ("no",),
     "permituserenvironment": ("no",),
 }
+# An sshd that is built without these knows no such option.
+_BUILT_IN = ("gssapiauthentication", "gssapikeyexchange")
 MINIMUM_TRIES = 3
 # A random text of 22 characters of base64 carries 128 bits.
 MINIMUM_LENGTH = 22
 
-# Another name of the same option (sshd_config(5)).
-_ALIASES = {"challengeresponseauthentication": "kbdinteractiveauthentication"}
-# What `sshd -T` does not tell: what holds under a condition only, by whatever file; with which arguments sshd runs and will run;
-# whether it has read its files. A reload changes the unit's state for a moment (systemd: core/unit.c, unit_notify).
-_FURTHER = r"""python3 - <<'END'
-import glob, json, os, re, subprocess
-rows, files = [], {}
-def note(path):
-    if os.path.exists(path):
-        files[path] = os.stat(path).st_mtime
-def read(path, scope):
-    note(path)
-    for line in open(path, errors="replace"):
-        found = re.match(r"\s*([A-Za-z]\w*)(?:\s*=\s*|\s+)(.*)", line)
-        if not found:
-            continue
-        word, value = found[1].lower(), re.sub(r"\s+#.*", "", found[2]).strip().strip('"')
-        if word == "match":
-            scope = "Match " + value + " in " + path
-        elif word == "include":
-            for each in value.split():
-                pattern = os.path.join("/etc/ssh", each.strip('"'))
-                note(os.path.dirname(pattern))
-                for inner in sorted(glob.glob(pattern)):
-                    read(inner, scope)
-        elif scope:
-            rows.append([scope, word, value.lower()])
-read("/etc/ssh/sshd_config", "")
-later = []
-if os.path.exists("/etc/default/ssh"):
-    later = re.findall(r"^\s*SSHD_OPTS=(.*)", open("/etc/default/ssh").read(), re.M)[-1:]
-shown = subprocess.run(
-    ["systemctl", "show", "--timestamp=unix", "-p", "MainPID", "-p", "StateChangeTimestamp", "ssh.service"],
-    capture_output=True, text=True, check=True,
-).stdout
-unit = dict(line.partition("=")[::2] for line in shown.splitlines())
-pid = unit["MainPID"]
-# sshd shows its arguments in its title.
-title = open("/proc/" + pid + "/cmdline", errors="replace").read().replace("\0", " ") if pid != "0" else ""
-newest = max(files, key=files.get)
-print(json.dumps({
-    "conditional": rows, "arguments": title.partition(" [listener]")[0], "later": "".join(later).strip("\"'"),
-    "newest": newest, "changed": files[newest], "read": float(unit["StateChangeTimestamp"].lstrip("@") or 0), "runs": pid != "0",
-}))
-END"""
-
 # Runs on the host, so that no secret ever leaves it: only names, lengths and modes are printed.
 _SECRETS = r"""python3 - <<'END'
-import glob, json, os, pwd, grp, re, stat
+import errno, glob, json, os, pwd, grp, re, stat, struct, subprocess
 places = {
     "/etc/turnserver.conf": r"^\s*static-auth-secret\s*=\s*\x22?([^\x22\s]+)",
     "/etc/jitsi/videobridge/jvb.conf": r"PASSWORD\s*[=:]\s*\x22?([^\x22\s]+)",
@@ -90,12 +52,37 @@ maybe = {
     "/etc/jitsi/videobridge/config": r"^\s*JVB_SECRET=(\S+)",
     "/etc/jitsi/videobridge/sip-communicator.properties": r"PASSWORD\s*=\s*(\S+)",
 }
-for path in glob.glob("/etc/prosody/*.cfg.lua") + glob.glob("/etc/prosody/conf.avail/*.cfg.lua"):
+# What Prosody reads, and what it would where somebody links it; each under its own name, where that lies there, too.
+includes = ["/etc/prosody/*.cfg.lua", "/etc/prosody/conf.avail/*.cfg.lua", "/etc/prosody/conf.d/*.cfg.lua"]
+if os.path.exists("/etc/prosody/prosody.cfg.lua"):
+    main = open("/etc/prosody/prosody.cfg.lua", errors="replace").read()
+    named_there = re.findall(r"^\s*Include\s*\(?\s*[\x22\x27]([^\x22\x27]+)", main, re.M)
+    includes += [os.path.join("/etc/prosody", pattern) for pattern in named_there]
+for path in sum(map(glob.glob, includes), []):
+    real = os.path.realpath(path)
+    path = real if real.startswith("/etc/prosody/") else path
     maybe[path] = r"^(?![ \t]*--).*?(?:external_service_secret|app_secret|component_secret)\s*=\s*[\x22\x27]([^\x22\x27]+)"
 named = re.compile(
     r"^(?!\s*(?:#|--|//)).*?(?:secret|passw|credential)\w*[\x22\x27\]]*\s*[=:]\s*[\x22\x27]?[^\s\x22\x27{]{4}", re.I | re.M
 )
 places.update(maybe)
+# The keys that nginx reads, wherever they lie.
+rows, of_nginx = [], set()
+try:
+    shown = subprocess.run(["nginx", "-T"], capture_output=True, text=True, errors="replace")
+except OSError:
+    shown = None
+if shown and shown.returncode:
+    rows.append({"unread": "which keys nginx reads: nginx -T ends with " + str(shown.returncode)})
+lines = re.sub(r"(?m)^\s*#.*", "", shown.stdout) if shown else ""
+for path in re.findall(r"(?:\w+_)?ssl_(?:certificate_key|password_file|session_ticket_key)\s+[\x22\x27]?([^;\x22\x27]+)", lines):
+    path = path.strip()
+    if re.match("data:|engine:|store:", path) or "$" in path:
+        rows.append({"unread": "a key that nginx takes from " + path.partition(":")[0]})
+    else:
+        of_nginx.add(os.path.join("/etc/nginx", path))
+of_nginx = {path for path in of_nginx if os.path.realpath(path) not in set(map(os.path.realpath, places))}
+places.update(dict.fromkeys(of_nginx))
 commands = []
 for path in glob.glob("/proc/[0-9]*/cmdline"):
     try:
@@ -117,8 +104,26 @@ def anybody(paths):
 # Where package scripts had their answers from; debconf guards only what a template calls a password (debconf.conf(5)).
 answers = glob.glob("/var/cache/debconf/*.dat*")
 readable = anybody(sorted([*places, *answers]))
-people = {person.pw_name for person in pwd.getpwall() if 1000 <= person.pw_uid != 65534}
-rows, known = [], set()
+people = {person.pw_name: person.pw_gid for person in pwd.getpwall() if 1000 <= person.pw_uid != 65534}
+def named_by(look, number):
+    try:
+        return look(number)
+    except KeyError:
+        return [str(number)]
+def members(number):
+    listed = getattr(named_by(grp.getgrgid, number), "gr_mem", [])
+    return {name for name, own in people.items() if name in listed or own == number}
+def granted(path):
+    # Whom a list of access names: version, then tag, permissions and number of each entry (Linux: posix_acl_xattr.h).
+    try:
+        entries = list(struct.iter_unpack("<HHI", os.getxattr(path, "system.posix_acl_access")[4:]))
+    except OSError as error:
+        if error.errno in (errno.ENODATA, errno.ENOTSUP):
+            return []
+        raise
+    mask = next((bits for tag, bits, _ in entries if tag == 0x10), 7)
+    return [({2: "user", 8: "group"}[tag], number) for tag, bits, number in entries if tag in (2, 8) and bits & mask & 6]
+known = set()
 for path, pattern in sorted(places.items()):
     if not os.path.exists(path):
         continue
@@ -132,9 +137,12 @@ for path, pattern in sorted(places.items()):
     # Prosody 13 writes accounts as 0644, into a directory that nobody else can enter.
     if path.startswith("/var/lib/prosody/") and not os.stat("/var/lib/prosody").st_mode & 0o001:
         mode &= 0o770
+    access, look = granted(path), {"user": pwd.getpwuid, "group": grp.getgrgid}
+    groups = [info.st_gid, *(number for kind, number in access if kind == "group")]
     rows.append({
         "path": path, "mode": mode, "owner": pwd.getpwuid(info.st_uid).pw_name, "group": group.gr_name,
-        "people": [name for name in group.gr_mem if name in people], "anybody": path in readable, "sought": bool(pattern),
+        "people": sorted(set().union(*map(members, groups))), "anybody": path in readable, "sought": bool(pattern),
+        "granted": [(kind, named_by(look[kind], number)[0]) for kind, number in access], "of_nginx": path in of_nginx,
         "lengths": [len(secret) for secret in found], "distinct": [len(set(secret)) for secret in found],
         "in_arguments": sum(secret.encode() in command for secret in found for command in commands),
     })
@@ -153,6 +161,8 @@ _SERVICES = {
     "/etc/ratssaal/": {"ssl-cert"},
     "/etc/ssl/private/": {"ssl-cert"},
 }
+# And where nginx reads a key from elsewhere.
+_NGINX = {"ssl-cert", "www-data"}
 
 
 @pytest.mark.control("ACC-01")
@@ -160,22 +170,23 @@ def test_sshd(host: testinfra.host.Host, sheet: Sheet) -> None:
     """What is in effect for root, for an ordinary user, for everybody, and for whoever meets a condition."""
     *shown, further = ask(
         host,
-        "mkdir -p /run/sshd; sshd -T",
-        "mkdir -p /run/sshd; sshd -T -C user=root,host=any,addr=192.0.2.1",
-        "mkdir -p /run/sshd; sshd -T -C user=nobody,host=any,addr=192.0.2.1",
-        _FURTHER,
+        sshd.EFFECTIVE,
+        f"{sshd.EFFECTIVE} -C user=root,host=any,addr=192.0.2.1",
+        f"{sshd.EFFECTIVE} -C user=nobody,host=any,addr=192.0.2.1",
+        sshd.FURTHER,
     )
     for who, result in zip(("everybody", "root", "nobody"), shown, strict=True):
-        rows = dict(line.partition(" ")[::2] for line in text(result).splitlines())
+        rows = sshd.effective(text(result))
         for option in (*WANTED, "maxauthtries"):
-            _judge_option(option, rows.get(option, "not there"), f"for {who}", sheet)
+            if option in rows or option not in _BUILT_IN:
+                _judge_option(option, rows.get(option, "not there"), f"for {who}", sheet)
     groups = [line for line in text(shown[0]).splitlines() if line.startswith("allowgroups")]
     sheet.expect(bool(groups), groups[0] if groups else "everybody may try to log in", "allowgroups is set")
     _judge_further(json_of(further), sheet)
 
 
 def _judge_option(option: str, value: str, where: str, sheet: Sheet) -> None:
-    name = _ALIASES.get(option, option)
+    name = sshd.own_name(option)
     if name == "maxauthtries":
         fits = value.isdigit() and int(value) >= MINIMUM_TRIES
         sheet.expect(fits, f"{option} {value} ({where})", f"at least {MINIMUM_TRIES}")
@@ -185,17 +196,46 @@ def _judge_option(option: str, value: str, where: str, sheet: Sheet) -> None:
 
 def _judge_further(said: Mapping[str, Any], sheet: Sheet) -> None:
     """Judge conditions, arguments and the time of the last reload."""
-    for scope, option, value in said["conditional"]:
-        _judge_option(option, value, scope, sheet)
-    for arguments, where in ((said["arguments"], "sshd's arguments"), (said["later"], "SSHD_OPTS in /etc/default/ssh")):
-        for option, value in re.findall(r"(?:^|\s)-o\s*[\"']?(\w+)[=\s]+([^\s\"']+)", arguments):
-            _judge_option(option.lower(), value.lower(), where, sheet)
-        for path in re.findall(r"(?:^|\s)-f\s*(\S+)", arguments):
-            sheet.expect(path == "/etc/ssh/sshd_config", f"{where} name {path}", "/etc/ssh/sshd_config")
+    for where, option, value in sshd.settings(said):
+        _judge_option(option, value, where, sheet)
+    for where, path in sshd.other_files(said):
+        sheet.expect(path == "/etc/ssh/sshd_config", f"{where} name {path}", "/etc/ssh/sshd_config")
     # Where a socket starts sshd for each connection, nothing that runs is older than its files.
     late = said["runs"] and int(said["changed"]) > said["read"]
     seen = f"sshd was {'not ' if late else ''}reloaded since {said['newest']} changed"
     sheet.expect(not late, seen, "systemctl reload ssh")
+
+
+@pytest.mark.control("CRY-10")
+def test_ssh_algorithms_beyond_the_ordinary(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """What sshd would take under a condition, by its arguments, or in an exchange of keys by GSSAPI."""
+    shown, further = ask(host, sshd.EFFECTIVE, sshd.FURTHER)
+    rows, said, profile = sshd.effective(text(shown)), json_of(further), chosen(subject.settings).ssh
+    allowed = {
+        "kexalgorithms": profile.kex,
+        "ciphers": profile.ciphers,
+        "macs": profile.macs,
+        "hostkeyalgorithms": profile.host_keys,
+        "pubkeyacceptedalgorithms": profile.public_keys,
+    }
+    exchanged = rows.get("gssapikexalgorithms", "") if rows.get("gssapikeyexchange") == "yes" else ""
+    _judge_algorithms("gssapikexalgorithms", exchanged, "for everybody", profile.kex, profile, sheet)
+    for where, option, value in sshd.settings(said):
+        name = sshd.own_name(option)
+        if value.startswith(("+", "-", "^")) and name in allowed:
+            sheet.could_not_look(f"{option} {value} ({where}): sshd does not say which algorithms that are")
+        elif name in allowed:
+            _judge_algorithms(option, value, where, allowed[name], profile, sheet)
+    sheet.expect(True, f"{len(said['conditional'])} lines under a condition looked at", "")
+
+
+def _judge_algorithms(
+    option: str, value: str, where: str, listed: Iterable[str], profile: SshPart, sheet: Sheet
+) -> None:
+    weak = [name for name in value.split(",") if name and not profile.allows(signs_by(name), listed)]
+    if value:
+        wanted = f"only {', '.join(listed)}{profile.why_not(weak)}"
+        sheet.expect(not weak, f"{option}: {profile.shown(weak or value.split(','))} ({where})", wanted)
 
 
 @pytest.mark.control("ACC-05")
@@ -203,30 +243,53 @@ def test_secrets(host: testinfra.host.Host, sheet: Sheet) -> None:
     """Nobody else can read or change them, they are long, and no process list shows them."""
     (result,) = ask(host, _SECRETS)
     for row in json_of(result):
-        path, mode = row["path"], row["mode"]
-        if row.get("copied"):
-            seen = f"{path} {mode:04o} holds a copy of a secret{' and can be read by anybody' * row['anybody']}"
-            sheet.expect(not row["anybody"], seen, "no copy that others can read")
-            continue
-        place = f"{path} {mode:04o} {row['owner']}:{row['group']}"
-        sheet.expect(
-            not row["anybody"], f"{place}{' can be read by anybody' * row['anybody']}", "readable by its service only"
+        _judge_secret(row, sheet)
+
+
+def _judge_secret(row: Mapping[str, Any], sheet: Sheet) -> None:
+    if "unread" in row:
+        sheet.could_not_look(row["unread"])
+    elif row.get("copied"):
+        seen = (
+            f"{row['path']} {row['mode']:04o} holds a copy of a secret{' and can be read by anybody' * row['anybody']}"
         )
-        if mode & 0o037:
-            sheet.expect(False, place, "0640 or stricter")
-        services = {"root"}.union(*(names for folder, names in _SERVICES.items() if path.startswith(folder)))
-        shared = mode & 0o070
-        if row["owner"] not in services or (shared and row["group"] not in services):
-            sheet.expect(False, place, f"owner and group among {', '.join(sorted(services))}")
-        if shared and row["people"]:
-            sheet.expect(False, f"{place}, to which {', '.join(row['people'])} belongs", "a group of services only")
-        if row["sought"] and not row["lengths"]:
-            sheet.could_not_look(f"how long the secret of {path} is: none was found in it")
-        for length, distinct in zip(row["lengths"], row["distinct"], strict=True):
-            strong = length >= MINIMUM_LENGTH and distinct >= MINIMUM_LENGTH // 3
-            if not strong:
-                sheet.expect(
-                    False, f"{path} holds a secret of {length} characters", f"random, at least {MINIMUM_LENGTH}"
-                )
-        if row["in_arguments"]:
-            sheet.expect(False, f"a secret of {path} stands in a process's arguments", "in files only")
+        sheet.expect(not row["anybody"], seen, "no copy that others can read")
+    else:
+        _judge_readers(row, sheet)
+        _judge_strength(row, sheet)
+
+
+def _services(row: Mapping[str, Any]) -> set[str]:
+    """Return who may own a file with a secret and read it."""
+    found = {"root"}.union(*(names for folder, names in _SERVICES.items() if row["path"].startswith(folder)))
+    return found | _NGINX if row["of_nginx"] and found == {"root"} else found
+
+
+def _judge_readers(row: Mapping[str, Any], sheet: Sheet) -> None:
+    path, mode, services = row["path"], row["mode"], _services(row)
+    place = f"{path} {mode:04o} {row['owner']}:{row['group']}"
+    sheet.expect(
+        not row["anybody"], f"{place}{' can be read by anybody' * row['anybody']}", "readable by its service only"
+    )
+    if mode & 0o037:
+        sheet.expect(False, place, "0640 or stricter")
+    shared = mode & 0o070
+    if row["owner"] not in services or (shared and row["group"] not in services):
+        sheet.expect(False, place, f"owner and group among {', '.join(sorted(services))}")
+    if shared and row["people"]:
+        sheet.expect(False, f"{place}, to which {', '.join(row['people'])} belongs", "a group of services only")
+    strangers = [f"{kind} {name}" for kind, name in row["granted"] if name not in services]
+    if strangers:
+        sheet.expect(False, f"{place}, and its ACL lets the {', the '.join(strangers)} in", f"setfacl -b {path}")
+
+
+def _judge_strength(row: Mapping[str, Any], sheet: Sheet) -> None:
+    path = row["path"]
+    if row["sought"] and not row["lengths"]:
+        sheet.could_not_look(f"how long the secret of {path} is: none was found in it")
+    for length, distinct in zip(row["lengths"], row["distinct"], strict=True):
+        strong = length >= MINIMUM_LENGTH and distinct >= MINIMUM_LENGTH // 3
+        if not strong:
+            sheet.expect(False, f"{path} holds a secret of {length} characters", f"random, at least {MINIMUM_LENGTH}")
+    if row["in_arguments"]:
+        sheet.expect(False, f"a secret of {path} stands in a process's arguments", "in files only")

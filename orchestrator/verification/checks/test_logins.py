@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+from contextlib import suppress
+from ipaddress import IPv4Network, IPv6Network, collapse_addresses, ip_network
 
 import pytest
 import testinfra.host
 
 from orchestrator.inventory.derivations import xmpp_domains
-from orchestrator.verification import bosh
+from orchestrator.verification import bosh, sshd
 from orchestrator.verification.asking import ask, json_of, text
 from orchestrator.verification.catalogue import select
-from orchestrator.verification.checks.test_accounts import _SSHD
 from orchestrator.verification.declarations import answered_for
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
@@ -30,24 +32,62 @@ _PAM = (
 @pytest.mark.control("ACC-06")
 def test_guessing_by_ssh(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """sshd bounds attempts and who has not logged in yet; nobody's attempts lock out root or who automates."""
-    effective, stacks = ask(host, _SSHD, _PAM)
-    rows = dict(line.partition(" ")[::2] for line in text(effective).splitlines())
-    tries, grace = int(rows["maxauthtries"]), int(rows["logingracetime"])
-    sheet.expect(tries <= MAXIMUM_TRIES, f"sshd: {tries} attempts a connection", f"at most {MAXIMUM_TRIES}")
-    sheet.expect(0 < grace <= MAXIMUM_GRACE, f"sshd: {grace or 'no'} s to log in", f"at most {MAXIMUM_GRACE} s")
-    starting = rows["maxstartups"]
-    numbers = [int(part) for part in starting.split(":")]
-    seen = f"sshd: connections without a log-in {starting}"
-    sheet.expect(numbers[-1] <= MAXIMUM_STARTING, seen, f"at most {MAXIMUM_STARTING}")
-    single = rows.get("persourcemaxstartups", "none")
-    fits = single.isdigit() and int(single) < numbers[-1]
-    sheet.expect(fits, f"sshd: of one address {single}", f"fewer than {numbers[-1]}, or one address takes all places")
+    effective, further, stacks = ask(host, sshd.EFFECTIVE, sshd.FURTHER, _PAM)
+    said = json_of(further)
+    for where, rows in sshd.variants(sshd.effective(text(effective)), said, _BOUNDS):
+        _judge_bounds(f" ({where})" if where else "", rows, sheet)
+    _judge_lockout(text(stacks), subject, sheet)
+
+
+_BOUNDS = (
+    *("maxauthtries", "logingracetime", "maxstartups", "persourcemaxstartups"),
+    *("persourcepenalties", "persourcepenaltyexemptlist"),
+)
+
+
+def _judge_bounds(where: str, rows: Mapping[str, str], sheet: Sheet) -> None:
+    """Judge what sshd lets a stranger try, for everybody or under a condition."""
+    starting, single = rows["maxstartups"], rows.get("persourcemaxstartups", "none")
+    numbers = [rows["maxauthtries"], rows["logingracetime"], starting.rpartition(":")[2]]
+    if not all(number.isdigit() for number in numbers):
+        sheet.could_not_look(f"sshd's bounds{where}: attempts, seconds and connections are {', '.join(numbers)}")
+        return
+    tries, grace, most = map(int, numbers)
+    sheet.expect(tries <= MAXIMUM_TRIES, f"sshd: {tries} attempts a connection{where}", f"at most {MAXIMUM_TRIES}")
+    sheet.expect(0 < grace <= MAXIMUM_GRACE, f"sshd: {grace or 'no'} s to log in{where}", f"at most {MAXIMUM_GRACE} s")
+    seen = f"sshd: connections without a log-in {starting}{where}"
+    sheet.expect(most <= MAXIMUM_STARTING, seen, f"at most {MAXIMUM_STARTING}")
+    fits = single.isdigit() and int(single) < most
+    sheet.expect(fits, f"sshd: of one address {single}{where}", f"fewer than {most}, or one address takes all places")
     penalties = rows.get("persourcepenalties")
     if penalties is not None:  # OpenSSH 9.8 and later
-        counted = re.search(r"\bauthfail:([1-9]\d*)", penalties)
-        seen = f"sshd: {'penalties for failed attempts' if counted else f'penalties {penalties[:20]}'}"
+        counted = penalties == "yes" or re.search(r"\bauthfail:([1-9]\d*)", penalties)
+        seen = f"sshd: {'penalties for failed attempts' if counted else f'penalties {penalties[:20]}'}{where}"
         sheet.expect(bool(counted), seen, "a penalty for each failed attempt")
-    _judge_lockout(text(stacks), subject, sheet)
+        exempt = _too_many(rows.get("persourcepenaltyexemptlist", "none"))
+        seen = f"sshd: no penalty for {', '.join(exempt) or 'at most the networks of a few'}{where}"
+        sheet.expect(not exempt, seen, "PerSourcePenaltyExemptList with networks of the own administration only")
+
+
+def _too_many(exempt: str) -> list[str]:
+    """Return of a list of exempted addresses (PATTERNS, ssh_config(5)) what holds a good part of the world, halves together."""
+    found, networks = [], []
+    for pattern in filter(None, exempt.split(",")):
+        if re.match(r"[^.:]*[*?]", pattern):
+            found.append(pattern)
+        else:
+            # Words, patterns and exceptions are none.
+            with suppress(ValueError):
+                networks.append(ip_network(pattern, strict=False))
+    for network in collapse_addresses(each for each in networks if isinstance(each, IPv4Network)):
+        found += [str(network)] if network.prefixlen < 8 else []
+    for network6 in collapse_addresses(each for each in networks if isinstance(each, IPv6Network)):
+        found += [str(network6)] if network6.prefixlen < 16 and network6.overlaps(_GLOBAL) else []
+    return found
+
+
+# The part of IPv6 from which the world comes (RFC 4291 2.5.4); fc00::/7 is a town's own.
+_GLOBAL = IPv6Network("2000::/3")
 
 
 def _judge_lockout(shown: str, subject: Subject, sheet: Sheet) -> None:
