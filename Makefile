@@ -47,7 +47,7 @@ machine: setup ## one virtual machine: boot, converge, reboot, verify (root)
 	$(AS_ROOT) $(BIN)/python -m pytest -q -ra --durations=0 tests/vm/test_machine.py
 
 test-vm: setup ## all tests on virtual machines (root; an hour where KVM does not work)
-	$(AS_ROOT) $(BIN)/python -m pytest -q -ra -n 2 --dist loadgroup --durations=0 tests/vm
+	$(AS_ROOT) $(BIN)/python -m pytest -q -ra -n 2 -v --dist loadgroup --durations=0 tests/vm
 
 load: setup ## five minutes of a meeting of fifty under the sandboxes (root)
 	$(AS_ROOT) env RATSSAAL_LOAD_SECONDS=300 $(BIN)/python -m pytest -q -ra tests/scenarios/test_sandbox_load.py

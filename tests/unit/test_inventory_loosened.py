@@ -64,6 +64,7 @@ def test_the_defaults_loosen_nothing() -> None:
     ("setting", "value", "shown", "default"),
     [
         ("jitsi_p2p", True, "true", "false"),
+        ("jitsi_stay_logged_in", True, "true", "false"),
         ("jitsi_e2ee", False, "false", "true"),
         ("jitsi_conference_log_days", 30, "30", "7"),
         ("web_hsts_seconds", 60, "60", "63072000"),

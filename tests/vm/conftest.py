@@ -25,6 +25,19 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         )
 
 
+@pytest.hookimpl
+def pytest_configure(config: pytest.Config) -> None:
+    """Tell each failure when it comes: the whole run takes an hour, and may be ended before its end."""
+    if not hasattr(config, "workerinput"):
+        config.pluginmanager.register(_FailuresAtOnce())
+
+
+class _FailuresAtOnce:
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if report.failed:
+            print(f"\n{report.nodeid} ({report.when}) failed:\n{report.longreprtext}", flush=True)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test that was skipped was not passed: these tests are run in order to know."""

@@ -36,7 +36,7 @@ def _container_lives(machine: LabSite) -> None:
     answers = "for i in $(seq 60); do curl -sfo /dev/null http://127.0.0.1:8085/busybox && break; sleep 1; done"
     assert ssh(machine, f"{answers}; curl -sfo /dev/null http://127.0.0.1:8085/busybox && echo yes") == "yes"
     beyond = f"{repository.url(machine.network).rstrip('/')}/stable/InRelease"
-    asked = f"docker run --rm town:lab /bin/busybox wget -T 20 -qO /dev/null {beyond}"
+    asked = f"docker run --rm town:lab /bin/busybox wget -T 120 -qO /dev/null {beyond}"
     assert ssh(machine, f"{asked} 2>&1 && echo yes").endswith("yes")
     assert ssh(machine, "cat /proc/sys/net/ipv4/ip_forward") == "1"
 
