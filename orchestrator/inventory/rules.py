@@ -10,16 +10,18 @@ from typing import Any
 from orchestrator.errors import Problem
 from orchestrator.inventory import formats
 from orchestrator.inventory.derivations import BRIDGES, GROUPS, SIGNALLING, TURN
+from orchestrator.inventory.loosened import table
 from orchestrator.inventory.reader import RawSite
 from orchestrator.inventory.specs import Option, first_sentence, model, prefixes
-from orchestrator.inventory.yamlfiles import Key, show
+from orchestrator.inventory.vault import VAULT
+from orchestrator.inventory.yamlfiles import show
 
 Options = Mapping[str, Option]
 
 # Design: the names of all host groups; a topology uses some of them.
 KNOWN_GROUPS = (*GROUPS, "jitsi_recorders", "bbb_nodes", "bbb_balancers", "bbb_frontends", "monitoring", "standby")
 # What `ratssaal new` puts into the vault though it is no secret (scaffold.py).
-_IN_VAULT = ("certificates_ca_certificate",)
+IN_VAULT = ("certificates_ca_certificate",)
 _FREE_PREFIXES = ("ansible_", "site_")
 _JUDGED_ANSIBLE_KEYS = ("ansible_host", "ansible_port")
 _ROLE_GROUPS = {"prosody": SIGNALLING, "jicofo": SIGNALLING, "web": SIGNALLING, "videobridge": BRIDGES, "coturn": TURN}
@@ -115,6 +117,8 @@ def _values(raw: RawSite, options: Options) -> Iterator[Problem]:
                 yield Problem(f"{name} has no value", where, "give one, or remove the line to get the default")
             elif not _is_inline_vault(value):
                 judged[name] = value
+            elif name not in options or not options[name].secret:
+                yield Problem(f"{name} is encrypted, but is no secret", where, "write it in plain text: it is reported")
         mistyped = set()
         chosen = {name: value for name, value in judged.items() if name in options}
         for problem, name in _types(raw, host, variables_model, options, chosen):
@@ -198,7 +202,7 @@ def _unfilled(raw: RawSite, options: Options) -> Iterator[Problem]:
         host = raw.groups[group][0]
         if raw.hostvars[host].get(name) not in (None, ""):
             continue
-        unknown = option.secret or name in _IN_VAULT or (raw.files.problems and raw.files.find(name, host) is None)
+        unknown = option.secret or name in IN_VAULT or (raw.files.problems and raw.files.find(name, host) is None)
         if not raw.vault_open and unknown:
             # It may stand in the vault, or in a file that cannot be read.
             continue
@@ -243,20 +247,22 @@ def _together(raw: RawSite) -> Iterator[Problem]:
 
 
 def _site_wide(raw: RawSite) -> Iterator[Problem]:
-    """Site-wide settings must not differ between hosts: the derivations read them once."""
-    for key in raw.files.keys:
-        if (
-            key.name.startswith(("jitsi_", "verification_", "hardening_skip"))
-            and len(raw.hostvars) > 1
-            and _differs(raw, key)
-        ):
-            hint = "set it in group_vars/all/site.yml"
-            yield Problem(f"{key.name} is one value for the whole site", f"{show(key.file)}:{key.line}", hint)
+    """Site-wide settings must not differ between hosts: derivations, checks and the report read them once."""
+    reported = {setting.partition(".")[0] for setting in table()}
+    for name in dict.fromkeys(name for variables in raw.hostvars.values() for name in variables):
+        values = [variables.get(name) for variables in raw.hostvars.values()]
+        whole = name in reported or name.startswith(("jitsi_", "verification_"))
+        if whole and any(value != values[0] for value in values):
+            for where in _narrower(raw, name):
+                hint = "set it in group_vars/all/site.yml"
+                yield Problem(f"{name} is one value for the whole site", where, hint)
 
 
-def _differs(raw: RawSite, key: Key) -> bool:
-    values = [variables.get(key.name) for variables in raw.hostvars.values()]
-    return (bool(key.host) or key.group != "all") and any(value != values[0] for value in values)
+def _narrower(raw: RawSite, name: str) -> list[str]:
+    """Return "file:line" of each place that sets a variable for a part of the site; an encrypted file has no lines."""
+    keys = [key for key in raw.files.keys if key.name == name and (key.host or key.group != "all")]
+    encrypted = [show(file) for file in raw.files.encrypted if file != raw.path / VAULT]
+    return [f"{show(key.file)}:{key.line}" for key in keys] or encrypted or [raw.files.where(name)]
 
 
 def _has_template(value: Any) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from orchestrator.errors import InvalidSite
 from orchestrator.inventory.derivations import GROUPS, SIGNALLING, topology_from_hostvars
 from orchestrator.inventory.reader import RawSite, read_site
-from orchestrator.inventory.rules import Options, judge
+from orchestrator.inventory.rules import IN_VAULT, Options, judge
 from orchestrator.inventory.secret import Secret
 from orchestrator.inventory.specs import load_options
 from orchestrator.inventory.undecided import undecided
@@ -86,12 +86,14 @@ def _build(raw: RawSite, options: Options) -> Site:
         option = options.get(name)
         if name.startswith("ansible_"):
             continue
-        if (option is not None and option.secret) or raw.in_vault(name):
+        if option.secret if option is not None else raw.in_vault(name):
             secrets[name] = _wrap(value)
         else:
+            # A setting stays one wherever it is written: the report tells of it, too, when it stands in the vault.
             settings[name] = value
-    for name in secrets:
-        settings.pop(name, None)
+    for name in IN_VAULT:
+        if (value := settings.pop(name, None)) is not None:
+            secrets[name] = _wrap(value)
     return Site(
         name=raw.path.resolve().name,
         path=raw.path.resolve(),

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.errors import InvalidSite
 from orchestrator.inventory import ansible_tools
+from orchestrator.inventory.loosened import loosened
 from orchestrator.inventory.secret import Secret
 from orchestrator.inventory.vault import VAULT, VaultAccess, changed_vault, read_vault
 from tests.unit.site_cases import Case
@@ -413,3 +414,62 @@ def test_one_process_reads_the_site(case: Case, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ansible_tools, "_run", counting)
     case.load()
     assert started == ["ansible-inventory"]
+
+
+@pytest.mark.parametrize("name", ["group_vars/all/extra.json", "group_vars/all/more", "group_vars/all/sub/more.yml"])
+def test_settings_are_read_from_every_file_that_ansible_reads(case: Case, name: str) -> None:
+    (case.path / name).parent.mkdir(exist_ok=True)
+    (case.path / name).write_text('{"jitsi_p2p": true}\n')
+    site = case.load()
+    assert site.settings["jitsi_p2p"] is True
+    assert "jitsi_p2p" not in site.secrets
+    (case.path / name).write_text('{"jitsi_p2p": true, "coturn_secret": "plain"}\n')
+    assert case.only_problem().where == f"{case.path / name}:1"
+
+
+def test_a_setting_in_the_vault_stays_a_setting(case: Case) -> None:
+    with VaultAccess(case.password_file) as access, changed_vault(case.path, access) as values:
+        values |= {"jitsi_p2p": True, "jitsi_conference_log_days": 400, "site_word": "canary"}
+    site = case.load()
+    assert site.settings["jitsi_conference_log_days"] == 400
+    assert [row.setting for row in loosened(site.settings, case.options)] == ["jitsi_p2p", "jitsi_conference_log_days"]
+    assert site.secrets["site_word"].reveal() == "canary"
+    assert "certificates_ca_certificate" in site.secrets
+    assert "certificates_ca_certificate" not in site.settings
+
+
+def test_a_setting_that_is_encrypted_by_itself_is_refused(case: Case) -> None:
+    encrypted = (case.path / VAULT).read_text().replace("\n", "\n  ")
+    case.append(f"jitsi_p2p: !vault |\n  {encrypted}\n")
+    problem = case.only_problem()
+    assert (problem.message, problem.where) == ("jitsi_p2p is encrypted, but is no secret", case.at("jitsi_p2p: "))
+
+
+def test_a_file_that_ansible_passes_over_is_told(case: Case) -> None:
+    (case.path / "group_vars/all.yml").write_text("jitsi_p2p: true\n")
+    problem = case.only_problem()
+    assert problem.where == str(case.path / "group_vars/all.yml")
+    assert problem.message == "Ansible does not read this, because all stands beside it"
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_what_the_report_tells_of_is_one_value_for_the_whole_site(case: Case, encrypted: bool) -> None:
+    (case.path / "hosts.yml").write_text(TWO_HOSTS)
+    file = case.path / "host_vars/b2/own.yml"
+    file.parent.mkdir(parents=True)
+    text = "web_people_per_address: 900\nbase_address6: 2001:db8::2\n"
+    if encrypted:
+        text = ansible_tools.vault_encrypt(text, VaultAccess(case.password_file).ansible_args())
+    file.write_text(text)
+    problem = case.only_problem()
+    assert problem.message == "web_people_per_address is one value for the whole site"
+    assert problem.where == (str(file) if encrypted else f"{file}:1")
+
+
+TWO_HOSTS = """\
+all:
+  children:
+    jitsi_signalling: {hosts: {meet: {ansible_host: 192.0.2.10}}}
+    turn_servers: {hosts: {meet: }}
+    jitsi_bridges: {hosts: {b2: {ansible_host: 192.0.2.11}}}
+"""
