@@ -22,6 +22,9 @@ Fault = tuple[Location, str, str]
 Rule = Callable[[Any], Iterator[Fault]]
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+# Ansible splits its arguments for SSH as a shell does, and OpenSSH splits and expands each again.
+_NOT_IN_SSH_PATHS = re.compile(r"[\s%$\"'\\{}]")
+_CHARACTERS = {" ": "a space", "'": "an apostrophe", '"': "a quotation mark", "\\": "a backslash"}
 _ACCOUNT = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 
 
@@ -64,6 +67,15 @@ def host_address_fault(value: str) -> tuple[str, str] | None:
     if address.is_unspecified or address.is_multicast or address.is_loopback:
         return f"{value} is not the address of a host", hint
     return None
+
+
+def ssh_path_fault(path: str) -> tuple[str, str] | None:
+    """Return (message, hint) when OpenSSH, given a path by Ansible, would take it for another one or for several."""
+    found = sorted(set(_NOT_IN_SSH_PATHS.findall(path)))
+    if not found:
+        return None
+    named = ", ".join(_CHARACTERS.get(character, repr(character)) for character in found)
+    return f"OpenSSH cannot be given the path {path!r}: it holds {named}", "move it to a path without"
 
 
 def faults(name: str, value: Any, site: Path) -> Iterator[Fault]:

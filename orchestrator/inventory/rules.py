@@ -29,12 +29,20 @@ _ROLE_GROUPS = {"prosody": SIGNALLING, "jicofo": SIGNALLING, "web": SIGNALLING, 
 
 def judge(raw: RawSite, options: Options) -> list[Problem]:
     """Return every problem of the site, without repetition, those of reading first."""
-    found = [*raw.problems]
+    found = [*_site_path(raw), *raw.problems]
     if raw.files.hosts_file.is_file():
         found += [*_structure(raw), *_addresses(raw)]
     found += [*_unknown_keys(raw, options), *_plain_secrets(raw, options), *_values(raw, options)]
     found += [*_unfilled(raw, options), *_together(raw)]
     return list(dict.fromkeys(found))
+
+
+def _site_path(raw: RawSite) -> Iterator[Problem]:
+    """The pinned host keys lie in the site, and SSH is told so."""
+    path = str(raw.path.resolve())
+    fault = formats.ssh_path_fault(path)
+    if fault:
+        yield Problem(fault[0], path, fault[1])
 
 
 def _structure(raw: RawSite) -> Iterator[Problem]:

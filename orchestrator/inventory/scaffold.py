@@ -15,8 +15,9 @@ from typing import Any
 
 import yaml
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import InvalidSite, Problem, UsageError
 from orchestrator.inventory.authority import new_authority
+from orchestrator.inventory.formats import ssh_path_fault
 from orchestrator.inventory.specs import LAB_MARK, Option, first_sentence, load_options
 from orchestrator.inventory.vault import VaultAccess, default_password_file, within, write_private, write_vault
 
@@ -65,7 +66,8 @@ def create_site(
     `host` says how the host is reached; `address` alone is short for that. `settings` are written into site.yml as
     values in place of the commented defaults; `known_hosts` is text. The vault is encrypted with `password_file` (made
     when it does not exist), the command's output, or a generated password in
-    `~/.config/ratssaal/<site>.vault-password` (mode 0600). Nothing is left behind when it fails. Raises UsageError.
+    `~/.config/ratssaal/<site>.vault-password` (mode 0600). Nothing is left behind when it fails. Raises UsageError, or InvalidSite for what
+    no site could be used with.
     """
     path = path.absolute()
     _refuse(path, topology)
@@ -132,6 +134,8 @@ def _refuse(path: Path, topology: str) -> None:
     if not _NAME.fullmatch(path.name):
         hint = "lower-case letters, digits and dashes, at most 42 characters, such as town-hall"
         raise UsageError(f"{path.name!r} is no name for a site", hint=hint)
+    if fault := ssh_path_fault(str(path.resolve())):
+        raise InvalidSite([Problem(fault[0], str(path), fault[1])])
     if path.is_file() or (path.is_dir() and any(path.iterdir())):
         hint = "choose another name, or move the directory away; nothing was changed"
         raise UsageError("the site exists already", where=str(path), hint=hint)

@@ -176,3 +176,11 @@ def test_the_vaults_password_does_not_lie_in_the_site(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="must not lie in the site"):
         create_site(tmp_path / "town", password_file=tmp_path / "town/secret/password")
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["a b", "50%"])
+def test_a_site_that_ssh_could_not_use_is_not_made(tmp_path: Path, folder: str) -> None:
+    with pytest.raises(InvalidSite, match="OpenSSH cannot be given the path") as caught:
+        create_site(tmp_path / folder / "town", password_file=tmp_path / "password")
+    assert caught.value.exit_code == 3
+    assert list(tmp_path.iterdir()) == []

@@ -11,6 +11,7 @@ import pytest
 
 from orchestrator.errors import InvalidSite
 from orchestrator.inventory import ansible_tools
+from orchestrator.inventory.formats import ssh_path_fault
 from orchestrator.inventory.loosened import loosened
 from orchestrator.inventory.secret import Secret
 from orchestrator.inventory.vault import VAULT, VaultAccess, changed_vault, read_vault
@@ -473,3 +474,28 @@ all:
     turn_servers: {hosts: {meet: }}
     jitsi_bridges: {hosts: {b2: {ansible_host: 192.0.2.11}}}
 """
+
+
+@pytest.mark.parametrize(
+    ("folder", "named"),
+    [
+        ("a b", "a space"),
+        ("50%", "'%'"),
+        ("a$b", "'$'"),
+        ("it's", "an apostrophe"),
+        ("a\\b", "a backslash"),
+    ],
+)
+def test_a_path_that_ssh_would_take_for_another_is_refused(case: Case, folder: str, named: str) -> None:
+    moved = case.path.parent / folder / "town"
+    moved.parent.mkdir()
+    case.path.rename(moved)
+    problem = replace(case, path=moved).only_problem()
+    assert problem.where == str(moved)
+    assert problem.message.endswith(f": it holds {named}")
+    assert problem.hint
+
+
+@pytest.mark.parametrize("folder", ["rathaus-köln", "a,b", "x#y", "v1.2+~(3)"])
+def test_other_letters_in_a_path_are_none_of_its_business(folder: str) -> None:
+    assert ssh_path_fault(f"/srv/{folder}/town") is None
