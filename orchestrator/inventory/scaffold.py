@@ -78,23 +78,38 @@ def create_site(
     texts = site_texts(replace(first, address=address or first.address), chosen, known_hosts)
     password, generated = _password(path.name, password_file, password_command)
     path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path if path.is_dir() else path.parent))
     try:
         with VaultAccess(password, command=password_command) as access:
             write_vault(draft, new_secrets(path.name, accounts or {}), access)
         for name, text in texts.items():
             (draft / name).parent.mkdir(parents=True, exist_ok=True)
             (draft / name).write_text(text)
-        draft.chmod(0o755)
-        if path.is_dir():
-            path.rmdir()
-        os.replace(draft, path)
+        _put_in_place(draft, path)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         if generated and password is not None:
             password.unlink(missing_ok=True)
         raise
     return NewSite(path, password, generated)
+
+
+def _put_in_place(draft: Path, path: Path) -> None:
+    """Make a draft the site; an empty directory stays the same one, since somebody may be at work in it."""
+    if draft.parent != path:
+        draft.chmod(0o755)
+        os.replace(draft, path)
+        return
+    moved: list[Path] = []
+    try:
+        for entry in sorted(draft.iterdir()):
+            moved.append(path / entry.name)
+            os.replace(entry, moved[-1])
+        draft.rmdir()
+    except BaseException:
+        for entry in moved:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+        raise
 
 
 def new_secrets(site_name: str, accounts: Mapping[str, str]) -> dict[str, Any]:
@@ -145,6 +160,9 @@ def _password(site_name: str, given: Path | None, command: str) -> tuple[Path | 
     if command:
         return None, False
     file = given or default_password_file(site_name)
+    if file.exists() and given is None:
+        hint = f"choose another name, or share it with --vault-password-file {file}"
+        raise UsageError("another site of this name has its vault's password there", where=str(file), hint=hint)
     if file.exists():
         return file, False
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
