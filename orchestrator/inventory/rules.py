@@ -23,7 +23,8 @@ KNOWN_GROUPS = (*GROUPS, "jitsi_recorders", "bbb_nodes", "bbb_balancers", "bbb_f
 # What `ratssaal new` puts into the vault though it is no secret (scaffold.py).
 IN_VAULT = ("certificates_ca_certificate",)
 _FREE_PREFIXES = ("ansible_", "site_")
-_JUDGED_ANSIBLE_KEYS = ("ansible_host", "ansible_port")
+_KEY_FILE = "ansible_ssh_private_key_file"
+_JUDGED_ANSIBLE_KEYS = ("ansible_host", "ansible_port", "ansible_user", _KEY_FILE)
 _ROLE_GROUPS = {"prosody": SIGNALLING, "jicofo": SIGNALLING, "web": SIGNALLING, "videobridge": BRIDGES, "coturn": TURN}
 
 
@@ -118,7 +119,7 @@ def _values(raw: RawSite, options: Options) -> Iterator[Problem]:
             if name not in options and name not in _JUDGED_ANSIBLE_KEYS:
                 continue
             where = raw.files.where(name, host)
-            if _has_template(value):
+            if _has_template(_movable(value) if name == _KEY_FILE else value):
                 message = f"{name} holds a template where a literal value is required"
                 yield Problem(message, where, "write the value itself; Ratssaal reads it before Ansible runs")
             elif value is None:
@@ -271,6 +272,10 @@ def _narrower(raw: RawSite, name: str) -> list[str]:
     keys = [key for key in raw.files.keys if key.name == name and (key.host or key.group != "all")]
     encrypted = [show(file) for file in raw.files.encrypted if file != raw.path / VAULT]
     return [f"{show(key.file)}:{key.line}" for key in keys] or encrypted or [raw.files.where(name)]
+
+
+def _movable(value: Any) -> Any:
+    return formats.without_inventory_dir(value, "") if isinstance(value, str) else value
 
 
 def _has_template(value: Any) -> bool:

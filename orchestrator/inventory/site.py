@@ -9,7 +9,8 @@ from types import MappingProxyType
 from typing import Any
 
 from orchestrator.errors import InvalidSite
-from orchestrator.inventory.derivations import GROUPS, SIGNALLING, topology_from_hostvars
+from orchestrator.inventory.derivations import GROUPS, SIGNALLING, control_path, topology_from_hostvars
+from orchestrator.inventory.formats import without_inventory_dir
 from orchestrator.inventory.reader import RawSite, read_site
 from orchestrator.inventory.rules import IN_VAULT, Options, judge
 from orchestrator.inventory.secret import Secret
@@ -121,10 +122,8 @@ def _host(raw: RawSite, name: str) -> Host:
 
 
 def _key_file(site: Path, text: str) -> str:
-    """Return the key's absolute path; `{{ inventory_dir }}` is the one template that makes a site movable."""
-    for spelling in ("{{ inventory_dir }}", "{{inventory_dir}}"):
-        text = text.replace(spelling, str(site.resolve()))
-    return str(site.resolve() / Path(text).expanduser()) if text else ""
+    """Return the key's absolute path."""
+    return str(control_path(without_inventory_dir(text, str(site.resolve())), site)) if text else ""
 
 
 def _wrap(value: Any) -> Any:

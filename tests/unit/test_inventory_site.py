@@ -499,3 +499,50 @@ def test_a_path_that_ssh_would_take_for_another_is_refused(case: Case, folder: s
 @pytest.mark.parametrize("folder", ["rathaus-köln", "a,b", "x#y", "v1.2+~(3)"])
 def test_other_letters_in_a_path_are_none_of_its_business(folder: str) -> None:
     assert ssh_path_fault(f"/srv/{folder}/town") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "part", "hint"),
+    [
+        ("ansible_port: 22-23", "'22-23' is no port", "a number from 1 to 65535"),
+        ("ansible_port: 0", "0 is no port", "a number from 1 to 65535"),
+        ("ansible_port: '99999999999'", "is no port", "a number from 1 to 65535"),
+        ("ansible_port: yes", "True is no port", "a number from 1 to 65535"),
+        ("ansible_user: [root]", "['root'] is no user", "such as root"),
+        ("ansible_user: '{{ x }}'", "holds a template", "write the value itself"),
+        ("ansible_user: -oProxyCommand=x", "is no user", "such as root"),
+        ("ansible_ssh_private_key_file: keys/id_x", "'keys/id_x' is relative", '"{{ inventory_dir }}/keys/id_x"'),
+        ("ansible_ssh_private_key_file: ~nobody-of-this-name/id_x", "is relative", "starts with / or ~"),
+        ("ansible_ssh_private_key_file: '{{ playbook_dir }}/id_x'", "holds a template", "write the value itself"),
+        ("ansible_ssh_private_key_file: [a]", "is no path", "id_ed25519"),
+        ("ansible_ssh_private_key_file: /keys/100%/id_x", "it holds '%'", "without"),
+    ],
+)
+def test_how_a_host_is_reached_is_judged(case: Case, line: str, part: str, hint: str) -> None:
+    case.replace("hosts.yml", "          ansible_user: root\n", f"          {line}\n")
+    problem = case.only_problem()
+    assert part in problem.message
+    assert hint in problem.hint
+    assert problem.where == case.at(line, "hosts.yml")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ('"{{ inventory_dir }}/id_x"', "{site}/id_x"),
+        ('"{{inventory_dir}}/../id_x"', "{site}/../id_x"),
+        ("~/My keys/id_x", "{home}/My keys/id_x"),
+        ("/keys/id_x", "/keys/id_x"),
+    ],
+)
+def test_a_keys_file_is_the_same_to_ansible_and_to_us(case: Case, written: str, meant: str) -> None:
+    line = f"          ansible_port: '2222'\n          ansible_ssh_private_key_file: {written}\n"
+    case.replace("hosts.yml", "          ansible_user: root\n", line)
+    (host,) = case.load().hosts
+    assert host.key_file == meant.format(site=case.path, home=Path.home())
+    assert host.port == 2222
+
+
+def test_a_file_below_the_home_of_nobody_is_missing(case: Case) -> None:
+    case.append("certificates_chain_file: ~nobody-of-this-name/chain.pem\n")
+    assert "does not exist" in case.only_problem().message
