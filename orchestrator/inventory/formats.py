@@ -100,7 +100,7 @@ def faults(name: str, value: Any, site: Path) -> Iterator[Fault]:
 def _existing(value: Any, site: Path) -> Iterator[Fault]:
     entries: Mapping[Any, Any] = value if isinstance(value, Mapping) else {None: value}
     for key, text in entries.items():
-        if isinstance(text, str) and text and not control_path(text, site).is_file():
+        if isinstance(text, str) and text and not os.path.isfile(control_path(text, site)):
             location: Location = () if key is None else (str(key),)
             hint = f"looked for {control_path(text, site)}; paths are relative to the site's directory"
             yield location, f"the file {text!r} does not exist", hint

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -31,7 +32,7 @@ _ROLE_GROUPS = {"prosody": SIGNALLING, "jicofo": SIGNALLING, "web": SIGNALLING, 
 def judge(raw: RawSite, options: Options) -> list[Problem]:
     """Return every problem of the site, without repetition, those of reading first."""
     found = [*_site_path(raw), *raw.problems]
-    if raw.files.hosts_file.is_file():
+    if os.path.isfile(raw.files.hosts_file):
         found += [*_structure(raw), *_addresses(raw)]
     found += [*_unknown_keys(raw, options), *_plain_secrets(raw, options), *_values(raw, options)]
     found += [*_unfilled(raw, options), *_together(raw)]

@@ -5,10 +5,11 @@ from __future__ import annotations
 import fcntl
 import os
 import shlex
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -31,7 +32,9 @@ def default_password_file(site_name: str) -> Path:
 
 def within(site: Path, password_file: Path) -> Problem | None:
     """Return what is wrong with a password file that lies in the site; a program that asks elsewhere may lie there."""
-    if site.resolve() not in password_file.resolve().parents or os.access(password_file, os.X_OK):
+    if not Path(os.path.realpath(password_file)).is_relative_to(os.path.realpath(site)) or os.access(
+        password_file, os.X_OK
+    ):
         return None
     hint = "whoever gets a copy of the site would have its secrets too; put the file elsewhere"
     return Problem("the vault's password must not lie in the site", str(password_file), hint)
@@ -82,7 +85,7 @@ class VaultAccess:
             return cls(Path(environment).expanduser(), source="ANSIBLE_VAULT_PASSWORD_FILE")
         site = site.resolve()
         for generated in (site.parent / "vault-password", default_password_file(site.name)):
-            if generated.is_file():
+            if os.path.isfile(generated):
                 return cls(generated, source=str(generated))
         return cls(ask=ask)
 
@@ -92,9 +95,9 @@ class VaultAccess:
         Raises InvalidSite when a file is missing or a command fails. Call `close()` or leave the context afterwards.
         """
         if self._file is not None:
-            if not self._file.is_file():
+            if not os.path.isfile(self._file):
                 raise _missing(f"the vault password file {self._file} does not exist (named by {self.source})")
-            return ["--vault-password-file", str(self._file.resolve())]
+            return ["--vault-password-file", os.path.realpath(self._file)]
         if self._temporary is None:
             password = self._obtain()
             if password is None:
@@ -149,13 +152,27 @@ def _write_temporary(password: Secret) -> Path:
     return Path(name)
 
 
+def vault_problem(site: Path, shown: str = "") -> Problem | None:
+    """Return why a site's vault cannot be opened with any password; `shown` is its path as a person would type it."""
+    path = site / VAULT
+    where = shown or str(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return Problem("is no regular file", where, f"ls -l {where}")
+        encrypted = path.read_text(errors="replace").startswith(HEADER)
+    except FileNotFoundError:
+        hint = "restore it from your backup; ratssaal new writes one for a new site"
+        return Problem("the vault is missing", where, hint)
+    except OSError as error:
+        return Problem(f"cannot be read: {error.strerror}", where, f"ls -l {where}")
+    return None if encrypted else Problem("the vault is not encrypted", f"{where}:1", f"ansible-vault encrypt {path}")
+
+
 def read_vault(site: Path, access: VaultAccess) -> dict[str, Any]:
     """Return the vault's plain values; raise InvalidSite when it is missing, not encrypted or cannot be opened."""
     path = site / VAULT
-    if not path.is_file():
-        raise InvalidSite([Problem("the vault is missing", str(path), f"ratssaal new writes one; {_RESTORE}")])
-    if not path.read_text(errors="replace").startswith(HEADER):
-        raise InvalidSite([Problem("the vault is not encrypted", f"{path}:1", f"ansible-vault encrypt {path}")])
+    if problem := vault_problem(site):
+        raise InvalidSite([problem])
     if misplaced := access.misplaced(site):
         raise InvalidSite([misplaced])
     arguments = access.ansible_args()
@@ -174,9 +191,6 @@ def read_vault(site: Path, access: VaultAccess) -> dict[str, Any]:
     return values
 
 
-_RESTORE = "or restore it from your backup"
-
-
 def write_vault(site: Path, values: Mapping[str, Any], access: VaultAccess) -> None:
     """Encrypt the values and put them in the vault's place in one step (temporary file, fsync, rename)."""
     text = _COMMENT + yaml.dump(dict(values), Dumper=_Dumper, sort_keys=False, allow_unicode=True, width=1000)
@@ -184,7 +198,15 @@ def write_vault(site: Path, values: Mapping[str, Any], access: VaultAccess) -> N
         encrypted = ansible_tools.vault_encrypt(text, access.ansible_args())
     except ansible_tools.ToolFailed as error:
         raise InvalidSite([Problem(f"the vault cannot be encrypted: {error}", str(site / VAULT))]) from error
-    write_private(site / VAULT, encrypted)
+    try:
+        write_private(site / VAULT, encrypted)
+    except OSError as error:
+        raise _unwritable(site / VAULT, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> InvalidSite:
+    hint = f"its directory must be writable: ls -ld {path.parent}"
+    return InvalidSite([Problem(f"cannot be written: {error.strerror}", str(path), hint)])
 
 
 @contextmanager
@@ -193,7 +215,10 @@ def changed_vault(site: Path, access: VaultAccess) -> Iterator[dict[str, Any]]:
 
     Two changes at the same time wait for each other on a lock of the directory.
     """
-    directory = os.open((site / VAULT).parent, os.O_RDONLY)
+    try:
+        directory = os.open((site / VAULT).parent, os.O_RDONLY)
+    except OSError as error:
+        raise InvalidSite([vault_problem(site) or Problem(str(error), str(site / VAULT))]) from error
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
         values = read_vault(site, access)
@@ -204,18 +229,34 @@ def changed_vault(site: Path, access: VaultAccess) -> Iterator[dict[str, Any]]:
 
 
 def write_private(path: Path, content: str | bytes) -> None:
-    """Write a file with mode 0600 atomically."""
+    """Write a file atomically, with mode 0600 where it is new; what it replaces hands on its mode, group and owner.
+
+    Otherwise a colleague, who reads the file through its group, would be locked out by the first change.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(content if isinstance(content, bytes) else content.encode())
             handle.flush()
+            _as_before(handle.fileno(), path)
             os.fsync(handle.fileno())
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _as_before(descriptor: int, path: Path) -> None:
+    try:
+        before = path.stat()
+    except OSError:
+        return
+    for owner in (before.st_uid, -1):
+        with suppress(PermissionError):  # only root gives a file to another owner, and nobody to a foreign group
+            os.fchown(descriptor, owner, before.st_gid)
+            os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+            return
 
 
 _COMMENT = "# Generated secrets. Change people with `ratssaal users`, anything else with `ansible-vault edit`.\n"

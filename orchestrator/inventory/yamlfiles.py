@@ -75,7 +75,8 @@ class SiteFiles:
 
 def show(path: Path) -> str:
     """Return a path as a person would type it from here."""
-    absolute, here = path.resolve(), Path.cwd()
+    # Path.resolve raises where links lead round in a circle.
+    absolute, here = Path(os.path.realpath(path)), Path.cwd()
     return os.path.relpath(absolute, here) if absolute.is_relative_to(here) else str(absolute)
 
 

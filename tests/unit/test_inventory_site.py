@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
+import shutil
+import stat
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -14,7 +19,7 @@ from orchestrator.inventory import ansible_tools
 from orchestrator.inventory.formats import ssh_path_fault
 from orchestrator.inventory.loosened import loosened
 from orchestrator.inventory.secret import Secret
-from orchestrator.inventory.vault import VAULT, VaultAccess, changed_vault, read_vault
+from orchestrator.inventory.vault import VAULT, VaultAccess, changed_vault, read_vault, write_private
 from tests.unit.site_cases import Case
 
 SITE = "group_vars/all/site.yml"
@@ -546,3 +551,69 @@ def test_a_keys_file_is_the_same_to_ansible_and_to_us(case: Case, written: str, 
 def test_a_file_below_the_home_of_nobody_is_missing(case: Case) -> None:
     case.append("certificates_chain_file: ~nobody-of-this-name/chain.pem\n")
     assert "does not exist" in case.only_problem().message
+
+
+def denied(*_: object, **__: object) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_vault_that_may_not_be_read_is_told(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.read_text
+
+    def read_text(path: Path, *args: str | None, **options: str | None) -> str:
+        if path.name == VAULT.name:
+            denied()
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    problem = case.only_problem()
+    assert (problem.message, problem.where) == ("cannot be read: Permission denied", str(case.path / VAULT))
+    assert problem.hint == f"ls -l {case.path / VAULT}"
+    with VaultAccess(case.password_file) as access, pytest.raises(InvalidSite, match="Permission denied"):
+        read_vault(case.path, access)
+
+
+def test_a_vault_that_may_not_be_written_is_told(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "mkstemp", denied)
+    with (
+        VaultAccess(case.password_file) as access,
+        pytest.raises(InvalidSite, match="cannot be written: Permission denied"),
+        changed_vault(case.path, access),
+    ):
+        pass
+
+
+def test_no_directory_for_the_vault_is_no_internal_error(case: Case) -> None:
+    shutil.rmtree(case.path / "group_vars")
+    with (
+        VaultAccess(case.password_file) as access,
+        pytest.raises(InvalidSite, match="the vault is missing"),
+        changed_vault(case.path, access),
+    ):
+        pass
+
+
+def test_a_vault_that_leads_to_itself(case: Case) -> None:
+    (case.path / VAULT).unlink()
+    (case.path / VAULT).symlink_to("vault.yml")
+    assert case.problems()[0].message.startswith("cannot be read: ")
+    with VaultAccess(case.password_file) as access, pytest.raises(InvalidSite, match="cannot be read"):
+        read_vault(case.path, access)
+
+
+def test_a_replaced_file_keeps_its_mode(tmp_path: Path) -> None:
+    file = tmp_path / "vault.yml"
+    write_private(file, "a")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.chmod(0o640)
+    write_private(file, "b")
+    assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == ("b", 0o640)
+
+
+def test_a_file_whose_group_cannot_be_kept_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "vault.yml"
+    file.write_text("a")
+    file.chmod(0o660)
+    monkeypatch.setattr(os, "fchown", denied)
+    write_private(file, "b")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
