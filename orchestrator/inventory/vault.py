@@ -16,7 +16,7 @@ from typing import Any, Self
 
 import yaml
 
-from orchestrator.errors import InvalidSite, Problem
+from orchestrator.errors import InvalidSite, Problem, UsageError
 from orchestrator.inventory import ansible_tools
 from orchestrator.inventory.secret import Secret
 
@@ -38,6 +38,13 @@ def within(site: Path, password_file: Path) -> Problem | None:
         return None
     hint = "whoever gets a copy of the site would have its secrets too; put the file elsewhere"
     return Problem("the vault's password must not lie in the site", str(password_file), hint)
+
+
+def one_source(password_file: Path | None, password_command: str) -> None:
+    """Raise UsageError where somebody names two sources of the password, of which one would be passed over."""
+    if password_file is not None and password_command:
+        hint = "give --vault-password-file or --vault-password-command"
+        raise UsageError("the vault's password comes from a file and from a command", hint=hint)
 
 
 class VaultAccess:
@@ -74,8 +81,10 @@ class VaultAccess:
         """Return the first source there is: option, command, environment, the generated file, a question.
 
         A generated file lies in `~/.config/ratssaal/`, or as `vault-password` beside the site's directory (as in labs).
-        `ask` is given only where somebody sits at a terminal; it returns the typed password.
+        `ask` is given only where somebody sits at a terminal; it returns the typed password. Raises UsageError for both
+        options at once.
         """
+        one_source(password_file, password_command)
         if password_file is not None:
             return cls(password_file, source="--vault-password-file")
         if password_command:
