@@ -180,7 +180,41 @@ def _compose(files: SiteFiles, file: Path) -> yaml.Node | None:
         hint = "check indentation, colons and quotes on this line and the one above"
         files.problems.append(Problem(f"is not valid YAML: {error.problem}", f"{show(file)}:{line}", hint))
         return None
+    except yaml.reader.ReaderError as error:
+        line = text.encode()[: error.position].count(b"\n") + 1
+        hint = "remove the character that no editor shows, or write the line anew"
+        files.problems.append(Problem(f"is not valid YAML: {error.reason}", f"{show(file)}:{line}", hint))
+        return None
+    if node is not None and (within := _within_itself(node)):
+        where = f"{show(file)}:{within.start_mark.line + 1}"
+        files.problems.append(Problem("an alias (*) stands inside of what it names (&)", where, "write it out"))
+        return None
     return node
+
+
+def _within_itself(root: yaml.Node) -> yaml.Node | None:
+    """Return a node that an alias makes a part of itself: whoever follows it comes to no end."""
+    entered: set[int] = set()
+    done: set[int] = set()
+    waiting = [(root, False)]
+    while waiting:
+        node, left = waiting.pop()
+        if left:
+            entered.discard(id(node))
+            done.add(id(node))
+        elif id(node) in entered:
+            return node
+        elif id(node) not in done and not isinstance(node, yaml.ScalarNode):
+            entered.add(id(node))
+            waiting.append((node, True))
+            waiting += [(child, False) for child in _children(node)]
+    return None
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value)
 
 
 def _pairs(files: SiteFiles, file: Path, node: yaml.Node) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:

@@ -617,3 +617,43 @@ def test_a_file_whose_group_cannot_be_kept_is_closed(tmp_path: Path, monkeypatch
     monkeypatch.setattr(os, "fchown", denied)
     write_private(file, "b")
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("text", ["site_note: 'Köln \x07'", "site_note: 'Köln \x00'"])
+def test_a_control_character_names_its_line(case: Case, text: str) -> None:
+    case.append(f"# Größe\n{text}\n")
+    problem = case.only_problem()
+    assert problem.message.startswith("is not valid YAML: ")
+    assert problem.where == case.at("site_note")
+    assert problem.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("hosts.yml", "all: &a {children: {x: *a}}\n"), ("group_vars/all/more.yml", "site_x: &a [1, {y: *a}]\n")],
+)
+def test_an_alias_within_itself_is_no_internal_error(case: Case, name: str, text: str) -> None:
+    (case.path / name).write_text(text)
+    problem = case.only_problem()
+    assert problem.message == "an alias (*) stands inside of what it names (&)"
+    assert problem.where == f"{case.path / name}:1"
+
+
+def test_an_alias_beside_what_it_names_is_fine(case: Case) -> None:
+    case.append("site_x: &a [1, 2]\nsite_y: [*a, {z: *a}]\n")
+    assert case.problems() == []
+
+
+def test_editors_locks_and_backups_are_passed_over(case: Case) -> None:
+    (case.path / "group_vars/all/.#site.yml").symlink_to("somebody@somewhere.1234")
+    (case.path / "group_vars/all/site.yml~").write_text("jitsi_colour: red\n")
+    (case.path / "group_vars/README.md").write_text("# Notes\n")
+    assert case.problems() == []
+
+
+@pytest.mark.parametrize("name", ["group_vars/all/pipe.yml", "group_vars/jitsi_bridges", "hosts.yml", str(VAULT)])
+def test_a_pipe_is_not_waited_for(case: Case, name: str) -> None:
+    (case.path / name).unlink(missing_ok=True)
+    os.mkfifo(case.path / name)
+    problem = case.problems()[0]
+    assert (problem.message, problem.where) == ("is no regular file", str(case.path / name))
