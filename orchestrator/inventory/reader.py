@@ -10,7 +10,7 @@ from typing import Any
 
 from orchestrator.errors import InvalidSite, Problem
 from orchestrator.inventory import ansible_tools
-from orchestrator.inventory.vault import VAULT, VaultAccess, vault_problem
+from orchestrator.inventory.vault import VAULT, VaultAccess, closed, damaged, vault_problem
 from orchestrator.inventory.yamlfiles import SiteFiles, plain_value, read_files, show
 
 
@@ -83,9 +83,8 @@ def _vault_arguments(path: Path, access: VaultAccess, problems: list[Problem]) -
 
 
 def _inventory_problem(path: Path, files: SiteFiles, access: VaultAccess, message: str) -> Problem:
-    if "ecrypt" in message:
-        where = show(files.encrypted[0] if files.encrypted else path / VAULT)
-        hint = f"the password came from {access.source}; give the right one with --vault-password-file FILE"
-        return Problem(f"the vault cannot be decrypted: {message}", f"{where}:1", hint)
+    if damaged(message) or "ecrypt" in message:
+        named = [file for file in files.encrypted if str(file.resolve()) in message]
+        return closed(message, f"{show([*named, *files.encrypted, path / VAULT][0])}:1", access)
     hint = f"ansible-inventory -i {show(files.hosts_file)} --list"
     return Problem(f"Ansible cannot read the inventory: {message}", show(files.hosts_file), hint)

@@ -32,6 +32,8 @@ _ROLE_GROUPS = {"prosody": SIGNALLING, "jicofo": SIGNALLING, "web": SIGNALLING, 
 def judge(raw: RawSite, options: Options) -> list[Problem]:
     """Return every problem of the site, without repetition, those of reading first."""
     found = [*_site_path(raw), *raw.problems]
+    if not raw.files.whole:
+        return found  # what was not read would seem to be missing
     if os.path.isfile(raw.files.hosts_file):
         found += [*_structure(raw), *_addresses(raw)]
     found += [*_unknown_keys(raw, options), *_plain_secrets(raw, options), *_values(raw, options)]

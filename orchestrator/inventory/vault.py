@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shlex
 import stat
 import subprocess
@@ -143,6 +144,10 @@ class VaultAccess:
             if result.returncode != 0 or not result.stdout.strip():
                 reason = result.stderr.strip().splitlines()[-1:] or [f"exit code {result.returncode}, no output"]
                 raise _missing(f"the vault password command gave no password: {reason[0]}")
+            lines = len(result.stdout.strip().splitlines())
+            if lines > 1:
+                hint = "it must print the password alone, such as: sh -c 'pass show ratssaal/SITE | head -n 1'"
+                raise InvalidSite([Problem(f"the vault password command printed {lines} lines", "", hint)])
             return Secret(result.stdout.rstrip("\r\n"))
         return Secret(self._ask()) if self._ask is not None else None
 
@@ -177,6 +182,20 @@ def vault_problem(site: Path, shown: str = "") -> Problem | None:
     return None if encrypted else Problem("the vault is not encrypted", f"{where}:1", f"ansible-vault encrypt {path}")
 
 
+def damaged(message: str) -> bool:
+    """Say whether Ansible's message is about a vault's form, which no password mends."""
+    return re.search(r"unhexlify error|vaulttext format error|Cipher '", message) is not None
+
+
+def closed(message: str, where: str, access: VaultAccess) -> Problem:
+    """Return what is wrong where Ansible could not open a vault."""
+    if damaged(message):
+        hint = "it was cut off or altered: restore it from your backup"
+        return Problem(f"the vault is damaged: {message}", where, hint)
+    hint = f"the password came from {access.source}; give the right one with --vault-password-file FILE"
+    return Problem(f"the vault cannot be decrypted: {message}", where, hint)
+
+
 def read_vault(site: Path, access: VaultAccess) -> dict[str, Any]:
     """Return the vault's plain values; raise InvalidSite when it is missing, not encrypted or cannot be opened."""
     path = site / VAULT
@@ -190,8 +209,7 @@ def read_vault(site: Path, access: VaultAccess) -> dict[str, Any]:
     try:
         values = yaml.safe_load(ansible_tools.vault_decrypt(path, arguments)) or {}
     except ansible_tools.ToolFailed as error:
-        hint = f"the password came from {access.source}; give the right one with --vault-password-file FILE"
-        raise InvalidSite([Problem(f"the vault cannot be decrypted: {error}", f"{path}:1", hint)]) from error
+        raise InvalidSite([closed(str(error), f"{path}:1", access)]) from error
     except yaml.YAMLError as error:
         hint = f"ansible-vault edit {path}"
         raise InvalidSite([Problem("the decrypted vault is not valid YAML", f"{path}:1", hint)]) from error

@@ -50,6 +50,8 @@ class SiteFiles:
     members: dict[str, set[str]] = field(default_factory=dict)
     encrypted: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    # False where something stands in the files that is valid for Ansible but was not read.
+    whole: bool = True
 
     @property
     def hosts_file(self) -> Path:
@@ -222,11 +224,20 @@ def _pairs(files: SiteFiles, file: Path, node: yaml.Node) -> Iterator[tuple[str,
     seen: dict[str, int] = {}
     for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
         name, line = str(key.value), key.start_mark.line + 1
+        if key.tag == "tag:yaml.org,2002:merge":
+            # Ansible would apply what nobody has judged.
+            _unsupported(files, "a merge key (<<) is not supported here", f"{show(file)}:{line}", "write its keys out")
+            continue
         if name in seen:
             message = f"{name} is given twice, first in line {seen[name]}"
             files.problems.append(Problem(message, f"{show(file)}:{line}", "remove one of them"))
         seen[name] = line
         yield name, key, value
+
+
+def _unsupported(files: SiteFiles, message: str, where: str, hint: str) -> None:
+    files.problems.append(Problem(message, where, hint))
+    files.whole = False
 
 
 def _add_variables(files: SiteFiles, file: Path, node: yaml.Node, *, group: str = "", host: str = "") -> None:
@@ -241,6 +252,11 @@ def _read_group(files: SiteFiles, name: str, key: yaml.Node, node: yaml.Node) ->
     for word, word_node, value in _pairs(files, file, node):
         if word == "hosts":
             for host, host_node, variables in _pairs(files, file, value):
+                if "[" in host:
+                    where = f"{show(file)}:{host_node.start_mark.line + 1}"
+                    _unsupported(
+                        files, f"the range {host} is not supported", where, "name every host in a line of its own"
+                    )
                 members.add(host)
                 files.hosts.setdefault(host, []).append((name, host_node.start_mark.line + 1))
                 _add_variables(files, file, variables, host=host)

@@ -19,6 +19,7 @@ from orchestrator.inventory import ansible_tools
 from orchestrator.inventory.formats import ssh_path_fault
 from orchestrator.inventory.loosened import loosened
 from orchestrator.inventory.secret import Secret
+from orchestrator.inventory.site import load_site
 from orchestrator.inventory.vault import VAULT, VaultAccess, changed_vault, read_vault, write_private
 from tests.unit.site_cases import Case
 
@@ -657,3 +658,43 @@ def test_a_pipe_is_not_waited_for(case: Case, name: str) -> None:
     os.mkfifo(case.path / name)
     problem = case.problems()[0]
     assert (problem.message, problem.where) == ("is no regular file", str(case.path / name))
+
+
+@pytest.mark.parametrize("kept", [-11, 200, 30])
+def test_a_vault_that_was_cut_off_is_damaged(case: Case, kept: int) -> None:
+    vault = case.path / VAULT
+    vault.write_text(vault.read_text()[:kept])
+    problem = case.only_problem()
+    assert problem.message.startswith("the vault is damaged: ")
+    assert problem.where == f"{vault}:1"
+    assert "backup" in problem.hint
+    with VaultAccess(case.password_file) as access, pytest.raises(InvalidSite, match="the vault is damaged") as caught:
+        read_vault(case.path, access)
+    assert "backup" in caught.value.problems[0].hint
+
+
+def test_a_password_command_that_prints_more_than_the_password(case: Case) -> None:
+    case.password_file.write_text(f"{case.password_file.read_text()}login: town\n\nurl: x\n")
+    with pytest.raises(InvalidSite, match="printed 4 lines") as caught:
+        load_site(case.path, VaultAccess(command=f"cat {case.password_file}"), options=case.options)
+    assert "head -n 1" in caught.value.problems[0].hint
+
+
+def test_ranges_and_merge_keys_are_told_and_nothing_else(case: Case) -> None:
+    (case.path / "hosts.yml").write_text(
+        "all:\n  children:\n    jitsi_signalling: {hosts: {'meet[1:2]': }}\n"
+        "    turn_servers: &t {hosts: {'meet[1:2]': }}\n    jitsi_bridges:\n      <<: *t\n"
+    )
+    (case.path / "group_vars/all/more.yml").write_text("site_x: &x {coturn_secret: plain}\n<<: *x\n")
+    hosts, more = case.path / "hosts.yml", case.path / "group_vars/all/more.yml"
+    assert [(problem.message, problem.where) for problem in case.problems()] == [
+        ("the range meet[1:2] is not supported", f"{hosts}:3"),
+        ("the range meet[1:2] is not supported", f"{hosts}:4"),
+        ("a merge key (<<) is not supported here", f"{hosts}:6"),
+        ("a merge key (<<) is not supported here", f"{more}:2"),
+    ]
+
+
+def test_a_merge_key_within_a_value_is_fine(case: Case) -> None:
+    case.append("site_x: &x {a: 1}\nsite_y: {<<: *x, b: 2}\n")
+    assert case.problems() == []
