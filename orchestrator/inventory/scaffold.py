@@ -107,9 +107,10 @@ def create_site(
 
 
 def _failed(path: Path, error: OSError) -> InvalidSite:
-    place = error.filename or str(path)
-    hint = f"ls -ld {Path(place).parent}; nothing was changed"
-    return InvalidSite([Problem(f"the site cannot be written: {error.strerror}", str(place), hint)])
+    place = Path(error.filename or path)
+    if place.name.startswith(f".{path.name}."):  # the draft, which nobody knows
+        place = place.parent
+    return InvalidSite([Problem(f"the site cannot be written: {error.strerror}", str(path), f"ls -ld {place}")])
 
 
 def _new_draft(path: Path, undo: ExitStack) -> Path:
