@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from orchestrator.cli import console
+from orchestrator.cli.siteargument import SiteArgument, place_of
 
 
 @click.command()
@@ -44,9 +45,9 @@ def new(
         fault = check(value) if value else None
         if fault:
             raise click.BadParameter(": ".join(fault), param_hint=option)
-    path = Path(site) if "/" in site else Path("inventories") / site
+    chosen = SiteArgument(place_of(site))
     made = create_site(
-        path,
+        chosen.path,
         topology=topology,
         domain=domain,
         host=FirstHost(address, user=user),
@@ -71,4 +72,4 @@ def new(
         console.say(f"The vault's password lies in {made.password_file} ({kind}).")
     for edit in edits:
         console.say(f"Edit {edit}")
-    console.say(f"Then: ratssaal preflight {site} --accept-keys")
+    console.say(f"Then: ratssaal preflight {chosen.text} --accept-keys")

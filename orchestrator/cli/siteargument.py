@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from orchestrator.cli import console
-from orchestrator.errors import UsageError
+from orchestrator.errors import InvalidSite, Problem, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.inventory.site import Site
@@ -31,7 +32,9 @@ class SiteArgument:
     @property
     def text(self) -> str:
         """Return the site as a person would type it."""
-        return self.path.name if self.path.parent == SITES else str(self.path)
+        if self.path.parent == SITES:
+            return self.path.name
+        return str(self.path) if place_of(str(self.path)) == self.path else f"./{self.path}"
 
     def vault(self) -> VaultAccess:
         """Return the way to the vault's password; it asks only at a terminal."""
@@ -70,11 +73,17 @@ def site_argument(function: Callable[..., Any]) -> Callable[..., Any]:
     return wrapper
 
 
+def place_of(text: str) -> Path:
+    """Return which directory a person means: a name is one below ./inventories; with a / inside or a dot it is a path."""
+    name = text.rstrip("/")
+    return Path(text) if "/" in name or name in {"", ".", ".."} else SITES / name
+
+
 def find_site(text: str) -> Path:
     """Return a site's directory: by its path, by its name below ./inventories, or the only one there."""
     if text:
-        for path in (SITES / text, Path(text)):
-            if path.is_dir():
+        for path in (place_of(text), Path(text)):
+            if _is_directory(path):
                 return path
         known = ", ".join(_known()) or "none"
         raise UsageError(f"there is no site {text}", hint=f"known below ./{SITES}: {known}; or give a path")
@@ -83,6 +92,16 @@ def find_site(text: str) -> Path:
         return SITES / known_sites[0]
     hint = f"name one of: {', '.join(known_sites)}" if known_sites else "ratssaal new SITE makes one"
     raise UsageError("which site?" if known_sites else f"there is no site below ./{SITES}", hint=hint)
+
+
+def _is_directory(path: Path) -> bool:
+    try:
+        return stat.S_ISDIR(path.stat().st_mode)
+    except PermissionError as error:
+        hint = f"it belongs to somebody else: ls -ld {path.parent}"
+        raise InvalidSite([Problem(f"cannot be read: {error.strerror}", str(path), hint)]) from error
+    except OSError:  # such as a name that is too long for any directory
+        return False
 
 
 def _known() -> list[str]:

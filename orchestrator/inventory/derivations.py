@@ -10,6 +10,7 @@ the site-wide variables of the roles by their own names.
 from __future__ import annotations
 
 import ipaddress
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -336,7 +337,8 @@ def identity_origins(settings: Settings) -> list[str]:
 
 def control_path(value: str, site: str | Path) -> Path:
     """Return a file's path on the control node: absolute, below the home directory, or relative to the site."""
-    return Path(site).resolve() / Path(value).expanduser()
+    # Path.expanduser raises for a user that does not exist; such a path is merely one without a file.
+    return Path(site).resolve() / os.path.expanduser(value)
 
 
 def _groups(topology: Topology, host: str) -> Sequence[str]:

@@ -6,6 +6,7 @@ Each rule takes a value and returns what is wrong with it, as (location inside t
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
 import zoneinfo
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -22,6 +23,10 @@ Fault = tuple[Location, str, str]
 Rule = Callable[[Any], Iterator[Fault]]
 
 _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
+# Ansible splits its arguments for SSH as a shell does, and OpenSSH splits and expands each again.
+_NOT_IN_SSH_PATHS = re.compile(r"[\s%$\"'\\{}]")
+_NOT_IN_QUOTED_PATHS = re.compile(r"[\n%$\"\\{}]")
+_CHARACTERS = {" ": "a space", "'": "an apostrophe", '"': "a quotation mark", "\\": "a backslash"}
 _ACCOUNT = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 
 
@@ -66,6 +71,18 @@ def host_address_fault(value: str) -> tuple[str, str] | None:
     return None
 
 
+def ssh_path_fault(path: str, *, quoted: bool = False) -> tuple[str, str] | None:
+    """Return (message, hint) when OpenSSH, given a path by Ansible, would take it for another one or for several.
+
+    `quoted` is a path that Ansible itself puts into quotes, as it does with a key's.
+    """
+    found = sorted(set((_NOT_IN_QUOTED_PATHS if quoted else _NOT_IN_SSH_PATHS).findall(path)))
+    if not found:
+        return None
+    named = ", ".join(_CHARACTERS.get(character, repr(character)) for character in found)
+    return f"OpenSSH cannot be given the path {path!r}: it holds {named}", "move it to a path without"
+
+
 def faults(name: str, value: Any, site: Path) -> Iterator[Fault]:
     """Yield what is wrong with a variable's value beyond its type; nothing for an empty optional value."""
     if value in ("", None, [], {}) and not (value == "" and name in _NEVER_EMPTY):
@@ -75,14 +92,15 @@ def faults(name: str, value: Any, site: Path) -> Iterator[Fault]:
         yield from rule(value)
     elif name.endswith(("_days", "_seconds")):
         yield from _positive(value)
-    if name.endswith("_file") or name in _PATHS:
+    # SSH goes on without a key's file: another operator of the site may have the key in an agent.
+    if (name.endswith("_file") and not name.startswith("ansible_")) or name in _PATHS:
         yield from _existing(value, site)
 
 
 def _existing(value: Any, site: Path) -> Iterator[Fault]:
     entries: Mapping[Any, Any] = value if isinstance(value, Mapping) else {None: value}
     for key, text in entries.items():
-        if isinstance(text, str) and text and not control_path(text, site).is_file():
+        if isinstance(text, str) and text and not os.path.isfile(control_path(text, site)):
             location: Location = () if key is None else (str(key),)
             hint = f"looked for {control_path(text, site)}; paths are relative to the site's directory"
             yield location, f"the file {text!r} does not exist", hint
@@ -187,9 +205,41 @@ def _positive(value: Any) -> Iterator[Fault]:
 
 def _port(value: Any) -> Iterator[Fault]:
     low, _, high = str(value).partition("-")
-    numbers = [int(part) if part.isdigit() else 0 for part in (low, high or low)]
+    numbers = [int(part) if part.isdecimal() else 0 for part in (low, high or low)]
     if not 1 <= numbers[0] <= numbers[1] <= 65535:
         yield ((), f"{value!r} is no port", "a number from 1 to 65535, or a range such as 8000-8010")
+
+
+def _ssh_port(value: Any) -> Iterator[Fault]:
+    text = str(value)
+    if not text.isdecimal() or not 1 <= int(text[:6]) <= 65535:
+        yield ((), f"{value!r} is no port", "a number from 1 to 65535")
+
+
+def _ssh_user(value: Any) -> Iterator[Fault]:
+    if not isinstance(value, str) or value.startswith("-") or re.search(r"\s", value):
+        yield (), f"{value!r} is no user", "the name of one account on the host, such as root; a number in quotes"
+
+
+def _ssh_key_file(value: Any) -> Iterator[Fault]:
+    """A relative path would be another file to Ansible (from where it was started) than to us (from the site)."""
+    if not isinstance(value, str):
+        yield (), f"{value!r} is no path", "~/.ssh/id_ed25519"
+    elif not os.path.isabs(os.path.expanduser(without_inventory_dir(value, "/"))):
+        yield (
+            (),
+            f"the path {value!r} is relative",
+            f'"{{{{ inventory_dir }}}}/{value}", or a path that starts with / or ~',
+        )
+    elif fault := ssh_path_fault(without_inventory_dir(value, "/"), quoted=True):
+        yield (), *fault
+
+
+def without_inventory_dir(text: str, directory: str) -> str:
+    """Return a path with the site's directory in place of `{{ inventory_dir }}`, the one template that makes a site movable."""
+    for spelling in ("{{ inventory_dir }}", "{{inventory_dir}}"):
+        text = text.replace(spelling, directory)
+    return text
 
 
 def _extra_flows(value: Any) -> Iterator[Fault]:
@@ -295,5 +345,7 @@ _RULES: dict[str, Rule] = {
     "verification_declarations": _stated("the declaration of"),
     "web_people_per_address": _people,
     "ansible_host": _text_rule(host_address_fault),
-    "ansible_port": _port,
+    "ansible_port": _ssh_port,
+    "ansible_user": _ssh_user,
+    "ansible_ssh_private_key_file": _ssh_key_file,
 }

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 from orchestrator.errors import InvalidSite, Problem
 from orchestrator.inventory import ansible_tools
-from orchestrator.inventory.vault import HEADER, VAULT, VaultAccess
+from orchestrator.inventory.vault import VAULT, VaultAccess, closed, damaged, vault_problem
 from orchestrator.inventory.yamlfiles import SiteFiles, plain_value, read_files, show
 
 
@@ -65,14 +66,10 @@ def _complete(files: SiteFiles, hostvars: Mapping[str, Mapping[str, Any]] | None
 
 def _vault_arguments(path: Path, access: VaultAccess, problems: list[Problem]) -> list[str]:
     vault = path / VAULT
-    if not path.is_dir():
+    if not os.path.isdir(path):
         return []
-    if not vault.is_file():
-        hint = "restore it from your backup; ratssaal new writes one for a new site"
-        problems.append(Problem("the vault is missing", show(vault), hint))
-        return []
-    if not vault.read_text(errors="replace").startswith(HEADER):
-        problems.append(Problem("the vault is not encrypted", f"{show(vault)}:1", f"ansible-vault encrypt {vault}"))
+    if problem := vault_problem(path, show(vault)):
+        problems.append(problem)
         return []
     try:
         arguments = access.ansible_args()
@@ -86,9 +83,8 @@ def _vault_arguments(path: Path, access: VaultAccess, problems: list[Problem]) -
 
 
 def _inventory_problem(path: Path, files: SiteFiles, access: VaultAccess, message: str) -> Problem:
-    if "ecrypt" in message:
-        where = show(files.encrypted[0] if files.encrypted else path / VAULT)
-        hint = f"the password came from {access.source}; give the right one with --vault-password-file FILE"
-        return Problem(f"the vault cannot be decrypted: {message}", f"{where}:1", hint)
+    if damaged(message) or "ecrypt" in message:
+        named = [file for file in files.encrypted if str(file.resolve()) in message]
+        return closed(message, f"{show([*named, *files.encrypted, path / VAULT][0])}:1", access)
     hint = f"ansible-inventory -i {show(files.hosts_file)} --list"
     return Problem(f"Ansible cannot read the inventory: {message}", show(files.hosts_file), hint)

@@ -4,35 +4,49 @@ from __future__ import annotations
 
 import difflib
 import ipaddress
+import os
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 from orchestrator.errors import Problem
 from orchestrator.inventory import formats
 from orchestrator.inventory.derivations import BRIDGES, GROUPS, SIGNALLING, TURN
+from orchestrator.inventory.loosened import table
 from orchestrator.inventory.reader import RawSite
 from orchestrator.inventory.specs import Option, first_sentence, model, prefixes
-from orchestrator.inventory.yamlfiles import Key, show
+from orchestrator.inventory.vault import VAULT
+from orchestrator.inventory.yamlfiles import show
 
 Options = Mapping[str, Option]
 
 # Design: the names of all host groups; a topology uses some of them.
 KNOWN_GROUPS = (*GROUPS, "jitsi_recorders", "bbb_nodes", "bbb_balancers", "bbb_frontends", "monitoring", "standby")
 # What `ratssaal new` puts into the vault though it is no secret (scaffold.py).
-_IN_VAULT = ("certificates_ca_certificate",)
+IN_VAULT = ("certificates_ca_certificate",)
 _FREE_PREFIXES = ("ansible_", "site_")
-_JUDGED_ANSIBLE_KEYS = ("ansible_host", "ansible_port")
+_KEY_FILE = "ansible_ssh_private_key_file"
+_JUDGED_ANSIBLE_KEYS = ("ansible_host", "ansible_port", "ansible_user", _KEY_FILE)
 _ROLE_GROUPS = {"prosody": SIGNALLING, "jicofo": SIGNALLING, "web": SIGNALLING, "videobridge": BRIDGES, "coturn": TURN}
 
 
 def judge(raw: RawSite, options: Options) -> list[Problem]:
     """Return every problem of the site, without repetition, those of reading first."""
-    found = [*raw.problems]
-    if raw.files.hosts_file.is_file():
+    found = [*_site_path(raw), *raw.problems]
+    if not raw.files.whole:
+        return found  # what was not read would seem to be missing
+    if os.path.isfile(raw.files.hosts_file):
         found += [*_structure(raw), *_addresses(raw)]
     found += [*_unknown_keys(raw, options), *_plain_secrets(raw, options), *_values(raw, options)]
     found += [*_unfilled(raw, options), *_together(raw)]
     return list(dict.fromkeys(found))
+
+
+def _site_path(raw: RawSite) -> Iterator[Problem]:
+    """The pinned host keys lie in the site, and SSH is told so."""
+    path = str(raw.path.resolve())
+    fault = formats.ssh_path_fault(path)
+    if fault:
+        yield Problem(fault[0], path, fault[1])
 
 
 def _structure(raw: RawSite) -> Iterator[Problem]:
@@ -108,13 +122,15 @@ def _values(raw: RawSite, options: Options) -> Iterator[Problem]:
             if name not in options and name not in _JUDGED_ANSIBLE_KEYS:
                 continue
             where = raw.files.where(name, host)
-            if _has_template(value):
+            if _has_template(_movable(value) if name == _KEY_FILE else value):
                 message = f"{name} holds a template where a literal value is required"
                 yield Problem(message, where, "write the value itself; Ratssaal reads it before Ansible runs")
             elif value is None:
                 yield Problem(f"{name} has no value", where, "give one, or remove the line to get the default")
             elif not _is_inline_vault(value):
                 judged[name] = value
+            elif name not in options or not options[name].secret:
+                yield Problem(f"{name} is encrypted, but is no secret", where, "write it in plain text: it is reported")
         mistyped = set()
         chosen = {name: value for name, value in judged.items() if name in options}
         for problem, name in _types(raw, host, variables_model, options, chosen):
@@ -198,7 +214,7 @@ def _unfilled(raw: RawSite, options: Options) -> Iterator[Problem]:
         host = raw.groups[group][0]
         if raw.hostvars[host].get(name) not in (None, ""):
             continue
-        unknown = option.secret or name in _IN_VAULT or (raw.files.problems and raw.files.find(name, host) is None)
+        unknown = option.secret or name in IN_VAULT or (raw.files.problems and raw.files.find(name, host) is None)
         if not raw.vault_open and unknown:
             # It may stand in the vault, or in a file that cannot be read.
             continue
@@ -243,20 +259,26 @@ def _together(raw: RawSite) -> Iterator[Problem]:
 
 
 def _site_wide(raw: RawSite) -> Iterator[Problem]:
-    """Site-wide settings must not differ between hosts: the derivations read them once."""
-    for key in raw.files.keys:
-        if (
-            key.name.startswith(("jitsi_", "verification_", "hardening_skip"))
-            and len(raw.hostvars) > 1
-            and _differs(raw, key)
-        ):
-            hint = "set it in group_vars/all/site.yml"
-            yield Problem(f"{key.name} is one value for the whole site", f"{show(key.file)}:{key.line}", hint)
+    """Site-wide settings must not differ between hosts: derivations, checks and the report read them once."""
+    reported = {setting.partition(".")[0] for setting in table()}
+    for name in dict.fromkeys(name for variables in raw.hostvars.values() for name in variables):
+        values = [variables.get(name) for variables in raw.hostvars.values()]
+        whole = name in reported or name.startswith(("jitsi_", "verification_"))
+        if whole and any(value != values[0] for value in values):
+            for where in _narrower(raw, name):
+                hint = "set it in group_vars/all/site.yml"
+                yield Problem(f"{name} is one value for the whole site", where, hint)
 
 
-def _differs(raw: RawSite, key: Key) -> bool:
-    values = [variables.get(key.name) for variables in raw.hostvars.values()]
-    return (bool(key.host) or key.group != "all") and any(value != values[0] for value in values)
+def _narrower(raw: RawSite, name: str) -> list[str]:
+    """Return "file:line" of each place that sets a variable for a part of the site; an encrypted file has no lines."""
+    keys = [key for key in raw.files.keys if key.name == name and (key.host or key.group != "all")]
+    encrypted = [show(file) for file in raw.files.encrypted if file != raw.path / VAULT]
+    return [f"{show(key.file)}:{key.line}" for key in keys] or encrypted or [raw.files.where(name)]
+
+
+def _movable(value: Any) -> Any:
+    return formats.without_inventory_dir(value, "") if isinstance(value, str) else value
 
 
 def _has_template(value: Any) -> bool:

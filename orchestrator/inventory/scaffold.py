@@ -9,16 +9,25 @@ import shutil
 import string
 import tempfile
 from collections.abc import Mapping
+from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from orchestrator.errors import UsageError
+from orchestrator.errors import InvalidSite, Problem, UsageError
 from orchestrator.inventory.authority import new_authority
+from orchestrator.inventory.formats import ssh_path_fault
 from orchestrator.inventory.specs import LAB_MARK, Option, first_sentence, load_options
-from orchestrator.inventory.vault import VaultAccess, default_password_file, within, write_private, write_vault
+from orchestrator.inventory.vault import (
+    VaultAccess,
+    default_password_file,
+    one_source,
+    within,
+    write_private,
+    write_vault,
+)
 
 TOPOLOGIES = ("jitsi-single",)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,40}[a-z0-9])?")
@@ -65,34 +74,76 @@ def create_site(
     `host` says how the host is reached; `address` alone is short for that. `settings` are written into site.yml as
     values in place of the commented defaults; `known_hosts` is text. The vault is encrypted with `password_file` (made
     when it does not exist), the command's output, or a generated password in
-    `~/.config/ratssaal/<site>.vault-password` (mode 0600). Nothing is left behind when it fails. Raises UsageError.
+    `~/.config/ratssaal/<site>.vault-password` (mode 0600). Nothing is left behind when it fails. Raises UsageError, or InvalidSite for what
+    no site could be used with.
     """
     path = path.absolute()
-    _refuse(path, topology)
+    one_source(password_file, password_command)
+    try:
+        _refuse(path, topology)
+    except OSError as error:
+        raise _failed(path, error) from error
     if password_file is not None and (problem := within(path, password_file)):
         raise UsageError(problem.message, where=problem.where, hint=problem.hint)
     chosen = {"jitsi_domain": domain, **(settings or {})}
     first = host or FirstHost()
     texts = site_texts(replace(first, address=address or first.address), chosen, known_hosts)
-    password, generated = _password(path.name, password_file, password_command)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    try:
-        with VaultAccess(password, command=password_command) as access:
-            write_vault(draft, new_secrets(path.name, accounts or {}), access)
-        for name, text in texts.items():
-            (draft / name).parent.mkdir(parents=True, exist_ok=True)
-            (draft / name).write_text(text)
-        draft.chmod(0o755)
-        if path.is_dir():
-            path.rmdir()
-        os.replace(draft, path)
-    except BaseException:
-        shutil.rmtree(draft, ignore_errors=True)
-        if generated and password is not None:
-            password.unlink(missing_ok=True)
-        raise
+    with ExitStack() as undo:
+        try:
+            draft = _new_draft(path, undo)
+            password, generated = _password(path.name, password_file, password_command)
+            if generated and password is not None:
+                undo.callback(password.unlink, missing_ok=True)
+            with VaultAccess(password, command=password_command) as access:
+                write_vault(draft, new_secrets(path.name, accounts or {}), access)
+            for name, text in texts.items():
+                (draft / name).parent.mkdir(parents=True, exist_ok=True)
+                (draft / name).write_text(text)
+            _put_in_place(draft, path)
+        except OSError as error:
+            raise _failed(path, error) from error
+        undo.pop_all()
     return NewSite(path, password, generated)
+
+
+def _failed(path: Path, error: OSError) -> InvalidSite:
+    place = Path(error.filename or path)
+    if place.name.startswith(f".{path.name}."):  # the draft, which nobody knows
+        place = place.parent
+    return InvalidSite([Problem(f"the site cannot be written: {error.strerror}", str(path), f"ls -ld {place}")])
+
+
+def _new_draft(path: Path, undo: ExitStack) -> Path:
+    """Return a directory to write a site into: in the site's own where that is there already, else beside it."""
+    for parent in reversed([parent for parent in path.parents if not parent.is_dir()]):
+        parent.mkdir(exist_ok=True)
+        undo.callback(_remove_empty, parent)
+    draft = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path if path.is_dir() else path.parent))
+    undo.callback(shutil.rmtree, draft, ignore_errors=True)
+    return draft
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # somebody else put something there meanwhile
+        folder.rmdir()
+
+
+def _put_in_place(draft: Path, path: Path) -> None:
+    """Make a draft the site; an empty directory stays the same one, since somebody may be at work in it."""
+    if draft.parent != path:
+        draft.chmod(0o755)
+        os.replace(draft, path)
+        return
+    moved: list[Path] = []
+    try:
+        for entry in sorted(draft.iterdir()):
+            moved.append(path / entry.name)
+            os.replace(entry, moved[-1])
+        draft.rmdir()
+    except BaseException:
+        for entry in moved:
+            shutil.rmtree(entry) if entry.is_dir() else entry.unlink(missing_ok=True)
+        raise
 
 
 def new_secrets(site_name: str, accounts: Mapping[str, str]) -> dict[str, Any]:
@@ -132,7 +183,9 @@ def _refuse(path: Path, topology: str) -> None:
     if not _NAME.fullmatch(path.name):
         hint = "lower-case letters, digits and dashes, at most 42 characters, such as town-hall"
         raise UsageError(f"{path.name!r} is no name for a site", hint=hint)
-    if path.is_file() or (path.is_dir() and any(path.iterdir())):
+    if fault := ssh_path_fault(str(path.resolve())):
+        raise InvalidSite([Problem(fault[0], str(path), fault[1])])
+    if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
         hint = "choose another name, or move the directory away; nothing was changed"
         raise UsageError("the site exists already", where=str(path), hint=hint)
 
@@ -141,6 +194,9 @@ def _password(site_name: str, given: Path | None, command: str) -> tuple[Path | 
     if command:
         return None, False
     file = given or default_password_file(site_name)
+    if file.exists() and given is None:
+        hint = f"choose another name, or share it with --vault-password-file {file}"
+        raise UsageError("another site of this name has its vault's password there", where=str(file), hint=hint)
     if file.exists():
         return file, False
     file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)

@@ -9,9 +9,10 @@ from types import MappingProxyType
 from typing import Any
 
 from orchestrator.errors import InvalidSite
-from orchestrator.inventory.derivations import GROUPS, SIGNALLING, topology_from_hostvars
+from orchestrator.inventory.derivations import GROUPS, SIGNALLING, control_path, topology_from_hostvars
+from orchestrator.inventory.formats import without_inventory_dir
 from orchestrator.inventory.reader import RawSite, read_site
-from orchestrator.inventory.rules import Options, judge
+from orchestrator.inventory.rules import IN_VAULT, Options, judge
 from orchestrator.inventory.secret import Secret
 from orchestrator.inventory.specs import load_options
 from orchestrator.inventory.undecided import undecided
@@ -86,12 +87,14 @@ def _build(raw: RawSite, options: Options) -> Site:
         option = options.get(name)
         if name.startswith("ansible_"):
             continue
-        if (option is not None and option.secret) or raw.in_vault(name):
+        if option.secret if option is not None else raw.in_vault(name):
             secrets[name] = _wrap(value)
         else:
+            # A setting stays one wherever it is written: the report tells of it, too, when it stands in the vault.
             settings[name] = value
-    for name in secrets:
-        settings.pop(name, None)
+    for name in IN_VAULT:
+        if (value := settings.pop(name, None)) is not None:
+            secrets[name] = _wrap(value)
     return Site(
         name=raw.path.resolve().name,
         path=raw.path.resolve(),
@@ -119,10 +122,8 @@ def _host(raw: RawSite, name: str) -> Host:
 
 
 def _key_file(site: Path, text: str) -> str:
-    """Return the key's absolute path; `{{ inventory_dir }}` is the one template that makes a site movable."""
-    for spelling in ("{{ inventory_dir }}", "{{inventory_dir}}"):
-        text = text.replace(spelling, str(site.resolve()))
-    return str(site.resolve() / Path(text).expanduser()) if text else ""
+    """Return the key's absolute path."""
+    return str(control_path(without_inventory_dir(text, str(site.resolve())), site)) if text else ""
 
 
 def _wrap(value: Any) -> Any:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ def undecided(settings: Mapping[str, Any], secrets: Mapping[str, Any], *, path: 
         found.append(f"The site has no {', no '.join(t.split(' ', 1)[1] for t in missing)} (web_pages).")
     if not settings.get("jitsi_support_contact"):
         found.append("Nobody is named whom people can ask for help (jitsi_support_contact).")
-    if not control_path(str(settings.get("vendor_repository_key") or ""), path).is_file():
+    if not os.path.isfile(control_path(str(settings.get("vendor_repository_key") or ""), path)):
         found.append(
             "The key that signs Jitsi's packages is not given, so nothing can be installed yet: `ratssaal preflight "
             "--accept-keys` fetches it, shows its fingerprint and keeps it in the site (vendor_repository_key)."

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
 import shlex
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import yaml
 
-from orchestrator.errors import InvalidSite, Problem
+from orchestrator.errors import InvalidSite, Problem, UsageError
 from orchestrator.inventory import ansible_tools
 from orchestrator.inventory.secret import Secret
 
@@ -31,10 +33,19 @@ def default_password_file(site_name: str) -> Path:
 
 def within(site: Path, password_file: Path) -> Problem | None:
     """Return what is wrong with a password file that lies in the site; a program that asks elsewhere may lie there."""
-    if site.resolve() not in password_file.resolve().parents or os.access(password_file, os.X_OK):
+    if not Path(os.path.realpath(password_file)).is_relative_to(os.path.realpath(site)) or os.access(
+        password_file, os.X_OK
+    ):
         return None
     hint = "whoever gets a copy of the site would have its secrets too; put the file elsewhere"
     return Problem("the vault's password must not lie in the site", str(password_file), hint)
+
+
+def one_source(password_file: Path | None, password_command: str) -> None:
+    """Raise UsageError where somebody names two sources of the password, of which one would be passed over."""
+    if password_file is not None and password_command:
+        hint = "give --vault-password-file or --vault-password-command"
+        raise UsageError("the vault's password comes from a file and from a command", hint=hint)
 
 
 class VaultAccess:
@@ -71,8 +82,10 @@ class VaultAccess:
         """Return the first source there is: option, command, environment, the generated file, a question.
 
         A generated file lies in `~/.config/ratssaal/`, or as `vault-password` beside the site's directory (as in labs).
-        `ask` is given only where somebody sits at a terminal; it returns the typed password.
+        `ask` is given only where somebody sits at a terminal; it returns the typed password. Raises UsageError for both
+        options at once.
         """
+        one_source(password_file, password_command)
         if password_file is not None:
             return cls(password_file, source="--vault-password-file")
         if password_command:
@@ -82,7 +95,7 @@ class VaultAccess:
             return cls(Path(environment).expanduser(), source="ANSIBLE_VAULT_PASSWORD_FILE")
         site = site.resolve()
         for generated in (site.parent / "vault-password", default_password_file(site.name)):
-            if generated.is_file():
+            if os.path.isfile(generated):
                 return cls(generated, source=str(generated))
         return cls(ask=ask)
 
@@ -92,9 +105,9 @@ class VaultAccess:
         Raises InvalidSite when a file is missing or a command fails. Call `close()` or leave the context afterwards.
         """
         if self._file is not None:
-            if not self._file.is_file():
+            if not os.path.isfile(self._file):
                 raise _missing(f"the vault password file {self._file} does not exist (named by {self.source})")
-            return ["--vault-password-file", str(self._file.resolve())]
+            return ["--vault-password-file", os.path.realpath(self._file)]
         if self._temporary is None:
             password = self._obtain()
             if password is None:
@@ -131,6 +144,10 @@ class VaultAccess:
             if result.returncode != 0 or not result.stdout.strip():
                 reason = result.stderr.strip().splitlines()[-1:] or [f"exit code {result.returncode}, no output"]
                 raise _missing(f"the vault password command gave no password: {reason[0]}")
+            lines = len(result.stdout.strip().splitlines())
+            if lines > 1:
+                hint = "it must print the password alone, such as: sh -c 'pass show ratssaal/SITE | head -n 1'"
+                raise InvalidSite([Problem(f"the vault password command printed {lines} lines", "", hint)])
             return Secret(result.stdout.rstrip("\r\n"))
         return Secret(self._ask()) if self._ask is not None else None
 
@@ -149,13 +166,41 @@ def _write_temporary(password: Secret) -> Path:
     return Path(name)
 
 
+def vault_problem(site: Path, shown: str = "") -> Problem | None:
+    """Return why a site's vault cannot be opened with any password; `shown` is its path as a person would type it."""
+    path = site / VAULT
+    where = shown or str(path)
+    try:
+        if not stat.S_ISREG(path.stat().st_mode):
+            return Problem("is no regular file", where, f"ls -l {where}")
+        encrypted = path.read_text(errors="replace").startswith(HEADER)
+    except FileNotFoundError:
+        hint = "restore it from your backup; ratssaal new writes one for a new site"
+        return Problem("the vault is missing", where, hint)
+    except OSError as error:
+        return Problem(f"cannot be read: {error.strerror}", where, f"ls -l {where}")
+    return None if encrypted else Problem("the vault is not encrypted", f"{where}:1", f"ansible-vault encrypt {path}")
+
+
+def damaged(message: str) -> bool:
+    """Say whether Ansible's message is about a vault's form, which no password mends."""
+    return re.search(r"unhexlify error|vaulttext format error|Cipher '", message) is not None
+
+
+def closed(message: str, where: str, access: VaultAccess) -> Problem:
+    """Return what is wrong where Ansible could not open a vault."""
+    if damaged(message):
+        hint = "it was cut off or altered: restore it from your backup"
+        return Problem(f"the vault is damaged: {message}", where, hint)
+    hint = f"the password came from {access.source}; give the right one with --vault-password-file FILE"
+    return Problem(f"the vault cannot be decrypted: {message}", where, hint)
+
+
 def read_vault(site: Path, access: VaultAccess) -> dict[str, Any]:
     """Return the vault's plain values; raise InvalidSite when it is missing, not encrypted or cannot be opened."""
     path = site / VAULT
-    if not path.is_file():
-        raise InvalidSite([Problem("the vault is missing", str(path), f"ratssaal new writes one; {_RESTORE}")])
-    if not path.read_text(errors="replace").startswith(HEADER):
-        raise InvalidSite([Problem("the vault is not encrypted", f"{path}:1", f"ansible-vault encrypt {path}")])
+    if problem := vault_problem(site):
+        raise InvalidSite([problem])
     if misplaced := access.misplaced(site):
         raise InvalidSite([misplaced])
     arguments = access.ansible_args()
@@ -164,17 +209,13 @@ def read_vault(site: Path, access: VaultAccess) -> dict[str, Any]:
     try:
         values = yaml.safe_load(ansible_tools.vault_decrypt(path, arguments)) or {}
     except ansible_tools.ToolFailed as error:
-        hint = f"the password came from {access.source}; give the right one with --vault-password-file FILE"
-        raise InvalidSite([Problem(f"the vault cannot be decrypted: {error}", f"{path}:1", hint)]) from error
+        raise InvalidSite([closed(str(error), f"{path}:1", access)]) from error
     except yaml.YAMLError as error:
         hint = f"ansible-vault edit {path}"
         raise InvalidSite([Problem("the decrypted vault is not valid YAML", f"{path}:1", hint)]) from error
     if not isinstance(values, dict):
         raise InvalidSite([Problem("the decrypted vault is not a mapping", f"{path}:1", f"ansible-vault edit {path}")])
     return values
-
-
-_RESTORE = "or restore it from your backup"
 
 
 def write_vault(site: Path, values: Mapping[str, Any], access: VaultAccess) -> None:
@@ -184,7 +225,15 @@ def write_vault(site: Path, values: Mapping[str, Any], access: VaultAccess) -> N
         encrypted = ansible_tools.vault_encrypt(text, access.ansible_args())
     except ansible_tools.ToolFailed as error:
         raise InvalidSite([Problem(f"the vault cannot be encrypted: {error}", str(site / VAULT))]) from error
-    write_private(site / VAULT, encrypted)
+    try:
+        write_private(site / VAULT, encrypted)
+    except OSError as error:
+        raise _unwritable(site / VAULT, error) from error
+
+
+def _unwritable(path: Path, error: OSError) -> InvalidSite:
+    hint = f"its directory must be writable: ls -ld {path.parent}"
+    return InvalidSite([Problem(f"cannot be written: {error.strerror}", str(path), hint)])
 
 
 @contextmanager
@@ -193,7 +242,10 @@ def changed_vault(site: Path, access: VaultAccess) -> Iterator[dict[str, Any]]:
 
     Two changes at the same time wait for each other on a lock of the directory.
     """
-    directory = os.open((site / VAULT).parent, os.O_RDONLY)
+    try:
+        directory = os.open((site / VAULT).parent, os.O_RDONLY)
+    except OSError as error:
+        raise InvalidSite([vault_problem(site) or Problem(str(error), str(site / VAULT))]) from error
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
         values = read_vault(site, access)
@@ -204,18 +256,34 @@ def changed_vault(site: Path, access: VaultAccess) -> Iterator[dict[str, Any]]:
 
 
 def write_private(path: Path, content: str | bytes) -> None:
-    """Write a file with mode 0600 atomically."""
+    """Write a file atomically, with mode 0600 where it is new; what it replaces hands on its mode, group and owner.
+
+    Otherwise a colleague, who reads the file through its group, would be locked out by the first change.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "wb") as handle:
             handle.write(content if isinstance(content, bytes) else content.encode())
             handle.flush()
+            _as_before(handle.fileno(), path)
             os.fsync(handle.fileno())
         os.replace(name, path)
     except BaseException:
         Path(name).unlink(missing_ok=True)
         raise
+
+
+def _as_before(descriptor: int, path: Path) -> None:
+    try:
+        before = path.stat()
+    except OSError:
+        return
+    for owner in (before.st_uid, -1):
+        with suppress(PermissionError):  # only root gives a file to another owner, and nobody to a foreign group
+            os.fchown(descriptor, owner, before.st_gid)
+            os.fchmod(descriptor, stat.S_IMODE(before.st_mode))
+            return
 
 
 _COMMENT = "# Generated secrets. Change people with `ratssaal users`, anything else with `ansible-vault edit`.\n"

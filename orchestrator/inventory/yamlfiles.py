@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Iterator, Sequence
+import stat
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,8 @@ _Loader: Any = type("_Loader", (getattr(yaml, "CSafeLoader", yaml.SafeLoader),),
 # Ansible's inventory gives a day as a text, too.
 _Loader.add_constructor("tag:yaml.org,2002:timestamp", lambda loader, node: loader.construct_scalar(node))
 _KEYWORDS = ("hosts", "children", "vars")
+# What Ansible reads below group_vars and host_vars; of several files for one owner it takes the first in this order.
+_SUFFIXES = ("", ".yml", ".yaml", ".json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +41,7 @@ class Key:
 
 @dataclass(slots=True)
 class SiteFiles:
-    """Everything that the site's plain YAML files say, with positions."""
+    """Everything that the site's plain files say, with positions; JSON is read as the YAML that it is."""
 
     path: Path
     keys: list[Key] = field(default_factory=list)
@@ -47,6 +50,8 @@ class SiteFiles:
     members: dict[str, set[str]] = field(default_factory=dict)
     encrypted: list[Path] = field(default_factory=list)
     problems: list[Problem] = field(default_factory=list)
+    # False where something stands in the files that is valid for Ansible but was not read.
+    whole: bool = True
 
     @property
     def hosts_file(self) -> Path:
@@ -72,7 +77,8 @@ class SiteFiles:
 
 def show(path: Path) -> str:
     """Return a path as a person would type it from here."""
-    absolute, here = path.resolve(), Path.cwd()
+    # Path.resolve raises where links lead round in a circle.
+    absolute, here = Path(os.path.realpath(path)), Path.cwd()
     return os.path.relpath(absolute, here) if absolute.is_relative_to(here) else str(absolute)
 
 
@@ -86,31 +92,80 @@ def read_files(path: Path) -> SiteFiles:
     elif root is not None:
         hint = "it starts with `all:`"
         files.problems.append(Problem("hosts.yml is no mapping", f"{show(files.hosts_file)}:1", hint))
-    for kind in ("group_vars", "host_vars"):
-        for entry in sorted((path / kind).glob("*")) if (path / kind).is_dir() else []:
-            _read_variables_below(files, entry, kind)
+    for kind, scope, owners in (("group_vars", "group", files.groups), ("host_vars", "host", files.hosts)):
+        try:
+            found = list(_variable_files(files, path / kind, owners))
+        except OSError as error:
+            files.problems.append(_unreadable(error, path / kind))
+            continue
+        for owner, file in found:
+            _read_variables(files, file, {scope: owner})
     return files
 
 
-def _read_variables_below(files: SiteFiles, entry: Path, kind: str) -> None:
-    owner = entry.stem if entry.suffix in {".yml", ".yaml"} else entry.name
-    found = sorted(p for p in entry.rglob("*") if p.suffix in {".yml", ".yaml"}) if entry.is_dir() else [entry]
-    for file in found:
-        root = _compose(files, file)
-        if isinstance(root, yaml.MappingNode):
-            scope = {"group": owner} if kind == "group_vars" else {"host": owner}
-            _add_variables(files, file, root, **scope)
-        elif root is not None:
-            files.problems.append(Problem("the file is no mapping of keys to values", f"{show(file)}:1", "NAME: VALUE"))
+def _variable_files(files: SiteFiles, folder: Path, owners: Iterable[str]) -> Iterator[tuple[str, Path]]:
+    """Yield (owner, file) of all that Ansible reads below group_vars or host_vars, whatever its name ends with."""
+    if not os.path.isdir(folder):
+        return
+    taken: dict[str, Path] = {}
+    for owner, entry in sorted(_owned(folder, {*owners}), key=lambda item: (item[0], _order(item[1]))):
+        if owner in taken:
+            message = f"Ansible does not read this, because {taken[owner].name} stands beside it"
+            files.problems.append(Problem(message, show(entry), f"move it into {show(folder / owner)}/"))
+            continue
+        taken[owner] = entry
+        yield from ((owner, file) for file in (_below(entry) if entry.is_dir() else [entry]))
+
+
+def _owned(folder: Path, owners: set[str]) -> Iterator[tuple[str, Path]]:
+    """Yield (owner, entry) of a folder's entries; a host's name may itself have a dot in it."""
+    for entry in _visible(folder):
+        if entry.is_dir() or entry.name in owners:
+            yield entry.name, entry
+        elif entry.suffix in _SUFFIXES:
+            yield entry.stem, entry
+
+
+def _order(entry: Path) -> int:
+    return 0 if entry.is_dir() or entry.suffix not in _SUFFIXES else _SUFFIXES.index(entry.suffix)
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder in Ansible's order; it enters no folder with a dot in its name."""
+    for entry in _visible(folder):
+        if entry.is_dir():
+            yield from _below(entry) if not entry.suffix else ()
+        elif entry.suffix in _SUFFIXES:
+            yield entry
+
+
+def _visible(folder: Path) -> list[Path]:
+    """Return a folder's entries without what Ansible skips: hidden ones, such as an editor's lock, and backups."""
+    return sorted(p for p in folder.iterdir() if not p.name.startswith(".") and not p.name.endswith("~"))
+
+
+def _read_variables(files: SiteFiles, file: Path, scope: Mapping[str, str]) -> None:
+    root = _compose(files, file)
+    if isinstance(root, yaml.MappingNode):
+        _add_variables(files, file, root, **scope)
+    elif root is not None:
+        files.problems.append(Problem("the file is no mapping of keys to values", f"{show(file)}:1", "NAME: VALUE"))
+
+
+def _unreadable(error: OSError, path: Path) -> Problem:
+    missing = isinstance(error, FileNotFoundError) and not path.is_symlink()
+    hint = "ratssaal new SITE writes a complete site" if missing else f"ls -l {show(path)}"
+    return Problem(f"cannot be read: {error.strerror}", show(path), hint)
 
 
 def _compose(files: SiteFiles, file: Path) -> yaml.Node | None:
     try:
+        if not stat.S_ISREG(file.stat().st_mode):  # to open a pipe would wait for its writer
+            files.problems.append(Problem("is no regular file", show(file), f"ls -l {show(file)}"))
+            return None
         text = file.read_text(encoding="utf-8")
     except OSError as error:
-        missing = isinstance(error, FileNotFoundError)
-        hint = "ratssaal new SITE writes a complete site" if missing else f"ls -l {show(file)}"
-        files.problems.append(Problem(f"cannot be read: {error.strerror}", show(file), hint))
+        files.problems.append(_unreadable(error, file))
         return None
     except UnicodeDecodeError as error:
         line = error.object.count(b"\n", 0, error.start) + 1
@@ -127,7 +182,41 @@ def _compose(files: SiteFiles, file: Path) -> yaml.Node | None:
         hint = "check indentation, colons and quotes on this line and the one above"
         files.problems.append(Problem(f"is not valid YAML: {error.problem}", f"{show(file)}:{line}", hint))
         return None
+    except yaml.reader.ReaderError as error:
+        line = text.encode()[: error.position].count(b"\n") + 1
+        hint = "remove the character that no editor shows, or write the line anew"
+        files.problems.append(Problem(f"is not valid YAML: {error.reason}", f"{show(file)}:{line}", hint))
+        return None
+    if node is not None and (within := _within_itself(node)):
+        where = f"{show(file)}:{within.start_mark.line + 1}"
+        files.problems.append(Problem("an alias (*) stands inside of what it names (&)", where, "write it out"))
+        return None
     return node
+
+
+def _within_itself(root: yaml.Node) -> yaml.Node | None:
+    """Return a node that an alias makes a part of itself: whoever follows it comes to no end."""
+    entered: set[int] = set()
+    done: set[int] = set()
+    waiting = [(root, False)]
+    while waiting:
+        node, left = waiting.pop()
+        if left:
+            entered.discard(id(node))
+            done.add(id(node))
+        elif id(node) in entered:
+            return node
+        elif id(node) not in done and not isinstance(node, yaml.ScalarNode):
+            entered.add(id(node))
+            waiting.append((node, True))
+            waiting += [(child, False) for child in _children(node)]
+    return None
+
+
+def _children(node: yaml.Node) -> list[yaml.Node]:
+    if isinstance(node, yaml.MappingNode):
+        return [part for pair in node.value for part in pair]
+    return list(node.value)
 
 
 def _pairs(files: SiteFiles, file: Path, node: yaml.Node) -> Iterator[tuple[str, yaml.Node, yaml.Node]]:
@@ -135,11 +224,20 @@ def _pairs(files: SiteFiles, file: Path, node: yaml.Node) -> Iterator[tuple[str,
     seen: dict[str, int] = {}
     for key, value in node.value if isinstance(node, yaml.MappingNode) else ():
         name, line = str(key.value), key.start_mark.line + 1
+        if key.tag == "tag:yaml.org,2002:merge":
+            # Ansible would apply what nobody has judged.
+            _unsupported(files, "a merge key (<<) is not supported here", f"{show(file)}:{line}", "write its keys out")
+            continue
         if name in seen:
             message = f"{name} is given twice, first in line {seen[name]}"
             files.problems.append(Problem(message, f"{show(file)}:{line}", "remove one of them"))
         seen[name] = line
         yield name, key, value
+
+
+def _unsupported(files: SiteFiles, message: str, where: str, hint: str) -> None:
+    files.problems.append(Problem(message, where, hint))
+    files.whole = False
 
 
 def _add_variables(files: SiteFiles, file: Path, node: yaml.Node, *, group: str = "", host: str = "") -> None:
@@ -154,6 +252,11 @@ def _read_group(files: SiteFiles, name: str, key: yaml.Node, node: yaml.Node) ->
     for word, word_node, value in _pairs(files, file, node):
         if word == "hosts":
             for host, host_node, variables in _pairs(files, file, value):
+                if "[" in host:
+                    where = f"{show(file)}:{host_node.start_mark.line + 1}"
+                    _unsupported(
+                        files, f"the range {host} is not supported", where, "name every host in a line of its own"
+                    )
                 members.add(host)
                 files.hosts.setdefault(host, []).append((name, host_node.start_mark.line + 1))
                 _add_variables(files, file, variables, host=host)

@@ -11,6 +11,7 @@ from click.testing import CliRunner, Result
 
 from orchestrator.cli.new import new
 from orchestrator.cli.preflight import preflight
+from orchestrator.cli.siteargument import find_site
 from orchestrator.cli.users import users
 from orchestrator.errors import InvalidSite, UsageError
 from orchestrator.inventory.vault import VAULT, VaultAccess, read_vault
@@ -124,3 +125,53 @@ def test_which_site(call: CliRunner) -> None:
     assert caught.value.problems[0].hint == "name one of: one, two"
     with pytest.raises(UsageError, match="there is no site three"):
         run(call, preflight, "three")
+
+
+@pytest.mark.parametrize(
+    ("typed", "path", "then"),
+    [
+        ("town", "inventories/town", "town"),
+        ("town/", "inventories/town", "town"),
+        ("./town", "town", "./town"),
+        ("sites/town/", "sites/town", "sites/town"),
+        ("inventories/town", "inventories/town", "town"),
+    ],
+)
+def test_new_and_every_other_command_mean_the_same_site(
+    call: CliRunner, tmp_path: Path, typed: str, path: str, then: str
+) -> None:
+    for other in {"inventories/town", "town", "sites/town", "inventories/sites/town"} - {path}:
+        (tmp_path / other).mkdir(parents=True)
+    made = run(call, new, typed)
+    assert (tmp_path / path / "hosts.yml").is_file()
+    assert f"Then: ratssaal preflight {then} " in made.stderr
+    for way in (typed, then):
+        assert find_site(way).resolve() == tmp_path / path
+
+
+def test_a_dot_is_the_directory_where_one_is(call: CliRunner, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "town").mkdir()
+    monkeypatch.chdir(tmp_path / "town")
+    before = (tmp_path / "town").stat().st_ino
+    made = run(call, new, ".")
+    assert "Then: ratssaal preflight . " in made.stderr
+    assert (tmp_path / "town").stat().st_ino == before
+    assert sorted(p.name for p in (tmp_path / "town").iterdir()) == [
+        *(".gitignore", "compliance", "group_vars", "hosts.yml", "known_hosts"),
+    ]
+    assert run(call, users, "list", ".").exit_code == 0
+
+
+def test_two_sites_of_one_name_do_not_share_a_password_by_chance(call: CliRunner, tmp_path: Path) -> None:
+    run(call, new, "town")
+    with pytest.raises(UsageError, match="another site of this name") as caught:
+        run(call, new, "./town")
+    assert "--vault-password-file" in caught.value.problems[0].hint
+    assert not (tmp_path / "town").exists()
+    run(call, new, "./town", "--vault-password-file", "own")
+    assert (tmp_path / "town/hosts.yml").is_file()
+
+
+def test_a_name_that_no_directory_can_have(call: CliRunner) -> None:
+    with pytest.raises(UsageError, match="there is no site"):
+        run(call, preflight, "x" * 300)

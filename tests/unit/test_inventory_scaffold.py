@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import stat
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -104,7 +106,7 @@ def test_order_of_password_sources(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("ANSIBLE_VAULT_PASSWORD_FILE", str(tmp_path / "environment"))
     site = tmp_path / "town"
     file = tmp_path / "option"
-    assert VaultAccess.locate(site, password_file=file, password_command="x").source == "--vault-password-file"
+    assert VaultAccess.locate(site, password_file=file).source == "--vault-password-file"
     assert VaultAccess.locate(site, password_command="x").source == "--vault-password-command"
     assert VaultAccess.locate(site).source == "ANSIBLE_VAULT_PASSWORD_FILE"
     monkeypatch.delenv("ANSIBLE_VAULT_PASSWORD_FILE")
@@ -175,4 +177,59 @@ def test_the_example_is_what_new_writes() -> None:
 def test_the_vaults_password_does_not_lie_in_the_site(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="must not lie in the site"):
         create_site(tmp_path / "town", password_file=tmp_path / "town/secret/password")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("folder", ["a b", "50%"])
+def test_a_site_that_ssh_could_not_use_is_not_made(tmp_path: Path, folder: str) -> None:
+    with pytest.raises(InvalidSite, match="OpenSSH cannot be given the path") as caught:
+        create_site(tmp_path / folder / "town", password_file=tmp_path / "password")
+    assert caught.value.exit_code == 3
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_site_that_cannot_be_written_leaves_no_password(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", str(tmp_path / "inventories"))
+
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.setattr(tempfile, "mkdtemp", denied)
+    with pytest.raises(InvalidSite, match="cannot be written: Permission denied") as caught:
+        create_site(tmp_path / "inventories/town")
+    assert caught.value.problems[0].hint
+    assert [path for path in tmp_path.rglob("*") if path.is_file() or path.name == "inventories"] == []
+
+
+def test_a_failure_at_the_end_leaves_an_empty_directory_empty(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "town").mkdir()
+
+    def full(path: Path) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(path))
+
+    monkeypatch.setattr(Path, "rmdir", full)
+    with pytest.raises(InvalidSite, match="No space left"):
+        create_site(tmp_path / "town", password_file=tmp_path / "password")
+    assert [path.name for path in tmp_path.rglob("*")] == ["town"]
+
+
+@pytest.mark.parametrize("kind", ["file above", "dangling link", "file"])
+def test_a_place_where_no_site_can_be(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "here/town"
+    if kind == "file above":
+        path.parent.write_text("mine")
+    else:
+        path.parent.mkdir()
+        path.symlink_to("nowhere") if kind == "dangling link" else path.write_text("mine")
+    before = sorted(tmp_path.rglob("*"))
+    with pytest.raises((InvalidSite, UsageError)) as caught:
+        create_site(path, password_file=tmp_path / "password")
+    assert caught.value.problems[0].hint
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_two_sources_of_the_password_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="from a file and from a command"):
+        create_site(tmp_path / "town", password_file=tmp_path / "password", password_command="echo x")
+    with pytest.raises(UsageError, match="from a file and from a command"):
+        VaultAccess.locate(tmp_path, password_file=tmp_path / "password", password_command="echo x")
     assert list(tmp_path.iterdir()) == []

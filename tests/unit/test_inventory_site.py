@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import pickle
+import shutil
+import stat
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,8 +16,11 @@ import pytest
 
 from orchestrator.errors import InvalidSite
 from orchestrator.inventory import ansible_tools
+from orchestrator.inventory.formats import ssh_path_fault
+from orchestrator.inventory.loosened import loosened
 from orchestrator.inventory.secret import Secret
-from orchestrator.inventory.vault import VAULT, VaultAccess, changed_vault, read_vault
+from orchestrator.inventory.site import load_site
+from orchestrator.inventory.vault import VAULT, VaultAccess, changed_vault, read_vault, write_private
 from tests.unit.site_cases import Case
 
 SITE = "group_vars/all/site.yml"
@@ -413,3 +421,280 @@ def test_one_process_reads_the_site(case: Case, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(ansible_tools, "_run", counting)
     case.load()
     assert started == ["ansible-inventory"]
+
+
+@pytest.mark.parametrize("name", ["group_vars/all/extra.json", "group_vars/all/more", "group_vars/all/sub/more.yml"])
+def test_settings_are_read_from_every_file_that_ansible_reads(case: Case, name: str) -> None:
+    (case.path / name).parent.mkdir(exist_ok=True)
+    (case.path / name).write_text('{"jitsi_p2p": true}\n')
+    site = case.load()
+    assert site.settings["jitsi_p2p"] is True
+    assert "jitsi_p2p" not in site.secrets
+    (case.path / name).write_text('{"jitsi_p2p": true, "coturn_secret": "plain"}\n')
+    assert case.only_problem().where == f"{case.path / name}:1"
+
+
+def test_a_setting_in_the_vault_stays_a_setting(case: Case) -> None:
+    with VaultAccess(case.password_file) as access, changed_vault(case.path, access) as values:
+        values |= {"jitsi_p2p": True, "jitsi_conference_log_days": 400, "site_word": "canary"}
+    site = case.load()
+    assert site.settings["jitsi_conference_log_days"] == 400
+    assert [row.setting for row in loosened(site.settings, case.options)] == ["jitsi_p2p", "jitsi_conference_log_days"]
+    assert site.secrets["site_word"].reveal() == "canary"
+    assert "certificates_ca_certificate" in site.secrets
+    assert "certificates_ca_certificate" not in site.settings
+
+
+def test_a_setting_that_is_encrypted_by_itself_is_refused(case: Case) -> None:
+    encrypted = (case.path / VAULT).read_text().replace("\n", "\n  ")
+    case.append(f"jitsi_p2p: !vault |\n  {encrypted}\n")
+    problem = case.only_problem()
+    assert (problem.message, problem.where) == ("jitsi_p2p is encrypted, but is no secret", case.at("jitsi_p2p: "))
+
+
+def test_a_file_that_ansible_passes_over_is_told(case: Case) -> None:
+    (case.path / "group_vars/all.yml").write_text("jitsi_p2p: true\n")
+    problem = case.only_problem()
+    assert problem.where == str(case.path / "group_vars/all.yml")
+    assert problem.message == "Ansible does not read this, because all stands beside it"
+
+
+@pytest.mark.parametrize("encrypted", [False, True])
+def test_what_the_report_tells_of_is_one_value_for_the_whole_site(case: Case, encrypted: bool) -> None:
+    (case.path / "hosts.yml").write_text(TWO_HOSTS)
+    file = case.path / "host_vars/b2/own.yml"
+    file.parent.mkdir(parents=True)
+    text = "web_people_per_address: 900\nbase_address6: 2001:db8::2\n"
+    if encrypted:
+        text = ansible_tools.vault_encrypt(text, VaultAccess(case.password_file).ansible_args())
+    file.write_text(text)
+    problem = case.only_problem()
+    assert problem.message == "web_people_per_address is one value for the whole site"
+    assert problem.where == (str(file) if encrypted else f"{file}:1")
+
+
+TWO_HOSTS = """\
+all:
+  children:
+    jitsi_signalling: {hosts: {meet: {ansible_host: 192.0.2.10}}}
+    turn_servers: {hosts: {meet: }}
+    jitsi_bridges: {hosts: {b2: {ansible_host: 192.0.2.11}}}
+"""
+
+
+@pytest.mark.parametrize(
+    ("folder", "named"),
+    [
+        ("a b", "a space"),
+        ("50%", "'%'"),
+        ("a$b", "'$'"),
+        ("it's", "an apostrophe"),
+        ("a\\b", "a backslash"),
+    ],
+)
+def test_a_path_that_ssh_would_take_for_another_is_refused(case: Case, folder: str, named: str) -> None:
+    moved = case.path.parent / folder / "town"
+    moved.parent.mkdir()
+    case.path.rename(moved)
+    problem = replace(case, path=moved).only_problem()
+    assert problem.where == str(moved)
+    assert problem.message.endswith(f": it holds {named}")
+    assert problem.hint
+
+
+@pytest.mark.parametrize("folder", ["rathaus-köln", "a,b", "x#y", "v1.2+~(3)"])
+def test_other_letters_in_a_path_are_none_of_its_business(folder: str) -> None:
+    assert ssh_path_fault(f"/srv/{folder}/town") is None
+
+
+@pytest.mark.parametrize(
+    ("line", "part", "hint"),
+    [
+        ("ansible_port: 22-23", "'22-23' is no port", "a number from 1 to 65535"),
+        ("ansible_port: 0", "0 is no port", "a number from 1 to 65535"),
+        ("ansible_port: '99999999999'", "is no port", "a number from 1 to 65535"),
+        ("ansible_port: yes", "True is no port", "a number from 1 to 65535"),
+        ("ansible_user: [root]", "['root'] is no user", "such as root"),
+        ("ansible_user: '{{ x }}'", "holds a template", "write the value itself"),
+        ("ansible_user: -oProxyCommand=x", "is no user", "such as root"),
+        ("ansible_ssh_private_key_file: keys/id_x", "'keys/id_x' is relative", '"{{ inventory_dir }}/keys/id_x"'),
+        ("ansible_ssh_private_key_file: ~nobody-of-this-name/id_x", "is relative", "starts with / or ~"),
+        ("ansible_ssh_private_key_file: '{{ playbook_dir }}/id_x'", "holds a template", "write the value itself"),
+        ("ansible_ssh_private_key_file: [a]", "is no path", "id_ed25519"),
+        ("ansible_ssh_private_key_file: /keys/100%/id_x", "it holds '%'", "without"),
+    ],
+)
+def test_how_a_host_is_reached_is_judged(case: Case, line: str, part: str, hint: str) -> None:
+    case.replace("hosts.yml", "          ansible_user: root\n", f"          {line}\n")
+    problem = case.only_problem()
+    assert part in problem.message
+    assert hint in problem.hint
+    assert problem.where == case.at(line, "hosts.yml")
+
+
+@pytest.mark.parametrize(
+    ("written", "meant"),
+    [
+        ('"{{ inventory_dir }}/id_x"', "{site}/id_x"),
+        ('"{{inventory_dir}}/../id_x"', "{site}/../id_x"),
+        ("~/My keys/id_x", "{home}/My keys/id_x"),
+        ("/keys/id_x", "/keys/id_x"),
+    ],
+)
+def test_a_keys_file_is_the_same_to_ansible_and_to_us(case: Case, written: str, meant: str) -> None:
+    line = f"          ansible_port: '2222'\n          ansible_ssh_private_key_file: {written}\n"
+    case.replace("hosts.yml", "          ansible_user: root\n", line)
+    (host,) = case.load().hosts
+    assert host.key_file == meant.format(site=case.path, home=Path.home())
+    assert host.port == 2222
+
+
+def test_a_file_below_the_home_of_nobody_is_missing(case: Case) -> None:
+    case.append("certificates_chain_file: ~nobody-of-this-name/chain.pem\n")
+    assert "does not exist" in case.only_problem().message
+
+
+def denied(*_: object, **__: object) -> None:
+    raise PermissionError(errno.EACCES, "Permission denied")
+
+
+def test_a_vault_that_may_not_be_read_is_told(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = Path.read_text
+
+    def read_text(path: Path, *args: str | None, **options: str | None) -> str:
+        if path.name == VAULT.name:
+            denied()
+        return real(path, *args, **options)
+
+    monkeypatch.setattr(Path, "read_text", read_text)
+    problem = case.only_problem()
+    assert (problem.message, problem.where) == ("cannot be read: Permission denied", str(case.path / VAULT))
+    assert problem.hint == f"ls -l {case.path / VAULT}"
+    with VaultAccess(case.password_file) as access, pytest.raises(InvalidSite, match="Permission denied"):
+        read_vault(case.path, access)
+
+
+def test_a_vault_that_may_not_be_written_is_told(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "mkstemp", denied)
+    with (
+        VaultAccess(case.password_file) as access,
+        pytest.raises(InvalidSite, match="cannot be written: Permission denied"),
+        changed_vault(case.path, access),
+    ):
+        pass
+
+
+def test_no_directory_for_the_vault_is_no_internal_error(case: Case) -> None:
+    shutil.rmtree(case.path / "group_vars")
+    with (
+        VaultAccess(case.password_file) as access,
+        pytest.raises(InvalidSite, match="the vault is missing"),
+        changed_vault(case.path, access),
+    ):
+        pass
+
+
+def test_a_vault_that_leads_to_itself(case: Case) -> None:
+    (case.path / VAULT).unlink()
+    (case.path / VAULT).symlink_to("vault.yml")
+    assert case.problems()[0].message.startswith("cannot be read: ")
+    with VaultAccess(case.password_file) as access, pytest.raises(InvalidSite, match="cannot be read"):
+        read_vault(case.path, access)
+
+
+def test_a_replaced_file_keeps_its_mode(tmp_path: Path) -> None:
+    file = tmp_path / "vault.yml"
+    write_private(file, "a")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    file.chmod(0o640)
+    write_private(file, "b")
+    assert (file.read_text(), stat.S_IMODE(file.stat().st_mode)) == ("b", 0o640)
+
+
+def test_a_file_whose_group_cannot_be_kept_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "vault.yml"
+    file.write_text("a")
+    file.chmod(0o660)
+    monkeypatch.setattr(os, "fchown", denied)
+    write_private(file, "b")
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+
+
+@pytest.mark.parametrize("text", ["site_note: 'Köln \x07'", "site_note: 'Köln \x00'"])
+def test_a_control_character_names_its_line(case: Case, text: str) -> None:
+    case.append(f"# Größe\n{text}\n")
+    problem = case.only_problem()
+    assert problem.message.startswith("is not valid YAML: ")
+    assert problem.where == case.at("site_note")
+    assert problem.hint
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [("hosts.yml", "all: &a {children: {x: *a}}\n"), ("group_vars/all/more.yml", "site_x: &a [1, {y: *a}]\n")],
+)
+def test_an_alias_within_itself_is_no_internal_error(case: Case, name: str, text: str) -> None:
+    (case.path / name).write_text(text)
+    problem = case.only_problem()
+    assert problem.message == "an alias (*) stands inside of what it names (&)"
+    assert problem.where == f"{case.path / name}:1"
+
+
+def test_an_alias_beside_what_it_names_is_fine(case: Case) -> None:
+    case.append("site_x: &a [1, 2]\nsite_y: [*a, {z: *a}]\n")
+    assert case.problems() == []
+
+
+def test_editors_locks_and_backups_are_passed_over(case: Case) -> None:
+    (case.path / "group_vars/all/.#site.yml").symlink_to("somebody@somewhere.1234")
+    (case.path / "group_vars/all/site.yml~").write_text("jitsi_colour: red\n")
+    (case.path / "group_vars/README.md").write_text("# Notes\n")
+    assert case.problems() == []
+
+
+@pytest.mark.parametrize("name", ["group_vars/all/pipe.yml", "group_vars/jitsi_bridges", "hosts.yml", str(VAULT)])
+def test_a_pipe_is_not_waited_for(case: Case, name: str) -> None:
+    (case.path / name).unlink(missing_ok=True)
+    os.mkfifo(case.path / name)
+    problem = case.problems()[0]
+    assert (problem.message, problem.where) == ("is no regular file", str(case.path / name))
+
+
+@pytest.mark.parametrize("kept", [-11, 200, 30])
+def test_a_vault_that_was_cut_off_is_damaged(case: Case, kept: int) -> None:
+    vault = case.path / VAULT
+    vault.write_text(vault.read_text()[:kept])
+    problem = case.only_problem()
+    assert problem.message.startswith("the vault is damaged: ")
+    assert problem.where == f"{vault}:1"
+    assert "backup" in problem.hint
+    with VaultAccess(case.password_file) as access, pytest.raises(InvalidSite, match="the vault is damaged") as caught:
+        read_vault(case.path, access)
+    assert "backup" in caught.value.problems[0].hint
+
+
+def test_a_password_command_that_prints_more_than_the_password(case: Case) -> None:
+    case.password_file.write_text(f"{case.password_file.read_text()}login: town\n\nurl: x\n")
+    with pytest.raises(InvalidSite, match="printed 4 lines") as caught:
+        load_site(case.path, VaultAccess(command=f"cat {case.password_file}"), options=case.options)
+    assert "head -n 1" in caught.value.problems[0].hint
+
+
+def test_ranges_and_merge_keys_are_told_and_nothing_else(case: Case) -> None:
+    (case.path / "hosts.yml").write_text(
+        "all:\n  children:\n    jitsi_signalling: {hosts: {'meet[1:2]': }}\n"
+        "    turn_servers: &t {hosts: {'meet[1:2]': }}\n    jitsi_bridges:\n      <<: *t\n"
+    )
+    (case.path / "group_vars/all/more.yml").write_text("site_x: &x {coturn_secret: plain}\n<<: *x\n")
+    hosts, more = case.path / "hosts.yml", case.path / "group_vars/all/more.yml"
+    assert [(problem.message, problem.where) for problem in case.problems()] == [
+        ("the range meet[1:2] is not supported", f"{hosts}:3"),
+        ("the range meet[1:2] is not supported", f"{hosts}:4"),
+        ("a merge key (<<) is not supported here", f"{hosts}:6"),
+        ("a merge key (<<) is not supported here", f"{more}:2"),
+    ]
+
+
+def test_a_merge_key_within_a_value_is_fine(case: Case) -> None:
+    case.append("site_x: &x {a: 1}\nsite_y: {<<: *x, b: 2}\n")
+    assert case.problems() == []
