@@ -13,7 +13,7 @@ from orchestrator.engine import ansible, journal
 from orchestrator.engine.events import Event
 from orchestrator.engine.lock import SiteLock, owner, process_token
 from orchestrator.engine.plan import Plan
-from orchestrator.errors import Problem, RatssaalError, TaskFailed, Unreachable
+from orchestrator.errors import Ended, Problem, RatssaalError, TaskFailed, Unreachable
 from orchestrator.inventory.site import Site
 from orchestrator.inventory.vault import VaultAccess
 
@@ -193,7 +193,11 @@ def _write_end(log: journal.Journal, error: BaseException) -> None:
     if isinstance(error, RatssaalError):
         log.write("run-ended", result=journal.FAILED, message="; ".join(str(p)[:300] for p in error.problems))
     else:
-        log.write("run-ended", result=journal.INTERRUPTED, message=type(error).__name__)
+        log.write(
+            "run-ended",
+            result=journal.INTERRUPTED,
+            message=error.name if isinstance(error, Ended) else type(error).__name__,
+        )
 
 
 class Nobody:

@@ -1,0 +1,113 @@
+"""SIGTERM, a closed terminal and lost readers: what a command leaves behind, and with which exit code it ends."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orchestrator.engine import ansible, executor, journal
+from orchestrator.engine.executor import Nobody, execute
+from orchestrator.errors import Ended
+from orchestrator.inventory.vault import VaultAccess
+from orchestrator.operations.converge import converge_plan
+from tests.unit.site_cases import Case
+
+# `plan`, which has the vault's password in a file and waits.
+WAITING = """
+import sys, time
+from orchestrator.cli import app
+from orchestrator.cli.siteargument import SiteArgument
+def load(site, access):
+    print(access.ansible_args()[1], flush=True)
+    time.sleep(60)
+SiteArgument.load = load
+sys.argv = ["ratssaal", "plan", "./town", "--vault-password-command", "echo geheim"]
+app.main()
+"""
+
+
+def start(folder: Path, *, prefix: tuple[str, ...] = ()) -> tuple[subprocess.Popen[str], Path]:
+    """Start it; return it and the file of the password."""
+    (folder / "town").mkdir()
+    (folder / "runtime").mkdir()
+    child = subprocess.Popen(
+        [*prefix, sys.executable, "-c", WAITING],
+        cwd=folder,
+        env={**os.environ, "XDG_RUNTIME_DIR": str(folder / "runtime")},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert child.stdout is not None
+    file = Path(child.stdout.readline().strip())
+    assert file.parent == folder / "runtime"
+    assert file.read_text() == "geheim\n"
+    return child, file
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_the_password_does_not_stay_behind(tmp_path: Path, number: signal.Signals) -> None:
+    child, file = start(tmp_path)
+    child.send_signal(number)
+    _, said = child.communicate(timeout=30)
+    assert not file.exists()
+    assert child.returncode == 128 + number
+    assert "the same command again goes on" in said
+    assert "Traceback" not in said
+
+
+def test_nohup_goes_on(tmp_path: Path) -> None:
+    child, file = start(tmp_path, prefix=("nohup",))
+    child.send_signal(signal.SIGHUP)
+    with pytest.raises(subprocess.TimeoutExpired):
+        child.wait(1)
+    child.terminate()
+    child.communicate(timeout=30)
+    assert not file.exists()
+    assert child.returncode == 143
+
+
+class _Lock:
+    """A lock that lies on no host; what is done with it is noted."""
+
+    def __init__(self, *_: object) -> None:
+        self.kept = ""
+
+    def take(self) -> str:
+        DONE.append("taken")
+        return ""
+
+    def release(self, text: str) -> None:
+        DONE.append(f"released {text.count(chr(10))}")
+
+
+DONE: list[str] = []
+
+
+@pytest.fixture
+def ended_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A run whose Ansible is ended by SIGTERM."""
+
+    def run(*_: object, **__: object) -> int:
+        raise Ended(15, "SIGTERM")
+
+    DONE.clear()
+    monkeypatch.setattr(executor, "SiteLock", _Lock)
+    monkeypatch.setattr(ansible, "run", run)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.mark.usefixtures("ended_run")
+def test_an_ended_run_gives_its_lock_back_and_says_so(case: Case) -> None:
+    site = case.load()
+    with pytest.raises(Ended), VaultAccess(case.password_file) as access:
+        execute(converge_plan(site, "harden"), site, access, Nobody())
+    (record,) = journal.runs(site.name)
+    assert (record.state, record.message) == (journal.INTERRUPTED, "SIGTERM")
+    assert DONE == ["taken", "released 3"]
