@@ -117,8 +117,9 @@ def run(arguments: list[str]) -> int:
         return stop.exit_code
     except SystemExit as stop:
         return _ended(stop)
-    except (KeyboardInterrupt, click.Abort):
+    except (KeyboardInterrupt, click.Abort) as error:
         click.echo("interrupted; the same command again goes on", err=True)
+        _notes(error)
         return int(ExitCode.INTERRUPTED)
     except click.ClickException as error:
         error.show()
@@ -134,7 +135,14 @@ def run(arguments: list[str]) -> int:
             raise
         click.secho(f"internal error: {type(error).__name__}: {error}", fg="red", err=True)
         click.echo("  hint: run it again with `ratssaal --debug ...` and report the traceback", err=True)
+        console.notes(error)
         return int(ExitCode.INTERNAL)
+
+
+def _notes(error: BaseException) -> None:
+    from orchestrator.cli import console
+
+    console.notes(error)
 
 
 def _ended(stop: SystemExit) -> int:
@@ -142,6 +150,7 @@ def _ended(stop: SystemExit) -> int:
 
     if isinstance(stop, Ended):
         click.echo(f"ended by {stop.name}; the same command again goes on", err=True)
+        _notes(stop)
     return int(stop.code or ExitCode.OK)
 
 

@@ -44,6 +44,14 @@ def fail(error: RatssaalError) -> int:
         click.secho(visible(f"error: {problem}"), fg="red", err=True)
         if problem.hint:
             say(f"  hint: {problem.hint}")
+    notes(error)
     if len(error.problems) > 1:
         click.echo(f"{len(error.problems)} problems.", err=True)
     return int(error.exit_code)
+
+
+def notes(error: BaseException) -> None:
+    """Print what else went wrong after an error, such as that the lock stays."""
+    for each in (error, error.__cause__):
+        for note in getattr(each, "__notes__", ()):
+            say(f"  note: {note}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
@@ -10,9 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from orchestrator.cli import console
 from orchestrator.engine import ansible, executor, journal
 from orchestrator.engine.executor import Nobody, execute
-from orchestrator.errors import Ended
+from orchestrator.errors import Ended, Problem, TaskFailed, UsageError
 from orchestrator.inventory.vault import VaultAccess
 from orchestrator.operations.converge import converge_plan
 from tests.unit.site_cases import Case
@@ -111,3 +113,82 @@ def test_an_ended_run_gives_its_lock_back_and_says_so(case: Case) -> None:
     (record,) = journal.runs(site.name)
     assert (record.state, record.message) == (journal.INTERRUPTED, "SIGTERM")
     assert DONE == ["taken", "released 3"]
+
+
+@pytest.mark.usefixtures("ended_run")
+def test_a_full_disk_keeps_no_lock_and_breaks_no_list_of_runs(
+    case: Case, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The journal takes half a line, then nothing; later there is room again."""
+    site = case.load()
+
+    def full(descriptor: int) -> None:
+        os.ftruncate(descriptor, os.fstat(descriptor).st_size - 9)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    def run(*_: object, **__: object) -> int:
+        monkeypatch.setattr(os, "fsync", full)
+        raise TaskFailed([Problem("no room left", "h1")])
+
+    monkeypatch.setattr(ansible, "run", run)
+    with VaultAccess(case.password_file) as access, pytest.raises(TaskFailed, match="no room left") as caught:
+        execute(converge_plan(site, "harden"), site, access, Nobody())
+    assert [done.split()[0] for done in DONE] == ["taken", "released"]
+    assert console.fail(caught.value) == 5
+    assert "note: the journal has no end: the journal cannot be written: No space left" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("ended_run")
+def test_a_full_disk_at_the_very_end_keeps_no_lock(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    site = case.load()
+    write = journal.Journal.write
+
+    def full(log: journal.Journal, what: str, **fields: object) -> None:
+        if what == "run-ended":
+            raise UsageError("the journal cannot be written")
+        write(log, what, **fields)
+
+    monkeypatch.setattr(ansible, "run", lambda *_, **__: 0)
+    monkeypatch.setattr(journal.Journal, "write", full)
+    with VaultAccess(case.password_file) as access, pytest.raises(UsageError):
+        execute(converge_plan(site, "harden"), site, access, Nobody())
+    assert DONE == ["taken", "released 2"]
+
+
+@pytest.mark.usefixtures("ended_run")
+def test_a_lock_that_stays_is_told(
+    case: Case, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def lost(*_: object) -> None:
+        raise TaskFailed([Problem("the lock cannot be handled", "h1")])
+
+    site = case.load()
+    monkeypatch.setattr(_Lock, "release", lost)
+    with VaultAccess(case.password_file) as access, pytest.raises(Ended) as caught:
+        execute(converge_plan(site, "harden"), site, access, Nobody())
+    console.notes(caught.value)
+    assert "note: the lock stays: h1: the lock cannot be handled" in capsys.readouterr().err
+
+
+def test_what_was_written_after_a_torn_line_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    log = journal.Journal("town", "provision")
+    log.write("run-started", verb="provision", owner="a@b")
+    with log.file.open("a") as handle:
+        handle.write('{"at": "x", "what": "step-en')
+    log.write("run-ended", result=journal.FAILED, message="full")
+    # As earlier versions left it: two lines in one.
+    with log.file.open("a") as handle:
+        handle.write('{"at": "x", "wh{"at": "x", "what": "y"}\n')
+    (record,) = journal.runs("town")
+    assert (record.state, record.message) == (journal.FAILED, "full")
+
+
+@pytest.mark.parametrize("state", ["file", "file/below", "/dev/null/x"])
+def test_a_place_for_the_journal_that_is_none(tmp_path: Path, state: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / state))
+    with pytest.raises(UsageError, match="the journal cannot be written") as caught:
+        journal.Journal("town", "provision")
+    assert "XDG_STATE_HOME" in caught.value.problems[0].hint
+    assert journal.runs("town") == []
