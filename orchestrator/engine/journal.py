@@ -143,6 +143,6 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
 
 
 def _alive(first: Mapping[str, Any]) -> bool:
-    from orchestrator.engine.lock import process_token
+    from orchestrator.engine.lock import process_lives
 
-    return bool(first) and process_token(int(first.get("pid", 0))) == first.get("process")
+    return process_lives(int(first.get("pid") or 0), str(first.get("process") or ""))
