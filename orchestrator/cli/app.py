@@ -121,22 +121,11 @@ def run(arguments: list[str]) -> int:
         click.echo("interrupted; the same command again goes on", err=True)
         _notes(error)
         return int(ExitCode.INTERRUPTED)
-    except click.ClickException as error:
-        error.show()
-        return int(ExitCode.USAGE)
     except Exception as error:
         # Not needed by --help and what else goes well, so not imported before.
-        from orchestrator.cli import console
-        from orchestrator.errors import RatssaalError
+        from orchestrator.cli import failure
 
-        if isinstance(error, RatssaalError):
-            return console.fail(error)
-        if os.environ.get("RATSSAAL_DEBUG"):
-            raise
-        click.secho(f"internal error: {type(error).__name__}: {error}", fg="red", err=True)
-        click.echo("  hint: run it again with `ratssaal --debug ...` and report the traceback", err=True)
-        console.notes(error)
-        return int(ExitCode.INTERNAL)
+        return failure.tell(error, as_json="--json" in arguments)
 
 
 def _notes(error: BaseException) -> None:

@@ -24,6 +24,11 @@ def say(text: str) -> None:
     click.echo(visible(text), err=True)
 
 
+def red(text: str) -> None:
+    """Print a line for a person that says what is wrong."""
+    click.secho(visible(text), fg="red", err=True)
+
+
 def answer(text: str, *, colour: str | None = None) -> None:
     """Print a line of what was asked for."""
     click.secho(visible(text), fg=colour)
@@ -41,7 +46,7 @@ def undecided(sentences: Sequence[str], *, listed_by: str = "") -> None:
 def fail(error: RatssaalError) -> int:
     """Print every problem of an error with its hint and return the process's exit code."""
     for problem in error.problems:
-        click.secho(visible(f"error: {problem}"), fg="red", err=True)
+        red(f"error: {problem}")
         if problem.hint:
             say(f"  hint: {problem.hint}")
     notes(error)

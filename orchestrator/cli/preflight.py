@@ -9,7 +9,7 @@ import click
 
 from orchestrator.cli import console
 from orchestrator.cli.siteargument import SiteArgument, site_argument
-from orchestrator.errors import PreflightFailed, Unreachable, UsageError
+from orchestrator.errors import PreflightFailed, RatssaalError, Unreachable, UsageError
 
 if TYPE_CHECKING:
     from orchestrator.errors import Problem
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 )
 @click.option("--yes", is_flag=True, help="Pin the shown keys without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
-def preflight(site: SiteArgument, accept_keys: bool, yes: bool, as_json: bool) -> None:
+def preflight(site: SiteArgument, accept_keys: bool, yes: bool, as_json: bool) -> int:
     """Look whether SITE is ready for provisioning; touch nothing.
 
     \b
@@ -53,7 +53,18 @@ def preflight(site: SiteArgument, accept_keys: bool, yes: bool, as_json: bool) -
         click.echo(json.dumps(_as_json(loaded, report), indent=2))
     else:
         _show(loaded, report)
-    report.require()
+    return _verdict(report, answered=as_json)
+
+
+def _verdict(report: Report, *, answered: bool) -> int:
+    """Raise what keeps the site from being ready; where it is in the answer already, tell it people only."""
+    try:
+        report.require()
+    except RatssaalError as error:
+        if not answered:
+            raise
+        return console.fail(error)
+    return 0
 
 
 def _accept_host_keys(site: Site, *, yes: bool) -> None:
