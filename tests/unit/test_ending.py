@@ -15,7 +15,7 @@ from orchestrator.cli import console
 from orchestrator.engine import ansible, executor, journal
 from orchestrator.engine.executor import Nobody, execute
 from orchestrator.errors import Ended, Problem, TaskFailed, UsageError
-from orchestrator.inventory.vault import VaultAccess
+from orchestrator.inventory.vault import VAULT, VaultAccess
 from orchestrator.operations.converge import converge_plan
 from tests.unit.site_cases import Case
 
@@ -192,3 +192,63 @@ def test_a_place_for_the_journal_that_is_none(tmp_path: Path, state: str, monkey
         journal.Journal("town", "provision")
     assert "XDG_STATE_HOME" in caught.value.problems[0].hint
     assert journal.runs("town") == []
+
+
+def shell(folder: Path, command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command line in which `ratssaal` is this one; the exit code is that of the first in a pipe."""
+    tool = f'ratssaal() {{ {sys.executable} -m orchestrator.cli.app "$@"; }}; set -o pipefail; {command}'
+    where = {"HOME": str(folder), "XDG_STATE_HOME": str(folder / "state"), "PYTHONPATH": str(Path(__file__).parents[2])}
+    environment = {**os.environ, **where}
+    return subprocess.run(
+        ["bash", "-c", tool], cwd=folder, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+@pytest.mark.parametrize(
+    ("command", "code"),
+    [
+        ("ratssaal --help | true", 0),
+        ("ratssaal plan --help | head -1", 0),
+        ("ratssaal plan nowhere --json | true", 2),
+        ("ratssaal plan nowhere 2>&1 | true", 2),
+        ("ratssaal completion bash >&-", 0),
+    ],
+)
+def test_a_lost_reader_changes_no_exit_code(tmp_path: Path, command: str, code: int) -> None:
+    done = shell(tmp_path, command)
+    assert done.returncode == code, done
+    assert "Traceback" not in done.stderr
+    assert "Exception ignored" not in done.stderr
+
+
+RUN = """
+import sys, time
+from orchestrator.cli.progress import RunProgress
+from orchestrator.cli.streams import forgive
+from orchestrator.engine.executor import StepResult
+forgive()
+with RunProgress() as progress:
+    for number in range(20):
+        progress.step("Base system", number, 20)
+        progress.step_done(StepResult("Base system", 1, 0, 0.1))
+        print("answer", flush=True)
+        time.sleep(0.02)
+open("done", "w").close()
+"""
+
+
+def test_a_run_goes_on_when_nobody_reads_its_progress(tmp_path: Path) -> None:
+    (tmp_path / "run.py").write_text(RUN)
+    done = shell(tmp_path, f"{sys.executable} run.py 2>&1 | head -2")
+    assert done.returncode == 0, done
+    assert "Base system" in done.stdout
+    assert (tmp_path / "done").exists()
+
+
+@pytest.mark.parametrize("where", [">/dev/full", "--json >/dev/full", "| true"])
+def test_no_account_without_its_password_shown(tmp_path: Path, case: Case, where: str) -> None:
+    before = (case.path / VAULT).read_bytes()
+    done = shell(tmp_path, f"ratssaal users add anna {case.path} --vault-password-file {case.password_file} {where}")
+    assert done.returncode == 2, done
+    assert "the password cannot be shown" in done.stderr
+    assert (case.path / VAULT).read_bytes() == before
