@@ -53,8 +53,10 @@ class LazyGroup(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command; what would end it by force lets it clean up."""
+        from orchestrator.cli.console import colours
         from orchestrator.cli.ending import in_good_order
 
+        ctx.color = colours()
         with in_good_order():
             return super().invoke(ctx)
 

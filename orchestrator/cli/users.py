@@ -54,11 +54,12 @@ def add(name: str, site: SiteArgument, reset: bool, as_json: bool) -> None:
             hint = f"ratssaal users add --reset {name} {site.text} gives it a new password"
             raise UsageError(f"the account {name} exists already", hint=hint)
         accounts[name] = password
+        if not as_json:
+            console.say(f"The password of {name} is shown this once:")
         # Before it is in the vault: nobody could ever log in with a password that was not seen.
         _show_once(json.dumps({"name": name, "password": password, "applied": False}) if as_json else password)
     if not as_json:
-        console.say(f"{name} is in the vault; its password above is shown this once.")
-        console.say(f"It works after: ratssaal provision {shlex.quote(site.text)}")
+        console.say(f"{name} is in the vault. The password works after: ratssaal provision {shlex.quote(site.text)}")
 
 
 def _show_once(text: str) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import errno
 import os
+import pty
 import signal
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -252,3 +254,50 @@ def test_no_account_without_its_password_shown(tmp_path: Path, case: Case, where
     assert done.returncode == 2, done
     assert "the password cannot be shown" in done.stderr
     assert (case.path / VAULT).read_bytes() == before
+
+
+def at_a_terminal(*argv: str, **variables: str) -> str:
+    """Run a program at a terminal of its own and return what stands there."""
+    pid, terminal = pty.fork()
+    if pid == 0:
+        os.execve(argv[0], argv, {**os.environ, "TERM": "xterm", **variables})
+    shown = b""
+    with suppress(OSError):  # EIO: it has ended
+        while part := os.read(terminal, 4096):
+            shown += part
+    os.waitpid(pid, 0)
+    os.close(terminal)
+    return shown.decode()
+
+
+COLOURS = """
+import click, sys
+from orchestrator.cli import app, console
+@app.cli.command("colours")
+def colours():
+    click.echo(click.style("styled", fg="red"), err=True)
+    console.answer("answer", colour="red")
+    raise app_errors.UsageError("wrong")
+from orchestrator import errors as app_errors
+app.COMMANDS["colours"] = ("x", "colours", "")
+app.LazyGroup.get_command = lambda group, ctx, name: group.commands[name]
+sys.argv = ["ratssaal", "colours"]
+app.main()
+"""
+
+
+@pytest.mark.parametrize(
+    ("variables", "coloured"),
+    [({}, True), ({"NO_COLOR": ""}, True), ({"NO_COLOR": "1"}, False), ({"TERM": "dumb"}, False)],
+)
+def test_colours_only_where_they_are_wanted(variables: dict[str, str], coloured: bool) -> None:
+    shown = at_a_terminal(sys.executable, "-c", COLOURS, **variables)
+    assert all(word in shown for word in ("styled", "answer", "error: wrong"))
+    assert shown.count("\x1b[31m") == (3 if coloured else 0)
+
+
+@pytest.mark.parametrize("closed", ["<&-", "2>&-", "<&- >&- 2>&-"])
+def test_closed_streams_are_no_fault(tmp_path: Path, case: Case, closed: str) -> None:
+    done = shell(tmp_path, f"ratssaal plan {case.path} {closed}")
+    assert done.returncode == 3, done
+    assert "internal" not in done.stderr
