@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import threading
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -85,7 +86,7 @@ def _write_policy(site: Site, file: Path) -> int:
 
     require_writable(file)
     write_file(file, ssh_audit_policy(chosen(site.settings)))
-    console.say(f"wrote {file}; use it so: ssh-audit -P {file} HOST")
+    console.say(f"wrote {file}; use it so: ssh-audit -P {shlex.quote(str(file))} HOST")
     return 0
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 
 import click
@@ -71,4 +72,4 @@ def new(
         console.say(f"The vault's password lies in {made.password_file} ({kind}).")
     for edit in edits:
         console.say(f"Edit {edit}")
-    console.say(f"Then: ratssaal preflight {site} --accept-keys")
+    console.say(f"Then: ratssaal preflight {shlex.quote(site)} --accept-keys")

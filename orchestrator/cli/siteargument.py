@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,8 +31,8 @@ class SiteArgument:
 
     @property
     def text(self) -> str:
-        """Return the site as a person would type it."""
-        return self.path.name if self.path.parent == SITES else str(self.path)
+        """Return the site as a person would type it into a shell."""
+        return shlex.quote(self.path.name if self.path.parent == SITES else str(self.path))
 
     def vault(self) -> VaultAccess:
         """Return the way to the vault's password; it asks only at a terminal."""

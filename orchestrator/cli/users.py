@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import secrets
-import shlex
 import string
 from typing import TYPE_CHECKING, Any
 
@@ -59,7 +58,17 @@ def add(name: str, site: SiteArgument, reset: bool, as_json: bool) -> None:
         # Before it is in the vault: nobody could ever log in with a password that was not seen.
         _show_once(json.dumps({"name": name, "password": password, "applied": False}) if as_json else password)
     if not as_json:
-        console.say(f"{name} is in the vault. The password works after: ratssaal provision {shlex.quote(site.text)}")
+        console.say(f"{name} is in the vault. {_when_it_works(site)}")
+
+
+def _when_it_works(site: SiteArgument) -> str:
+    from orchestrator.inventory.yamlfiles import read_files
+
+    chosen = read_files(site.path).find("jitsi_auth")
+    how = str(chosen.node.value) if chosen else "internal"
+    if how != "internal":
+        return f"It does not work as long as people log in otherwise (jitsi_auth: {how})."
+    return f"The password works after: ratssaal provision {site.text}"
 
 
 def _show_once(text: str) -> None:

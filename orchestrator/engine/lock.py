@@ -14,6 +14,7 @@ from typing import Any
 from orchestrator.engine.journal import now
 from orchestrator.errors import LockHeld, Problem, TaskFailed
 from orchestrator.inventory.site import Site
+from orchestrator.inventory.yamlfiles import show
 from orchestrator.transport import ssh
 
 LOCK = "/var/lib/ratssaal/lock.json"
@@ -125,7 +126,7 @@ class SiteLock:
         raise LockHeld(
             _sentence(held),
             where=self._site.name,
-            hint=f"if that run is dead: ratssaal unlock {self._site.name} --reason 'why it is dead'",
+            hint=f"if that run is dead: ratssaal unlock {shlex.quote(show(self._site.path))} --reason 'why it is dead'",
         )
 
     def release(self, journal: str) -> None:

@@ -18,7 +18,7 @@ from orchestrator.engine.lock import SiteLock
 from orchestrator.errors import LockHeld
 from orchestrator.inventory.site import Site
 
-SITE = cast(Site, SimpleNamespace(name="town", path=Path("inventories/town")))
+SITE = cast(Site, SimpleNamespace(name="town", path=Path("my sites/town")))
 
 
 @pytest.fixture
@@ -53,8 +53,9 @@ def lay(host: Path, **fields: Any) -> None:
 def test_take_release_and_take_again(host: Path) -> None:
     first, second = SiteLock(SITE, "r1", "provision"), SiteLock(SITE, "r2", "harden")
     assert first.take() == ""
-    with pytest.raises(LockHeld, match="provision"):
+    with pytest.raises(LockHeld, match="provision") as held:
         second.take()
+    assert "ratssaal unlock 'my sites/town' --reason" in held.value.problems[0].hint
     second.release("not mine")
     assert (host / "lock.json").exists()
     first.release("all of it\n")
