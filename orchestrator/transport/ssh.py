@@ -24,10 +24,10 @@ from typing import Self
 
 import paramiko
 
-from orchestrator.errors import InvalidSite, Problem, Unreachable
+from orchestrator.errors import Problem, Unreachable
 from orchestrator.inventory.site import Host, Site
 from orchestrator.inventory.vault import write_private
-from orchestrator.inventory.yamlfiles import show
+from orchestrator.transport.knownhosts import host_keys, site_of, usable
 
 CONNECT_SECONDS = 15
 # For `Connection.run`: the script is a Python program and runs as root.
@@ -226,7 +226,7 @@ def connect(host: Host, known_hosts: Path, *, timeout: float = CONNECT_SECONDS) 
     """Open a connection whose host key is the pinned one; raises ConnectionFailed otherwise."""
     client = paramiko.SSHClient()
     client.set_missing_host_key_policy(_Reject())
-    pinned = _host_keys(known_hosts).lookup(known_name(host))
+    pinned = host_keys(known_hosts).lookup(known_name(host))
     # Paramiko asks for the kind of key that is pinned first; the same one as fetch_host_key shows, where it is there.
     for kind, key in sorted((pinned or {}).items(), key=lambda item: item[0] != "ssh-ed25519"):
         client.get_host_keys().add(known_name(host), kind, key)
@@ -263,44 +263,16 @@ def known_name(host: Host) -> str:
 
 def pinned_keys(host: Host, known_hosts: Path) -> tuple[HostKey, ...]:
     """Return the keys that are pinned for the host."""
-    entry = _host_keys(known_hosts).lookup(known_name(host))
+    entry = host_keys(known_hosts).lookup(known_name(host))
     return tuple(HostKey(kind, key.get_base64()) for kind, key in entry.items()) if entry else ()
 
 
 def pin_host_key(host: Host, known_hosts: Path, key: HostKey) -> None:
     """Write the key as the only one of this host; other hosts' lines stay as they are."""
-    with _usable(known_hosts):
+    with usable(known_hosts):
         lines = known_hosts.read_text(encoding="utf-8").splitlines() if known_hosts.is_file() else []
         kept = [line for line in lines if not _names_host(line, known_name(host))]
         write_private(known_hosts, "\n".join([*kept, f"{known_name(host)} {key.kind} {key.base64}"]) + "\n")
-
-
-def _host_keys(known_hosts: Path) -> paramiko.HostKeys:
-    keys = paramiko.HostKeys()
-    with _usable(known_hosts):
-        if known_hosts.is_file():
-            keys.load(str(known_hosts))
-    return keys
-
-
-@contextmanager
-def _usable(known_hosts: Path) -> Iterator[None]:
-    """Raise InvalidSite where the file of the pinned keys cannot be read, written or understood."""
-    try:
-        yield
-    except OSError as error:
-        hint = f'it must be yours: sudo chown "$USER" {shlex.quote(show(known_hosts))}'
-        message = f"the pinned host keys cannot be used: {error.strerror}"
-        raise InvalidSite([Problem(message, show(known_hosts), hint)]) from error
-    except (ValueError, paramiko.hostkeys.InvalidHostKey) as error:
-        # No more of the error: it holds the whole line.
-        hint = f"take it from your backup; or remove it, then: ratssaal preflight {_site_of(known_hosts)} --accept-keys"
-        message = "the pinned host keys cannot be used: it is not a file of known hosts"
-        raise InvalidSite([Problem(message, show(known_hosts), hint)]) from error
-
-
-def _site_of(known_hosts: Path) -> str:
-    return shlex.quote(show(known_hosts.parent))
 
 
 def _names_host(line: str, name: str) -> bool:
@@ -471,7 +443,7 @@ def _key_fault(host: Host, error: Exception) -> ConnectionFailed | None:
 def _describe(host: Host, known_hosts: Path, error: Exception) -> ConnectionFailed | None:
     login = f"{host.user or getpass.getuser()}@{host.address}"
     by_hand = f"ssh -p {host.port} {login}"
-    pin = f"ratssaal preflight {_site_of(known_hosts)} --accept-keys"
+    pin = f"ratssaal preflight {site_of(known_hosts)} --accept-keys"
     match error:
         case _UnknownKey():
             message = f"the host key is not pinned: {error.key.kind} {error.key.fingerprint}"
