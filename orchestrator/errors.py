@@ -23,6 +23,14 @@ class Problem:
         return f"{self.where}: {self.message}" if self.where else self.message
 
 
+class Ended(SystemExit):
+    """A signal ends the process; `name` is the signal's, the exit code is the one that a shell gives for it."""
+
+    def __init__(self, number: int, name: str) -> None:
+        super().__init__(128 + number)
+        self.name = name
+
+
 class RatssaalError(Exception):
     """Base of every error that is shown without a traceback."""
 

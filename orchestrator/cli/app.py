@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from orchestrator.cli.streams import forgive
 from orchestrator.exitcodes import ExitCode
 
 # command -> (module, attribute, its line in --help)
@@ -49,6 +50,15 @@ class LazyGroup(click.Group):
         command = getattr(importlib.import_module(f"orchestrator.cli.{module}"), attribute)
         assert isinstance(command, click.Command)
         return command
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command; what would end it by force lets it clean up."""
+        from orchestrator.cli.console import colours
+        from orchestrator.cli.ending import in_good_order
+
+        ctx.color = colours()
+        with in_good_order():
+            return super().invoke(ctx)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Write the table without importing anything."""
@@ -97,6 +107,7 @@ def cli(debug: bool) -> None:
 
 def main() -> None:
     """Run the command line and end the process with a promised exit code (docs/exit-codes.md)."""
+    forgive()
     sys.exit(run(sys.argv[1:]))
 
 
@@ -106,28 +117,32 @@ def run(arguments: list[str]) -> int:
         return int(cli.main(arguments, prog_name="ratssaal", standalone_mode=False) or ExitCode.OK)
     except click.exceptions.Exit as stop:
         return stop.exit_code
-    except (KeyboardInterrupt, click.Abort):
+    except SystemExit as stop:
+        return _ended(stop)
+    except (KeyboardInterrupt, click.Abort) as error:
         click.echo("interrupted; the same command again goes on", err=True)
+        _notes(error)
         return int(ExitCode.INTERRUPTED)
-    except click.ClickException as error:
-        error.show()
-        return int(ExitCode.USAGE)
-    except BrokenPipeError:
-        # The reader of our output went away (`| head`): nothing to tell anybody.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return int(ExitCode.OK)
     except Exception as error:
         # Not needed by --help and what else goes well, so not imported before.
-        from orchestrator.cli import console
-        from orchestrator.errors import RatssaalError
+        from orchestrator.cli import failure
 
-        if isinstance(error, RatssaalError):
-            return console.fail(error)
-        if os.environ.get("RATSSAAL_DEBUG"):
-            raise
-        click.secho(f"internal error: {type(error).__name__}: {error}", fg="red", err=True)
-        click.echo("  hint: run it again with `ratssaal --debug ...` and report the traceback", err=True)
-        return int(ExitCode.INTERNAL)
+        return failure.tell(error, as_json="--json" in arguments)
+
+
+def _notes(error: BaseException) -> None:
+    from orchestrator.cli import console
+
+    console.notes(error)
+
+
+def _ended(stop: SystemExit) -> int:
+    from orchestrator.errors import Ended
+
+    if isinstance(stop, Ended):
+        click.echo(f"ended by {stop.name}; the same command again goes on", err=True)
+        _notes(stop)
+    return int(stop.code or ExitCode.OK)
 
 
 if __name__ == "__main__":

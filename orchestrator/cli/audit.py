@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import secrets
+import shlex
 import threading
 from dataclasses import asdict
 from datetime import UTC, datetime
@@ -14,6 +15,7 @@ import click
 
 from orchestrator.cli import console
 from orchestrator.cli.siteargument import SiteArgument, site_argument
+from orchestrator.cli.verify import require_writable, write_file
 from orchestrator.evidence.visible import one_line
 
 if TYPE_CHECKING:
@@ -64,10 +66,12 @@ def audit(
         loaded = site.load(access)
     if ssh_policy is not None:
         return _write_policy(loaded, ssh_policy)
-    report = _look(loaded, hosts, auditors, out or _new_folder(loaded), quiet=as_json)
+    folder = out or _new_folder(loaded)
+    require_writable(folder / "report.json")
+    report = _look(loaded, hosts, auditors, folder, quiet=as_json)
     text = json.dumps({**asdict(report), "exit_code": report.exit_code}, indent=2, default=str) + "\n"
     file = Path(report.folder) / "report.json"
-    file.write_text(text, encoding="utf-8")
+    write_file(file, text)
     if as_json:
         click.echo(text, nl=False)
     else:
@@ -80,8 +84,9 @@ def _write_policy(site: Site, file: Path) -> int:
     from orchestrator.verification.audit.policies import ssh_audit_policy
     from orchestrator.verification.crypto import chosen
 
-    file.write_text(ssh_audit_policy(chosen(site.settings)), encoding="utf-8")
-    console.say(f"wrote {file}; use it so: ssh-audit -P {file} HOST")
+    require_writable(file)
+    write_file(file, ssh_audit_policy(chosen(site.settings)))
+    console.say(f"wrote {file}; use it so: ssh-audit -P {shlex.quote(str(file))} HOST")
     return 0
 
 

@@ -77,12 +77,12 @@ def _change(
         loaded = site.load(access)
         _check_limit(loaded, chosen.limit)
         if not skip_preflight:
-            _preflight(loaded)
+            _preflight(loaded, chosen)
             if not replace_altered:
                 _ask_for_altered(loaded, converge_plan(loaded, verb), chosen)
         result = converge(loaded, access, verb, chosen)
     if chosen.diff:
-        click.echo((result.path / "console.log").read_text(errors="replace"))
+        click.echo((result.path / "console.log").read_text(errors="replace"), err=as_json)
     if as_json:
         click.echo(json.dumps(asdict(result), indent=2, default=str))
         return
@@ -105,10 +105,15 @@ def _check_limit(site: Site, limit: str) -> None:
         raise UsageError(f"the site has no host {limit}", hint=f"it has: {known}")
 
 
-def _preflight(site: Site) -> None:
+def _limited(chosen: Options) -> list[str]:
+    """Return the hosts that a run is limited to; [] for all."""
+    return [chosen.limit] if chosen.limit else []
+
+
+def _preflight(site: Site, chosen: Options) -> None:
     from orchestrator.operations.preflight import inspect
 
-    report = inspect(site)
+    report = inspect(site, _limited(chosen))
     for warning in report.warnings:
         console.say(f"note: {warning}")
     report.require()
@@ -118,7 +123,7 @@ def _ask_for_altered(site: Site, plan: Plan, chosen: Options) -> None:
     """Name the files that somebody altered; raise PreflightFailed unless they may be replaced, or nothing is to change."""
     from orchestrator.operations.altered import altered
 
-    found = altered(site, plan, [chosen.limit] if chosen.limit else [])
+    found = altered(site, plan, _limited(chosen))
     if not found:
         return
     if chosen.check or console.interactive():

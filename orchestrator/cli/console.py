@@ -5,6 +5,7 @@ Texts from hosts are in both: a terminal would obey what it is told by escapes, 
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,7 +17,13 @@ from orchestrator.evidence.visible import visible
 
 def interactive() -> bool:
     """Say whether somebody sits at a terminal and can be asked."""
-    return sys.stdin.isatty() and sys.stderr.isatty()
+    # None: closed by whoever called.
+    return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
+
+
+def colours() -> bool | None:
+    """Say whether colours are unwanted (False, by NO_COLOR or a dumb terminal), or whether it depends on the stream (None)."""
+    return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None
 
 
 def say(text: str) -> None:
@@ -24,9 +31,14 @@ def say(text: str) -> None:
     click.echo(visible(text), err=True)
 
 
+def red(text: str) -> None:
+    """Print a line for a person that says what is wrong."""
+    click.secho(visible(text), fg="red", err=True, color=colours())
+
+
 def answer(text: str, *, colour: str | None = None) -> None:
     """Print a line of what was asked for."""
-    click.secho(visible(text), fg=colour)
+    click.secho(visible(text), fg=colour, color=colours())
 
 
 def undecided(sentences: Sequence[str], *, listed_by: str = "") -> None:
@@ -41,9 +53,17 @@ def undecided(sentences: Sequence[str], *, listed_by: str = "") -> None:
 def fail(error: RatssaalError) -> int:
     """Print every problem of an error with its hint and return the process's exit code."""
     for problem in error.problems:
-        click.secho(visible(f"error: {problem}"), fg="red", err=True)
+        red(f"error: {problem}")
         if problem.hint:
             say(f"  hint: {problem.hint}")
+    notes(error)
     if len(error.problems) > 1:
         click.echo(f"{len(error.problems)} problems.", err=True)
     return int(error.exit_code)
+
+
+def notes(error: BaseException) -> None:
+    """Print what else went wrong after an error, such as that the lock stays."""
+    for each in (error, error.__cause__):
+        for note in getattr(each, "__notes__", ()):
+            say(f"  note: {note}")

@@ -9,10 +9,9 @@ import click
 
 from orchestrator.cli import console
 from orchestrator.cli.siteargument import SiteArgument, site_argument
-from orchestrator.errors import PreflightFailed, Unreachable, UsageError
+from orchestrator.errors import PreflightFailed, Problem, RatssaalError, Unreachable, UsageError
 
 if TYPE_CHECKING:
-    from orchestrator.errors import Problem
     from orchestrator.inventory.site import Site
     from orchestrator.operations.preflight import Report
 
@@ -26,7 +25,7 @@ if TYPE_CHECKING:
 )
 @click.option("--yes", is_flag=True, help="Pin the shown keys without asking.")
 @click.option("--json", "as_json", is_flag=True, help="Answer as JSON.")
-def preflight(site: SiteArgument, accept_keys: bool, yes: bool, as_json: bool) -> None:
+def preflight(site: SiteArgument, accept_keys: bool, yes: bool, as_json: bool) -> int:
     """Look whether SITE is ready for provisioning; touch nothing.
 
     \b
@@ -52,8 +51,19 @@ def preflight(site: SiteArgument, accept_keys: bool, yes: bool, as_json: bool) -
     if as_json:
         click.echo(json.dumps(_as_json(loaded, report), indent=2))
     else:
-        _show(loaded, report)
-    report.require()
+        _show(loaded, site, report)
+    return _verdict(report, answered=as_json)
+
+
+def _verdict(report: Report, *, answered: bool) -> int:
+    """Raise what keeps the site from being ready; where it is in the answer already, tell it people only."""
+    try:
+        report.require()
+    except RatssaalError as error:
+        if not answered:
+            raise
+        return console.fail(error)
+    return 0
 
 
 def _accept_host_keys(site: Site, *, yes: bool) -> None:
@@ -102,15 +112,16 @@ def _confirm(what: str, question: str, *, yes: bool) -> None:
         return
     if not console.interactive():
         raise UsageError(f"nobody can confirm {what}", hint="compare the fingerprint, then add --yes")
-    click.confirm(question, abort=True, err=True)
+    if not click.confirm(question, err=True):
+        raise PreflightFailed([Problem(f"{what} is not pinned", hint="pin nothing but what you have compared")])
 
 
-def _show(site: Site, report: Report) -> None:
+def _show(site: Site, argument: SiteArgument, report: Report) -> None:
     _show_notes(report.warnings)
     console.undecided(report.undecided)
     if report.fit:
         hosts = "host is" if len(site.hosts) == 1 else "hosts are"
-        console.say(f"{site.name}: {len(site.hosts)} {hosts} ready. Next: ratssaal plan {site.name}")
+        console.say(f"{site.name}: {len(site.hosts)} {hosts} ready. Next: ratssaal plan {argument.text}")
 
 
 def _show_notes(problems: tuple[Problem, ...]) -> None:

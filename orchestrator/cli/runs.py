@@ -32,7 +32,7 @@ def runs(site: SiteArgument, run: str, limit: int, as_json: bool) -> None:
         found = [record for record in records if record.id.startswith(run)]
         if len(found) != 1:
             raise UsageError(f"{len(found)} runs begin with {run}", hint=f"ratssaal runs {site.text} lists them")
-        click.echo(found[0].journal.read_text(), nl=False)
+        click.echo(found[0].journal.read_text(encoding="utf-8", errors="replace"), nl=False)
         return
     if as_json:
         click.echo(json.dumps([asdict(record) for record in records[:limit]], indent=2, default=str))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import shlex
 import stat
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -31,10 +32,10 @@ class SiteArgument:
 
     @property
     def text(self) -> str:
-        """Return the site as a person would type it."""
+        """Return the site as a person would type it into a shell."""
         if self.path.parent == SITES:
-            return self.path.name
-        return str(self.path) if place_of(str(self.path)) == self.path else f"./{self.path}"
+            return shlex.quote(self.path.name)
+        return shlex.quote(str(self.path) if place_of(str(self.path)) == self.path else f"./{self.path}")
 
     def vault(self) -> VaultAccess:
         """Return the way to the vault's password; it asks only at a terminal."""

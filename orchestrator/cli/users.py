@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from orchestrator.cli import console
+from orchestrator.cli import console, streams
 from orchestrator.cli.siteargument import SiteArgument, site_argument
 from orchestrator.errors import UsageError
 
@@ -53,12 +53,33 @@ def add(name: str, site: SiteArgument, reset: bool, as_json: bool) -> None:
             hint = f"ratssaal users add --reset {name} {site.text} gives it a new password"
             raise UsageError(f"the account {name} exists already", hint=hint)
         accounts[name] = password
-    if as_json:
-        click.echo(json.dumps({"name": name, "password": password, "applied": False}))
-        return
-    console.say(f"{name} is in the vault. The password is shown this once:")
-    click.echo(password)
-    console.say(f"It works after: ratssaal provision {site.text}")
+        if not as_json:
+            console.say(f"The password of {name} is shown this once:")
+        # Before it is in the vault: nobody could ever log in with a password that was not seen.
+        _show_once(json.dumps({"name": name, "password": password, "applied": False}) if as_json else password)
+    if not as_json:
+        console.say(f"{name} is in the vault. {_when_it_works(site)}")
+
+
+def _when_it_works(site: SiteArgument) -> str:
+    from orchestrator.inventory.yamlfiles import read_files
+
+    chosen = read_files(site.path).find("jitsi_auth")
+    how = str(chosen.node.value) if chosen else "internal"
+    if how != "internal":
+        return f"It does not work as long as people log in otherwise (jitsi_auth: {how})."
+    return f"The password works after: ratssaal provision {site.text}"
+
+
+def _show_once(text: str) -> None:
+    """Print the password; raise UsageError where nobody gets it."""
+    try:
+        click.echo(text)
+        lost = "its reader is gone" if streams.unread() else ""
+    except OSError as error:
+        lost = str(error.strerror)
+    if lost:
+        raise UsageError(f"the password cannot be shown: {lost}", hint="nothing was changed; call it at a terminal")
 
 
 @users.command()

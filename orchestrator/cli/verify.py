@@ -127,7 +127,7 @@ def _write_named(report: Report, junit: Path | None, html: Path | None, language
         (html, html_page(report, language) if html else ""),
     ):
         if path is not None:
-            _write(path, text)
+            write_file(path, text)
             console.say(f"wrote {path}")
 
 
@@ -144,7 +144,7 @@ def write_reports(report: Report, files: Mapping[str, Path], language: str = "de
 
     texts = {"html": html_page(report, language), "json": canonical_json(report), "xml": junit_xml(report)}
     for kind, text in texts.items():
-        _write(files[kind], text)
+        write_file(files[kind], text)
 
 
 def require_writable(*files: Path) -> None:
@@ -165,7 +165,7 @@ def _unwritable(file: Path, why: str, forbidden: Path | None = None) -> UsageErr
     return UsageError(f"the report cannot be written: {why}", where=str(file), hint=hint)
 
 
-def _write(file: Path, text: str) -> None:
+def write_file(file: Path, text: str) -> None:
     """Write a file and the directories above it that are missing; what is new belongs to whoever called by sudo."""
     missing = [folder for folder in file.absolute().parents if not folder.exists()]
     try:

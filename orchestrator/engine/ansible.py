@@ -15,10 +15,9 @@ from pathlib import Path
 from orchestrator import content
 from orchestrator.engine.events import Event, EventReader
 from orchestrator.errors import Problem, TaskFailed
+from orchestrator.inventory.ansible_tools import environment
 
 _POLL_SECONDS = 0.1
-# A run must not depend on what else stands in the operator's environment.
-_KEPT = ("HOME", "LOGNAME", "PATH", "SSH_AUTH_SOCK", "TERM", "TMPDIR", "USER")
 _CALLBACK = "ratssaal_events"
 # A Unix socket's name is limited to 107 bytes (unix(7)); OpenSSH's master makes one of Ansible's 10 characters and 17 of its own.
 _LONGEST_SOCKET_FOLDER = 107 - len("/0123456789.0123456789abcdef")
@@ -95,14 +94,12 @@ def _end(child: subprocess.Popen[bytes]) -> None:
 
 
 def _environment(events: Path) -> dict[str, str]:
-    kept = {name: os.environ[name] for name in _KEPT if name in os.environ}
     return {
-        **kept,
+        **environment(),
         **socket_folder(Path("~/.ansible/cp").expanduser()),
-        "LC_ALL": "C.UTF-8",
-        "ANSIBLE_CONFIG": str(content.root() / "ansible.cfg"),
+        # Nobody answers a window in the middle of a run.
+        "SSH_ASKPASS_REQUIRE": "never",
         "ANSIBLE_CALLBACKS_ENABLED": _CALLBACK,
-        "ANSIBLE_NOCOLOR": "1",
         "RATSSAAL_EVENTS": str(events),
     }
 

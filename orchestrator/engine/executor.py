@@ -5,15 +5,16 @@ from __future__ import annotations
 import json
 import os
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 
 from orchestrator.engine import ansible, journal
 from orchestrator.engine.events import Event
 from orchestrator.engine.lock import SiteLock, owner, process_token
 from orchestrator.engine.plan import Plan
-from orchestrator.errors import Problem, RatssaalError, TaskFailed, Unreachable
+from orchestrator.errors import Ended, Problem, RatssaalError, TaskFailed, Unreachable
 from orchestrator.inventory.site import Site
 from orchestrator.inventory.vault import VaultAccess
 
@@ -128,7 +129,7 @@ def execute(plan: Plan, site: Site, vault: VaultAccess, watcher: Watcher, option
     """
     chosen = options or Options()
     log = journal.Journal(site.name, "check" if chosen.check else plan.verb)
-    (log.path / "plan.json").write_text(json.dumps(asdict(plan), indent=2) + "\n")
+    log.keep("plan.json", json.dumps(asdict(plan), indent=2) + "\n")
     log.write(
         "run-started",
         verb=plan.verb,
@@ -142,27 +143,32 @@ def execute(plan: Plan, site: Site, vault: VaultAccess, watcher: Watcher, option
     try:
         took_over = lock.take()
     except BaseException as error:
-        _write_end(log, error)
+        _despite(error, "the journal has no end", _write_end, log, error)
         raise
-    log.write("lock-taken", took_over=took_over)
     began = time.monotonic()
     recorder = _Recorder(plan, log, watcher)
     try:
+        log.write("lock-taken", took_over=took_over)
         _run_playbooks(plan, site, vault, chosen, log, recorder)
+        log.write("run-ended", result=journal.DONE)
     except BaseException as error:
-        recorder.end_step()
-        _write_end(log, error)
-        try:
-            lock.release(log.text())
-        except RatssaalError as kept:
-            # What went wrong first is what the user must read; the lock is recognised as stale by the next run.
-            error.add_note(f"the lock stays: {kept}")
+        _despite(error, "the journal lacks the end of the step", recorder.end_step)
+        _despite(error, "the journal has no end", _write_end, log, error)
+        # It is recognised as stale by the next run.
+        _despite(error, "the lock stays", lambda: lock.release(log.text()))
         raise
-    log.write("run-ended", result=journal.DONE)
     lock.release(log.text())
     steps = tuple(recorder.steps)
     seconds = round(time.monotonic() - began, 1)
     return RunResult(log.id, log.path, steps, sum(step.changed for step in steps), seconds, took_over)
+
+
+def _despite(error: BaseException, told: str, act: Callable[..., None], *arguments: Any) -> None:
+    """Do one more thing after an error; what fails in it is a note on that error, which the user must read first."""
+    try:
+        act(*arguments)
+    except Exception as other:
+        error.add_note(f"{told}: {other}")
 
 
 def _run_playbooks(
@@ -193,7 +199,11 @@ def _write_end(log: journal.Journal, error: BaseException) -> None:
     if isinstance(error, RatssaalError):
         log.write("run-ended", result=journal.FAILED, message="; ".join(str(p)[:300] for p in error.problems))
     else:
-        log.write("run-ended", result=journal.INTERRUPTED, message=type(error).__name__)
+        log.write(
+            "run-ended",
+            result=journal.INTERRUPTED,
+            message=error.name if isinstance(error, Ended) else type(error).__name__,
+        )
 
 
 class Nobody:

@@ -6,10 +6,13 @@ import json
 import os
 import secrets
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
+
+from orchestrator.errors import UsageError
 
 RUNNING, DONE, FAILED, INTERRUPTED = "running", "done", "failed", "interrupted"
 
@@ -42,22 +45,49 @@ class Journal:
         stamp = datetime.now(UTC).strftime("%Y%m%dT%H%M%SZ")
         self.id = f"{stamp}-{verb}-{secrets.token_hex(3)}"
         self.path = runs_directory(site) / self.id
-        self.path.mkdir(parents=True, mode=0o700)
+        with _kept_by_the_disk(self.path):
+            self.path.mkdir(parents=True, mode=0o700)
         self.file = self.path / "journal.jsonl"
         self.events = self.path / "events.jsonl"
         self.console = self.path / "console.log"
 
     def write(self, what: str, **fields: Any) -> None:
-        """Append a line and wait until the disk has it."""
+        """Append a line and wait until the disk has it; raises UsageError where it does not take it."""
         row = {"at": now(), "what": what, **fields}
-        with self.file.open("a", encoding="utf-8") as handle:
-            handle.write(json.dumps(row, sort_keys=True) + "\n")
+        with _kept_by_the_disk(self.file), self.file.open("a+b") as handle:
+            # What a full disk took of the last line must not spoil this one.
+            start = b"" if _ends_a_line(handle) else b"\n"
+            handle.write(start + json.dumps(row, sort_keys=True).encode() + b"\n")
             handle.flush()
             os.fsync(handle.fileno())
 
+    def keep(self, name: str, text: str) -> None:
+        """Put a file beside the journal; raises UsageError where the disk does not take it."""
+        with _kept_by_the_disk(self.path / name):
+            (self.path / name).write_text(text, encoding="utf-8")
+
     def text(self) -> str:
-        """Return the whole journal so far."""
-        return self.file.read_text(encoding="utf-8")
+        """Return the whole journal so far; "" when it cannot be read."""
+        try:
+            return self.file.read_text(encoding="utf-8", errors="replace")
+        except OSError:
+            return ""
+
+
+@contextmanager
+def _kept_by_the_disk(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        hint = f"{runs_root()} must be a directory of yours with room in it (XDG_STATE_HOME names another place)"
+        raise UsageError(f"the journal cannot be written: {error.strerror}", where=str(path), hint=hint) from error
+
+
+def _ends_a_line(handle: IO[bytes]) -> bool:
+    if not handle.seek(0, os.SEEK_END):
+        return True
+    handle.seek(-1, os.SEEK_END)
+    return handle.read(1) == b"\n"
 
 
 def now() -> str:
@@ -65,10 +95,15 @@ def now() -> str:
     return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def runs_directory(site: str) -> Path:
-    """Return where the runs of a site are kept on the control node."""
+def runs_root() -> Path:
+    """Return where the runs of all sites are kept on the control node."""
     state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
-    return Path(state) / "ratssaal" / site / "runs"
+    return Path(state) / "ratssaal"
+
+
+def runs_directory(site: str) -> Path:
+    """Return where the runs of a site are kept."""
+    return runs_root() / site / "runs"
 
 
 def runs(site: str) -> list[RunRecord]:
@@ -79,7 +114,7 @@ def runs(site: str) -> list[RunRecord]:
 
 
 def read_run(path: Path) -> RunRecord:
-    """Read one run; a line that a kill cut off is ignored."""
+    """Read one run; a line that a kill or a full disk cut off is ignored."""
     rows = list(_rows(path / "journal.jsonl"))
     first = rows[0] if rows else {}
     last = next((row for row in reversed(rows) if row["what"] == "run-ended"), None)
@@ -100,12 +135,14 @@ def read_run(path: Path) -> RunRecord:
 
 
 def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
-    for line in path.read_text(encoding="utf-8").splitlines(keepends=True):
-        if line.endswith("\n"):
-            yield json.loads(line)
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        with suppress(json.JSONDecodeError):
+            row = json.loads(line)
+            if isinstance(row, dict) and "what" in row:
+                yield row
 
 
 def _alive(first: Mapping[str, Any]) -> bool:
-    from orchestrator.engine.lock import process_token
+    from orchestrator.engine.lock import process_lives
 
-    return bool(first) and process_token(int(first.get("pid", 0))) == first.get("process")
+    return process_lives(int(first.get("pid") or 0), str(first.get("process") or ""))

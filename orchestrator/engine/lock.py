@@ -14,10 +14,10 @@ from typing import Any
 from orchestrator.engine.journal import now
 from orchestrator.errors import LockHeld, Problem, TaskFailed
 from orchestrator.inventory.site import Site
+from orchestrator.inventory.yamlfiles import show
 from orchestrator.transport import ssh
 
 LOCK = "/var/lib/ratssaal/lock.json"
-JOURNAL = "/var/lib/ratssaal/journal"
 _AS_ROOT = "sh -c 'if [ \"$(id -u)\" = 0 ]; then exec sh -s; else exec sudo -n sh -s; fi'"
 # The name appears whole or not at all. One rival at a time: the slower of two that take over a dead run's lock must find the
 # faster one's, not remove it.
@@ -35,11 +35,27 @@ rm -f .lock.{run}
 _RELEASE = """set -eu
 umask 077
 cd /var/lib/ratssaal
+exec 9>.lock-guard
+flock --wait 20 9
 if [ -s lock.json ] && grep -qF {run} lock.json; then rm -f lock.json; fi
 mkdir -p journal
 printf '%s' {journal} > journal/.{run}
 mv journal/.{run} journal/{run}.jsonl
 ls -1 journal | sort -r | tail -n +201 | while read -r old; do rm -f "journal/$old"; done
+"""
+
+# What was looked at goes, nothing else: the lock of a run that has begun since stays.
+_CLEAR = """set -eu
+umask 077
+cd /var/lib/ratssaal
+exec 9>.lock-guard
+flock --wait 20 9
+if [ ! -e lock.json ]; then echo gone; exit 0; fi
+if [ "$(cat lock.json)" != {seen} ]; then cat lock.json; exit 0; fi
+mkdir -p journal
+printf '%s\\n' {note} >> journal/cleared-locks
+rm -f lock.json
+echo cleared
 """
 
 
@@ -49,15 +65,37 @@ def owner() -> str:
 
 
 def process_token(pid: int) -> str:
-    """Return what tells a process from a later one with the same number: boot, start time; "" when it is gone."""
+    """Return what tells a process from a later one with the same number: boot, start time; "" when it is not seen."""
+    fields = _stat(pid)
+    return f"{_boot()}:{fields[19]}" if fields and fields[0] != "Z" else ""
+
+
+def process_lives(pid: int, token: str) -> bool:
+    """Say whether the process that had this token may still run: one that is hidden from us (/proc with hidepid) may."""
+    if pid <= 0 or token.partition(":")[0] != _boot():
+        return False
+    return process_token(pid) == token if _stat(pid) else _answers(pid)
+
+
+def _stat(pid: int) -> list[str]:
     try:
-        stat = Path(f"/proc/{pid}/stat").read_text(errors="replace")
+        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
     except OSError:
-        return ""
-    fields = stat.rpartition(")")[2].split()
-    if fields[0] == "Z":
-        return ""
-    return f"{Path('/proc/sys/kernel/random/boot_id').read_text().strip()}:{fields[19]}"
+        return []
+
+
+def _boot() -> str:
+    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+
+
+def _answers(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except PermissionError:
+        return True
+    except (ProcessLookupError, OverflowError):
+        return False
+    return True
 
 
 class SiteLock:
@@ -88,7 +126,7 @@ class SiteLock:
         raise LockHeld(
             _sentence(held),
             where=self._site.name,
-            hint=f"if that run is dead: ratssaal unlock {self._site.name} --reason 'why it is dead'",
+            hint=f"if that run is dead: ratssaal unlock {shlex.quote(show(self._site.path))} --reason 'why it is dead'",
         )
 
     def release(self, journal: str) -> None:
@@ -104,32 +142,48 @@ class SiteLock:
 
 def read(site: Site) -> dict[str, Any] | None:
     """Return the lock that lies on the site's first host, None when there is none."""
-    answer = _on_first_host(site, f"cat {LOCK} 2>/dev/null || true").strip()
+    answer = _read(site)
     return _parse(answer) if answer else None
 
 
+def _read(site: Site) -> str:
+    return _on_first_host(site, f"cat {LOCK} 2>/dev/null || true").strip()
+
+
 def clear(site: Site, reason: str) -> dict[str, Any] | None:
-    """Remove a lock by hand; who did it and why is kept on the host. Returns what was removed."""
-    held = read(site)
-    if held is None:
+    """Remove a lock by hand; who did it and why is kept on the host. Returns what was removed.
+
+    Raises LockHeld when another run has taken the lock since it was looked at: that one is not dead.
+    """
+    seen = _read(site)
+    if not seen:
         return None
+    held = _parse(seen)
     note = json.dumps({"at": now(), "what": "lock-cleared", "by": owner(), "reason": reason, "lock": held})
-    script = f"set -eu; umask 077; mkdir -p {JOURNAL}; printf '%s\\n' {shlex.quote(note)} >> {JOURNAL}/cleared-locks; "
-    _on_first_host(site, script + f"rm -f {LOCK}")
-    return held
+    left = _on_first_host(site, _CLEAR.format(seen=shlex.quote(seen), note=shlex.quote(note))).strip()
+    if left == "cleared":
+        return held
+    if left == "gone":
+        return None
+    raise LockHeld(_sentence(_parse(left)), where=site.name, hint="it has only now begun: wait for it")
 
 
 def machine() -> str:
-    """Return this control node's identity, the same until it is installed anew."""
+    """Return this control node's identity, the same until it is installed anew or gets another name.
+
+    The name is part of it because clones of a machine often share the rest.
+    """
     for path in ("/etc/machine-id", "/var/lib/dbus/machine-id"):
         if Path(path).is_file() and (text := Path(path).read_text().strip()):
-            return text
+            return f"{text}@{socket.gethostname()}"
     return socket.gethostname()
 
 
 def _is_dead(held: Mapping[str, Any]) -> bool:
     """Say whether the holder was a process of this machine that is gone: only then nobody has to be asked."""
-    return held.get("machine") == machine() and process_token(int(held.get("pid") or 0)) != held.get("process")
+    if held.get("machine") != machine():
+        return False
+    return not process_lives(int(held.get("pid") or 0), str(held.get("process") or ""))
 
 
 def _sentence(held: Mapping[str, Any]) -> str:

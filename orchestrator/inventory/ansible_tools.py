@@ -52,28 +52,38 @@ def vault_encrypt(text: str, vault_arguments: Sequence[str]) -> str:
     return _run([tool_path("ansible-vault"), "encrypt", "--output", "-", *vault_arguments, "-"], text)
 
 
-def _run(arguments: list[str], text: str | None = None) -> str:
-    environment = {key: value for key, value in os.environ.items() if not key.startswith("ANSIBLE_")}
-    root = content.root()
-    environment |= {
-        "ANSIBLE_CONFIG": str(root / "ansible.cfg"),
+def environment() -> dict[str, str]:
+    """Return the environment of every program of Ansible that we start.
+
+    The operator's goes on, since a password file may be a program that asks a password store: its session, GnuPG's agent or
+    the desktop's bus stand there, under names that we cannot know. What sets up Ansible or Python does not.
+    """
+    kept = {key: value for key, value in os.environ.items() if not key.startswith(("ANSIBLE_", "PYTHON"))}
+    return kept | {
+        "ANSIBLE_CONFIG": str(content.root() / "ansible.cfg"),
         "ANSIBLE_NOCOLOR": "1",
         # ansible-core refuses to start when the locale is not UTF-8.
         "LC_ALL": "C.UTF-8",
     }
+
+
+def _run(arguments: list[str], text: str | None = None) -> str:
     try:
         result = subprocess.run(
             arguments,
             input=text if text is not None else "",
             capture_output=True,
-            text=True,
-            env=environment,
-            cwd=root,
+            # Whatever the caller's locale is: the tools run under one of UTF-8.
+            encoding="utf-8",
+            env=environment(),
+            cwd=content.root(),
             timeout=_TIMEOUT_SECONDS,
             check=False,
         )
     except subprocess.TimeoutExpired as error:
         raise ToolFailed(f"{Path(arguments[0]).name} did not answer within {_TIMEOUT_SECONDS} s") from error
+    except UnicodeDecodeError as error:
+        raise ToolFailed(f"what {Path(arguments[0]).name} answers is not UTF-8") from error
     if result.returncode != 0:
         raise ToolFailed(_message(result.stderr) or f"{Path(arguments[0]).name} ended with {result.returncode}")
     return result.stdout

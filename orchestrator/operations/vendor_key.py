@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import urllib.request
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -110,7 +111,7 @@ def _from_upstream(site: Site) -> bool:
 
 def _how_to_get_it(site: Site, path: Path) -> str:
     if _from_upstream(site):
-        return f"ratssaal preflight {show(site.path)} --accept-keys fetches {UPSTREAM_KEY} and shows its fingerprint"
+        return f"ratssaal preflight {shlex.quote(show(site.path))} --accept-keys fetches {UPSTREAM_KEY} and shows its fingerprint"
     url = site.settings.get("vendor_repository_url")
     return f"fetch it from the owner of {url}, compare its fingerprint with a second source, and put the file at {path}"
 

@@ -11,6 +11,7 @@ import getpass
 import hashlib
 import logging
 import secrets
+import shlex
 import socket
 import threading
 import time
@@ -26,7 +27,7 @@ import paramiko
 from orchestrator.errors import Problem, Unreachable
 from orchestrator.inventory.site import Host, Site
 from orchestrator.inventory.vault import write_private
-from orchestrator.inventory.yamlfiles import show
+from orchestrator.transport.knownhosts import host_keys, site_of, usable
 
 CONNECT_SECONDS = 15
 # For `Connection.run`: the script is a Python program and runs as root.
@@ -225,7 +226,7 @@ def connect(host: Host, known_hosts: Path, *, timeout: float = CONNECT_SECONDS) 
     """Open a connection whose host key is the pinned one; raises ConnectionFailed otherwise."""
     client = paramiko.SSHClient()
     client.set_missing_host_key_policy(_Reject())
-    pinned = paramiko.HostKeys(str(known_hosts)).lookup(known_name(host)) if known_hosts.is_file() else None
+    pinned = host_keys(known_hosts).lookup(known_name(host))
     # Paramiko asks for the kind of key that is pinned first; the same one as fetch_host_key shows, where it is there.
     for kind, key in sorted((pinned or {}).items(), key=lambda item: item[0] != "ssh-ed25519"):
         client.get_host_keys().add(known_name(host), kind, key)
@@ -262,16 +263,16 @@ def known_name(host: Host) -> str:
 
 def pinned_keys(host: Host, known_hosts: Path) -> tuple[HostKey, ...]:
     """Return the keys that are pinned for the host."""
-    keys = paramiko.HostKeys(str(known_hosts)) if known_hosts.is_file() else paramiko.HostKeys()
-    entry = keys.lookup(known_name(host))
+    entry = host_keys(known_hosts).lookup(known_name(host))
     return tuple(HostKey(kind, key.get_base64()) for kind, key in entry.items()) if entry else ()
 
 
 def pin_host_key(host: Host, known_hosts: Path, key: HostKey) -> None:
     """Write the key as the only one of this host; other hosts' lines stay as they are."""
-    lines = known_hosts.read_text().splitlines() if known_hosts.is_file() else []
-    kept = [line for line in lines if not _names_host(line, known_name(host))]
-    write_private(known_hosts, "\n".join([*kept, f"{known_name(host)} {key.kind} {key.base64}"]) + "\n")
+    with usable(known_hosts):
+        lines = known_hosts.read_text(encoding="utf-8").splitlines() if known_hosts.is_file() else []
+        kept = [line for line in lines if not _names_host(line, known_name(host))]
+        write_private(known_hosts, "\n".join([*kept, f"{known_name(host)} {key.kind} {key.base64}"]) + "\n")
 
 
 def _names_host(line: str, name: str) -> bool:
@@ -405,9 +406,12 @@ def _typed_errors(host: Host, known_hosts: Path, client: paramiko.SSHClient | No
     try:
         yield
     except Exception as error:
+        transport = client.get_transport() if client is not None else None
+        # The host has proven itself, so that what fails now is our key's fault.
+        answered = transport is not None and transport.is_active() and transport.initial_kex_done
         if client is not None:
             client.close()
-        failed = _describe(host, known_hosts, error)
+        failed = (_key_fault(host, error) if answered else None) or _describe(host, known_hosts, error)
         if failed is None:
             raise
         raise failed from error
@@ -417,10 +421,29 @@ def _reason(error: Exception) -> str:
     return str(error).removeprefix("[Errno None] ").strip() or type(error).__name__
 
 
+def _key_fault(host: Host, error: Exception) -> ConnectionFailed | None:
+    """Return what is wrong with the private key itself; None where something else is, which `_describe` tells."""
+    key = host.key_file or "in ~/.ssh"
+    # As Paramiko says it where it has found no key at all (SSHClient._auth).
+    if str(error) == "No authentication methods available":
+        message, hint = "there is no private key to log in with", "ssh-keygen makes one; or name it in hosts.yml"
+    elif isinstance(error, OSError) and error.filename is not None and not isinstance(error, FileNotFoundError):
+        message, hint = (
+            f"the private key {key} cannot be read: {error.strerror}",
+            f"ls -ld {shlex.quote(host.key_file)}",
+        )
+    elif isinstance(error, ValueError) or type(error) is paramiko.SSHException:
+        message = f"the private key {key} is none that can be used: {_reason(error)}"
+        hint = f"ssh-keygen -y -f {shlex.quote(host.key_file)}" if host.key_file else "ls -l ~/.ssh"
+    else:
+        return None
+    return ConnectionFailed(host.name, Reason.AUTHENTICATION, message, hint)
+
+
 def _describe(host: Host, known_hosts: Path, error: Exception) -> ConnectionFailed | None:
     login = f"{host.user or getpass.getuser()}@{host.address}"
     by_hand = f"ssh -p {host.port} {login}"
-    pin = f"ratssaal preflight {show(known_hosts.parent)} --accept-keys"
+    pin = f"ratssaal preflight {site_of(known_hosts)} --accept-keys"
     match error:
         case _UnknownKey():
             message = f"the host key is not pinned: {error.key.kind} {error.key.fingerprint}"

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -121,7 +123,7 @@ def compare(loaded: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None
     """Let preflight pass and the host differ so from what was applied."""
     monkeypatch.setattr(SiteArgument, "load", lambda *_: loaded)
     fit = preflight.Report((), (), (), {}, ())
-    monkeypatch.setattr(preflight, "inspect", lambda site: fit)
+    monkeypatch.setattr(preflight, "inspect", lambda site, hosts: fit)
 
     def choose(*rows: Difference, error: str = "") -> None:
         monkeypatch.setattr(altered, "drift", lambda site, hosts: (HostDrift("meet", rows, error=error),))
@@ -199,3 +201,73 @@ def test_a_host_that_cannot_be_compared_is_not_touched(
     assert call(town, "provision") == 3
     assert "meet: cannot be compared with what was applied: the comparison did not run" in capsys.readouterr().err
     assert runs == []
+
+
+def test_a_host_that_is_not_asked_for_holds_nothing_back(
+    town: Path, runs: list[str], loaded: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (host,) = loaded.hosts
+    other = replace(host, name="other")
+    monkeypatch.setattr(SiteArgument, "load", lambda *_: replace(loaded, hosts=(other, host)))
+    monkeypatch.setattr(preflight, "judge_control_node", lambda site: [])
+    monkeypatch.setattr(altered, "drift", lambda site, hosts: ())
+
+    def collect(host: Host, site: Site) -> Mapping[str, Any]:
+        del site
+        if host.name == "other":
+            raise Unreachable([Problem("no way there", host.name)])
+        return facts()
+
+    monkeypatch.setattr(preflight, "collect_facts", collect)
+    assert call(town, "provision", "--limit", "meet") == 0
+    assert runs == ["provision"]
+    assert call(town, "provision") == 4
+
+
+def test_json_stays_json_beside_a_difference(
+    town: Path, tmp_path: Path, runs: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "console.log").write_text("--- before\n")
+    assert call(town, "provision", "--skip-preflight", "--diff", "--json") == 0
+    said = capsys.readouterr()
+    assert json.loads(said.out)["id"] == "r1"
+    assert "--- before" in said.err
+    assert call(town, "provision", "--skip-preflight", "--diff") == 0
+    assert "--- before" in capsys.readouterr().out
+    assert len(runs) == 2
+
+
+def test_an_error_is_json_where_json_was_asked_for(
+    town: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looked_at(monkeypatch, Unreachable([Problem("no way there", "meet", "look at the cable")]))
+    assert call(town, "provision", "--json") == 4
+    said = capsys.readouterr()
+    answer = json.loads(said.out)
+    assert answer["exit_code"] == 4
+    assert "meet: no way there" in answer["error"]
+    assert {"message": "no way there", "where": "meet", "hint": "look at the cable"} in answer["problems"]
+    assert "error: meet: no way there" in said.err
+    assert call(town, "provision") == 4
+    assert capsys.readouterr().out == ""
+
+
+def test_preflight_answers_once(
+    town: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    looked_at(monkeypatch, Unreachable([Problem("no way there", "meet")]))
+    assert call(town, "preflight", "--json") == 4
+    said = capsys.readouterr()
+    assert json.loads(said.out)["unreachable"][0]["where"] == "meet"
+    assert "error: meet: no way there" in said.err
+
+
+@pytest.mark.parametrize("arguments", [("plan", "no-such-site"), ("runs", "x", "--limit", "many"), ("plann",)])
+def test_a_wrong_call_is_json_where_json_was_asked_for(
+    arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert app.run([*arguments, "--json"]) == 2
+    answer = json.loads(capsys.readouterr().out)
+    assert answer["exit_code"] == 2
+    assert answer["error"]
+    assert answer["problems"][0]["message"] == answer["error"]

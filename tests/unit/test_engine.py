@@ -15,6 +15,8 @@ from orchestrator.engine import journal, lock
 from orchestrator.engine.ansible import Converge, plays, run, socket_folder
 from orchestrator.engine.events import Event, EventReader
 from orchestrator.errors import TaskFailed
+from orchestrator.inventory.ansible_tools import environment
+from orchestrator.inventory.vault import VaultAccess, read_vault
 from orchestrator.operations.converge import converge_plan
 from orchestrator.operations.status import judge
 from tests.unit.site_cases import Case
@@ -94,6 +96,38 @@ def test_ansible_sees_only_what_it_needs(tmp_path: Path, monkeypatch: pytest.Mon
     code = run(converge, events=tmp_path / "events", console=tmp_path / "console", on_event=seen.append)
     assert code == 0, (tmp_path / "console").read_text()
     assert seen[-1].kind == "stats"
+
+
+def test_a_password_program_sees_the_same_environment_everywhere(
+    case: Case, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It asks a password store whose session stands in the environment, when the site is read and when a playbook runs."""
+    program = tmp_path / "ask-the-store"
+    program.write_text(
+        '#!/bin/sh\n[ "$BW_SESSION" = open ] && exec cat "$PASSWORD_STORE_DIR/key"\necho no >&2; exit 1\n'
+    )
+    program.chmod(0o700)
+    (tmp_path / "store").mkdir()
+    (tmp_path / "store/key").write_text(case.password_file.read_text())
+    monkeypatch.setenv("BW_SESSION", "open")
+    monkeypatch.setenv("PASSWORD_STORE_DIR", str(tmp_path / "store"))
+    monkeypatch.setenv("ANSIBLE_STRATEGY", "no-such-strategy")
+    monkeypatch.setenv("PYTHONSTARTUP", "x")
+    assert read_vault(case.path, VaultAccess(program))
+    inventory = case.path / "none.yml"
+    inventory.write_text("all:\n  hosts: {}\n")
+    converge = Converge("site.yml", inventory, ("--vault-password-file", str(program)), check=True)
+    code = run(converge, events=tmp_path / "events", console=tmp_path / "console", on_event=lambda event: None)
+    assert code == 0, (tmp_path / "console").read_text()
+    assert not {"ANSIBLE_STRATEGY", "PYTHONSTARTUP"} & set(environment())
+
+
+def test_what_the_tools_print_is_utf_8_whatever_the_locale(case: Case) -> None:
+    code = "import sys; from pathlib import Path; from orchestrator.inventory import ansible_tools as a\n"
+    code += "print(ascii(a._run(['printf', r'\\303\\244'])))"
+    environment = {**os.environ, "LC_ALL": "C", "PYTHONCOERCECLOCALE": "0", "PYTHONUTF8": "0"}
+    told = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert told.stdout == "'\\xe4'\n"
 
 
 def test_journal_survives_a_cut_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,11 +9,12 @@ import click
 import pytest
 from click.testing import CliRunner, Result
 
+from orchestrator.cli import console
 from orchestrator.cli.new import new
-from orchestrator.cli.preflight import preflight
-from orchestrator.cli.siteargument import find_site
+from orchestrator.cli.preflight import _confirm, preflight
+from orchestrator.cli.siteargument import SiteArgument, find_site
 from orchestrator.cli.users import users
-from orchestrator.errors import InvalidSite, UsageError
+from orchestrator.errors import InvalidSite, PreflightFailed, UsageError
 from orchestrator.inventory.vault import VAULT, VaultAccess, read_vault
 
 
@@ -175,3 +176,27 @@ def test_two_sites_of_one_name_do_not_share_a_password_by_chance(call: CliRunner
 def test_a_name_that_no_directory_can_have(call: CliRunner) -> None:
     with pytest.raises(UsageError, match="there is no site"):
         run(call, preflight, "x" * 300)
+
+
+def test_an_account_that_nobody_can_log_in_with_is_told_as_such(call: CliRunner, tmp_path: Path) -> None:
+    run(call, new, "town")
+    with (tmp_path / "inventories/town/group_vars/all/site.yml").open("a") as handle:
+        handle.write("jitsi_auth: jwt\n")
+    said = run(call, users, "add", "anna").stderr
+    assert "jitsi_auth: jwt" in said
+    assert "ratssaal provision" not in said
+
+
+def test_a_key_that_is_not_the_hosts_is_not_pinned(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A no is an answer, no interruption."""
+    monkeypatch.setattr(console, "interactive", lambda: True)
+    monkeypatch.setattr(click, "confirm", lambda *_, **__: False)
+    with pytest.raises(PreflightFailed, match="the host key is not pinned") as caught:
+        _confirm("the host key", "Is this it?", yes=False)
+    assert caught.value.exit_code == 3
+    _confirm("the host key", "Is this it?", yes=True)
+
+
+def test_commands_to_paste_name_the_site_as_the_shell_needs_it() -> None:
+    for path, text in (("inventories/town", "town"), ("./s", "./s"), ("/srv/my town", "'/srv/my town'")):
+        assert SiteArgument(Path(path)).text == text

@@ -12,9 +12,10 @@ from pathlib import Path
 import paramiko
 import pytest
 
-from orchestrator.errors import Unreachable
+from orchestrator.errors import InvalidSite, Unreachable
 from orchestrator.inventory.site import Host
 from orchestrator.transport import ssh
+from orchestrator.transport.ssh import ConnectionFailed
 from orchestrator.verification import shipping
 from orchestrator.verification.shipping import Line
 
@@ -207,3 +208,58 @@ def test_a_host_that_answers_without_end_is_an_error_before_memory_is_full(
         pytest.raises(Unreachable, match="h1: the host answered more than 3 MB"),
     ):
         connection.run("true", timeout=20)
+
+
+@pytest.mark.parametrize("kind", ["empty", "text", "binary", "cut", "public", "directory"])
+def test_a_broken_private_key_is_told_as_such(tmp_path: Path, mute: Exec, kind: str) -> None:
+    with _served(tmp_path, mute) as (host, known_hosts, _):
+        file = Path(host.key_file)
+        good = file.read_bytes()
+        file.unlink()
+        if kind == "directory":
+            file.mkdir()
+        else:
+            contents = {"empty": b"", "text": b"a key\n", "binary": b"\xb1\x00" * 99, "cut": good[:99]}
+            file.write_bytes(contents.get(kind, b"ssh-ed25519 AAAA me\n"))
+        with pytest.raises(ConnectionFailed) as caught:
+            ssh.connect(host, known_hosts)
+    assert caught.value.reason == ssh.Reason.AUTHENTICATION
+    (problem,) = caught.value.problems
+    assert f"the private key {file}" in problem.message
+    assert str(file) in problem.hint
+
+
+def test_a_host_without_ssh_is_not_the_keys_fault(tmp_path: Path) -> None:
+    (tmp_path / "key").write_text("broken")
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        host = Host("h1", "127.0.0.1", "", listening.getsockname()[1], "root", str(tmp_path / "key"), ())
+        with pytest.raises(ConnectionFailed, match="does not answer as an SSH server"):
+            ssh.connect(host, tmp_path / "known_hosts", timeout=1)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe\x00binary", b"192.0.2.1 ssh-ed25519 AAA\n"])
+def test_pinned_keys_that_are_none(tmp_path: Path, content: bytes) -> None:
+    host, file = Host("h1", "192.0.2.1", "", 22, "root", "", ()), tmp_path / "known_hosts"
+    file.write_bytes(content)
+    for use in (lambda: ssh.connect(host, file), lambda: ssh.pinned_keys(host, file)):
+        with pytest.raises(InvalidSite, match="the pinned host keys cannot be used") as caught:
+            use()
+        assert caught.value.exit_code == 3
+        assert "--accept-keys" in caught.value.problems[0].hint
+
+
+def test_pinned_keys_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Root may read everything, so the system's answer to another user is put in."""
+
+    def forbidden(*_: object, **__: object) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    host, file = Host("h1", "192.0.2.1", "", 22, "root", "", ()), tmp_path / "known_hosts"
+    file.write_text("")
+    monkeypatch.setattr(paramiko.HostKeys, "load", forbidden)
+    monkeypatch.setattr(Path, "read_text", forbidden)
+    uses = (ssh.connect, ssh.pinned_keys, lambda h, f: ssh.pin_host_key(h, f, ssh.HostKey("ssh-ed25519", "AAAA")))
+    for use in uses:
+        with pytest.raises(InvalidSite, match="Permission denied") as caught:
+            use(host, file)
+        assert "chown" in caught.value.problems[0].hint

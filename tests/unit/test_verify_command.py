@@ -212,3 +212,20 @@ def test_what_sudo_writes_belongs_to_whoever_called_it(
     wanted = {tmp_path / name for name in ("mine/reports", "mine/junit.xml", *names)}
     assert {path.absolute() for path, _, _ in given} == wanted  # nothing that was there before
     assert {(user, group) for _, user, group in given} == {(1000, 1001)}
+
+
+@pytest.mark.parametrize("arguments", [("--out", "file"), ("--ssh-policy", "file/below"), ("--ssh-policy", ".")])
+def test_an_audit_that_could_not_be_kept_does_not_begin(
+    town: Path, tmp_path: Path, look: Look, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    password = str(town.parent / "password")
+    assert app.run(["audit", str(town), "--vault-password-file", password, *arguments]) == 2
+    assert "the report cannot be written" in capsys.readouterr().err
+
+
+def test_the_policy_goes_into_a_new_directory(town: Path, tmp_path: Path, look: Look) -> None:
+    password = str(town.parent / "password")
+    file = tmp_path / "new/policy"
+    assert app.run(["audit", str(town), "--vault-password-file", password, "--ssh-policy", str(file)]) == 0
+    assert "host keys" in file.read_text()
