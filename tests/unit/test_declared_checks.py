@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from datetime import date
 from typing import Any
 
@@ -448,8 +450,11 @@ VG = "/dev/mapper/vg-root /dev/dm-1 /dev/dm-0 lvm\n/dev/mapper/luks /dev/dm-0 /d
 DISK = "/dev/vda2 /dev/vda2 /dev/vda part\n/dev/vda /dev/vda  disk\n"
 
 
-def _disks(mounts: str, *, swaps: str = "", files: str = "", devices: str = VG + DISK, **settings: Any) -> Sheet:
-    parts = [f"{settings.pop('container', 'none')}\n", f"Filename Type\n{swaps}", mounts, devices, files]
+def _disks(
+    mounts: str, *, swaps: str = "", files: str = "", devices: str = VG + DISK, places: str = "/srv\n", **settings: Any
+) -> Sheet:
+    container, pseudo = f"{settings.pop('container', 'none')}\n", "proc\noverlay\ntmpfs\nvirtiofs\n"
+    parts = [container, f"Filename Type\n{swaps}", places, mounts, pseudo, devices, files]
     said = {"read": "== next ==\n".join(parts)}
     return sheet_of(test_disks.test_disks_are_encrypted, said, subject=subject_of(**settings))
 
@@ -458,11 +463,37 @@ def test_volumes_are_followed_down_to_what_encrypts_them() -> None:
     assert _disks("/dev/mapper/vg-root ext4 /\ntmpfs tmpfs /var/tmp\n").faults == []
     assert "not encrypted (/dev/vda2)" in faults_of(_disks("/dev/vda2 ext4 /\n"))
     assert "not known" in faults_of(_disks("rpool/ROOT zfs /\n"))
-    assert _disks("/dev/mapper/vg-root[/@var] btrfs /var\n").faults == []
+    assert _disks("/dev/mapper/vg-root[/@var] btrfs /var\n", places="/var/log\n").faults == []
     assert _disks("/dev/vda2 ext4 /\n", verification_declarations={"CRY-11": HELD}).faults == []
     assert "ran out" in faults_of(_disks("/dev/vda2 ext4 /\n", verification_declarations={"CRY-11": OVER}))
     half = "/dev/md0 /dev/md0 /dev/dm-0 raid1\n/dev/md0 /dev/md0 /dev/vda2 raid1\n"
     assert "not encrypted" in faults_of(_disks("/dev/md0 ext4 /srv\n", devices=half + VG + DISK))
+
+
+def test_what_is_mounted_below_a_place_counts_for_itself() -> None:
+    places = "/etc\n/srv\n/srv/recordings\n/var/log\n/home\n/data/backups\n"
+    root = "/dev/mapper/vg-root ext4 /\nproc proc /proc\n"
+    good = f"{root}/dev/mapper/vg-root[/home] ext4 /home\noverlay overlay /srv/x\ntmpfs tmpfs /var/log/t\n/dev/vda2 ext4 /boot\n"
+    assert _disks(good, places=places).faults == []
+    for target in ("/srv/recordings", "/var/log/journal", "/home/anna", "/data/backups/db", "/srv/a\\x20b"):
+        seen = f"{target.replace(chr(92) + 'x20', ' ')} lies on a disk that is not encrypted (/dev/vda2)"
+        plain = f"{good}/dev/vda2 ext4 {target}\n"
+        assert faults_of(_disks(plain, places=places)) == seen
+        assert _disks(plain, places=places, verification_declarations={"CRY-11": HELD}).declared
+    assert "not known" in faults_of(_disks(f"{good}media virtiofs /srv/recordings\n", places=places))
+    # One that hides another, and one whose name only begins alike.
+    assert _disks(f"/dev/vda2 ext4 /\n{root}/dev/vda2 ext4 /srvx\n", places=places).faults == []
+    with pytest.raises(RuntimeError, match="no mount"):
+        _disks("", places=places)
+
+
+def test_places_are_told_by_what_they_link_to() -> None:
+    """What the command itself tells of this machine."""
+    done = subprocess.run(["sh", "-c", test_disks._DISKS], capture_output=True, text=True, check=True)
+    parts = done.stdout.split("== next ==\n")
+    assert len(parts) == 7
+    assert os.path.realpath("/etc") in parts[2].splitlines()
+    assert test_disks._mounts(parts[3], ["/proc/self"], set()) != []
 
 
 def test_swap_has_no_exception() -> None:
