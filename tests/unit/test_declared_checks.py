@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import subprocess
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -351,27 +353,114 @@ def test_whoever_gives_accounts_to_strangers_is_found() -> None:
 
 
 def _profiles(
-    loaded: str, *, shipped: str = "", talking: str = "", container: str = "none", on: str = "Y", unit: str = "enabled"
+    loaded: str,
+    *,
+    shipped: str = "",
+    talking: str = "",
+    idle: str = "",
+    away: str = "",
+    container: str = "none",
+    first: str = "container=none",
+    on: str = "Y",
+    unit: str = "enabled",
 ) -> Sheet:
     services = "nginx|unconfined\nchronyd|/usr/sbin/chronyd (enforce)\n"
-    parts = [f"{container}\n{on}\n", loaded, shipped, talking, f"{unit}\n", services]
+    parts = [f"{container}\n{first}\n{on}\n", loaded, away, shipped, talking, idle, f"{unit}\n", services]
     return sheet_of(test_apparmor.test_apparmor, {"read": "== next ==\n".join(parts)})
 
 
+GOOD_PROFILES = "/usr/sbin/chronyd (enforce)\nlsb_release (enforce)\nchrome (unconfined)\n"
+
+
 def test_profiles_must_be_loaded_and_enforced() -> None:
-    good = "/usr/sbin/chronyd (enforce)\nlsb_release (enforce)\nchrome (unconfined)\n"
-    whole = _profiles(good, shipped="/usr/sbin/chronyd\nchrome\n")
+    good, idle = GOOD_PROFILES, "chrome\n"
+    whole = _profiles(good, shipped="/usr/sbin/chronyd\nchrome\n", idle=idle)
     assert whole.faults == []
     assert "services on the network without a profile: nginx" in whole.seen
-    assert faults_of(_profiles(good, shipped="man\nlsb_release\n")) == "the shipped profile man is not loaded"
-    assert faults_of(_profiles(f"{good}man (complain)\n")) == "man is in complain mode"
-    assert _profiles(f"{good}Xorg (complain)\nXorg//inner (complain)\n", talking="Xorg\n").faults == []
+    assert (
+        faults_of(_profiles(good, shipped="man\nlsb_release\n", idle=idle)) == "the shipped profile man is not loaded"
+    )
+    assert faults_of(_profiles(f"{good}man (complain)\n", idle=idle)) == "man is in complain mode"
+    assert _profiles(f"{good}Xorg (complain)\nXorg//inner (complain)\n", talking="Xorg\n", idle=idle).faults == []
+    assert _profiles(f"{good}man (kill)\n", idle=idle).faults == []
     assert "AppArmor is off" in faults_of(_profiles("", on="N"))
     assert "0 profiles" in faults_of(_profiles(""))
-    assert "apparmor.service is not there" in faults_of(_profiles(good, unit=""))
+    assert "apparmor.service is not there" in faults_of(_profiles(good, unit="", idle=idle))
+    assert "complain" in faults_of(_profiles("man (complain)\n", container="lxc", first="container=lxc"))
+
+
+def test_profiles_that_were_switched_off_or_removed_are_named() -> None:
+    away = "off /etc/apparmor.d/usr.sbin.chronyd\ngone /etc/apparmor.d/usr.bin.man\n"
+    assert faults_of(_profiles(GOOD_PROFILES, away=away, idle="chrome\n")) == (
+        "the shipped profile /etc/apparmor.d/usr.sbin.chronyd is switched off (/etc/apparmor.d/disable/usr.sbin.chronyd); "
+        "the shipped profile /etc/apparmor.d/usr.bin.man is gone"
+    )
+
+
+def test_a_profile_may_confine_nobody_only_where_its_file_says_so() -> None:
+    shipped = "chrome\n/usr/sbin/chronyd\nlsb_release\n"
+    loose = GOOD_PROFILES.replace("chronyd (enforce)", "chronyd (unconfined)")
+    assert faults_of(_profiles(loose, shipped=shipped, idle="chrome\n")) == "/usr/sbin/chronyd is in unconfined mode"
+    assert faults_of(_profiles(GOOD_PROFILES, shipped=shipped)) == "chrome is in unconfined mode"
+    # A second file that has the same profile says something else.
+    twice = _profiles(loose, shipped=f"{shipped}/usr/sbin/chronyd\n", idle="chrome\n/usr/sbin/chronyd\n")
+    assert faults_of(twice) == "/usr/sbin/chronyd is in unconfined mode"
+    asking = GOOD_PROFILES.replace("chronyd (enforce)", "chronyd (prompt)")
+    assert faults_of(_profiles(asking, shipped=shipped, idle="chrome\n")) == "/usr/sbin/chronyd is in prompt mode"
+    broken = "AppArmor parser error for /etc/apparmor.d/x in profile x at line 2: syntax error\n"
+    assert _profiles(GOOD_PROFILES, shipped=shipped + broken, idle="chrome\n").untested
+
+
+def test_a_container_is_one_by_its_first_process_too() -> None:
     with pytest.raises(NotApplicable, match="lxc"):
-        _profiles("", container="lxc")
-    assert "complain" in faults_of(_profiles("man (complain)\n", container="lxc"))
+        _profiles("", container="lxc", first="container=lxc", on="N")
+    made = faults_of(_profiles("", container="lxc", on="N"))
+    assert "/run/systemd/container says lxc; the first process knows of no container" in made
+    assert "AppArmor is off in the kernel" in made
+    with pytest.raises(NotTested, match="does not tell"):
+        _profiles("", container="lxc", first="unknown")
+
+
+def test_what_the_command_tells_of_files_of_profiles(tmp_path: Path) -> None:
+    """Its own words, on files and packages that are made up; apparmor_parser tells the files in place of the names."""
+    profiles, programs = tmp_path / "etc/apparmor.d", tmp_path / "bin"
+    for folder in (profiles / "disable", programs):
+        folder.mkdir(parents=True)
+    rows, brought = [], ("plain", "loose", "loud", "altered", "off", "shipped_off", "gone")
+    for name in (*brought, "own", "own_loud", "loose.dpkg-old"):
+        mode = {"plain": "enforce", "loud": "complain", "own_loud": "complain"}.get(name, "unconfined")
+        content = f"profile {name} flags=(mediate_deleted, {mode}) {{\n  signal (receive) peer=unconfined,\n}}\n"
+        (profiles / name).write_text(content)
+        if name in brought:
+            rows.append(f" {profiles / name} {hashlib.md5(content.encode()).hexdigest()}")
+    (profiles / "altered").write_text("profile altered flags=(unconfined) { capability, }\n")
+    (profiles / "gone").unlink()
+    for name in ("off", "shipped_off"):
+        (profiles / "disable" / name).symlink_to(f"../{name}")
+    rows += [f" {profiles / 'abstractions/base'} 0", f" {profiles / 'old'} 0 obsolete"]
+    told = "\n".join(["== installed", *rows, "== config-files", f" {profiles / 'removed'} 0"])
+    for name, body in {
+        "dpkg-query": f"cat <<'END'\n{told}\nEND",
+        "dpkg": f'[ "$2" = "{profiles}/disable/shipped_off" ]',
+        "apparmor_parser": 'shift; for file; do echo "${file##*/}"; done',
+        "ss": ":",
+        "systemctl": "echo enabled",
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    (tmp_path / "profiles").write_text("plain (enforce)\n")
+    command = test_apparmor._LOOK.replace("/sys/kernel/security/apparmor/profiles", f"{tmp_path}/profiles")
+    command = command.replace("/etc/apparmor.d", str(profiles)).replace("/etc/apparmor[.]d", str(profiles))
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, env=environment)
+    _, loaded, away, *names, unit, _ = done.stdout.split("== next ==\n")
+    assert (loaded, unit) == ("plain (enforce)\n", "enabled\n")
+    assert sorted(away.replace(f"{profiles}/", "").splitlines()) == ["gone gone", "off off"]
+    assert [sorted(each.split()) for each in names] == [
+        ["altered", "loose", "loud", "own", "own_loud", "plain"],
+        ["loud"],
+        ["loose", "own"],
+    ]
 
 
 def _scanner(there: str, state: str = "", newest: str = "", **settings: Any) -> Sheet:
