@@ -358,6 +358,7 @@ def _profiles(
     shipped: str = "",
     talking: str = "",
     idle: str = "",
+    both: str = "",
     away: str = "",
     container: str = "none",
     first: str = "container=none",
@@ -365,7 +366,7 @@ def _profiles(
     unit: str = "enabled",
 ) -> Sheet:
     services = "nginx|unconfined\nchronyd|/usr/sbin/chronyd (enforce)\n"
-    parts = [f"{container}\n{first}\n{on}\n", loaded, away, shipped, talking, idle, f"{unit}\n", services]
+    parts = [f"{container}\n{first}\n{on}\n", loaded, away, shipped, talking, idle, both, f"{unit}\n", services]
     return sheet_of(test_apparmor.test_apparmor, {"read": "== next ==\n".join(parts)})
 
 
@@ -374,7 +375,7 @@ GOOD_PROFILES = "/usr/sbin/chronyd (enforce)\nlsb_release (enforce)\nchrome (unc
 
 def test_profiles_must_be_loaded_and_enforced() -> None:
     good, idle = GOOD_PROFILES, "chrome\n"
-    whole = _profiles(good, shipped="/usr/sbin/chronyd\nchrome\n", idle=idle)
+    whole = _profiles(good, shipped="/usr/sbin/chronyd\n", idle=idle)
     assert whole.faults == []
     assert "services on the network without a profile: nginx" in whole.seen
     assert (
@@ -382,6 +383,7 @@ def test_profiles_must_be_loaded_and_enforced() -> None:
     )
     assert faults_of(_profiles(f"{good}man (complain)\n", idle=idle)) == "man is in complain mode"
     assert _profiles(f"{good}Xorg (complain)\nXorg//inner (complain)\n", talking="Xorg\n", idle=idle).faults == []
+    assert _profiles(f"{good}man (complain)\nsh (unconfined)\n", both="man\nsh\n", idle=idle).faults == []
     assert _profiles(f"{good}man (kill)\n", idle=idle).faults == []
     assert "AppArmor is off" in faults_of(_profiles("", on="N"))
     assert "0 profiles" in faults_of(_profiles(""))
@@ -398,12 +400,12 @@ def test_profiles_that_were_switched_off_or_removed_are_named() -> None:
 
 
 def test_a_profile_may_confine_nobody_only_where_its_file_says_so() -> None:
-    shipped = "chrome\n/usr/sbin/chronyd\nlsb_release\n"
+    shipped = "/usr/sbin/chronyd\nlsb_release\n"
     loose = GOOD_PROFILES.replace("chronyd (enforce)", "chronyd (unconfined)")
     assert faults_of(_profiles(loose, shipped=shipped, idle="chrome\n")) == "/usr/sbin/chronyd is in unconfined mode"
-    assert faults_of(_profiles(GOOD_PROFILES, shipped=shipped)) == "chrome is in unconfined mode"
+    assert faults_of(_profiles(GOOD_PROFILES, shipped=f"{shipped}chrome\n")) == "chrome is in unconfined mode"
     # A second file that has the same profile says something else.
-    twice = _profiles(loose, shipped=f"{shipped}/usr/sbin/chronyd\n", idle="chrome\n/usr/sbin/chronyd\n")
+    twice = _profiles(loose, shipped=shipped, idle="chrome\n/usr/sbin/chronyd\n")
     assert faults_of(twice) == "/usr/sbin/chronyd is in unconfined mode"
     asking = GOOD_PROFILES.replace("chronyd (enforce)", "chronyd (prompt)")
     assert faults_of(_profiles(asking, shipped=shipped, idle="chrome\n")) == "/usr/sbin/chronyd is in prompt mode"
@@ -426,10 +428,17 @@ def test_what_the_command_tells_of_files_of_profiles(tmp_path: Path) -> None:
     profiles, programs = tmp_path / "etc/apparmor.d", tmp_path / "bin"
     for folder in (profiles / "disable", programs):
         folder.mkdir(parents=True)
-    rows, brought = [], ("plain", "loose", "loud", "altered", "off", "shipped_off", "gone")
+    rows, brought = [], ("plain", "loose", "loud", "altered", "off", "shipped_off", "gone", "mixed")
+    modes = {
+        "plain": "enforce",
+        "loud": "complain",
+        "own_loud": "complain",
+        "mixed": "complain) {} flags = (unconfined",
+    }
     for name in (*brought, "own", "own_loud", "loose.dpkg-old"):
-        mode = {"plain": "enforce", "loud": "complain", "own_loud": "complain"}.get(name, "unconfined")
-        content = f"profile {name} flags=(mediate_deleted, {mode}) {{\n  signal (receive) peer=unconfined,\n}}\n"
+        content = (
+            f"profile {name} flags=({modes.get(name, 'unconfined')}) {{\n  signal (receive) peer=unconfined,\n}}\n"
+        )
         (profiles / name).write_text(content)
         if name in brought:
             rows.append(f" {profiles / name} {hashlib.md5(content.encode()).hexdigest()}")
@@ -457,9 +466,10 @@ def test_what_the_command_tells_of_files_of_profiles(tmp_path: Path) -> None:
     assert (loaded, unit) == ("plain (enforce)\n", "enabled\n")
     assert sorted(away.replace(f"{profiles}/", "").splitlines()) == ["gone gone", "off off"]
     assert [sorted(each.split()) for each in names] == [
-        ["altered", "loose", "loud", "own", "own_loud", "plain"],
+        ["altered", "own_loud", "plain"],
         ["loud"],
         ["loose", "own"],
+        ["mixed"],
     ]
 
 

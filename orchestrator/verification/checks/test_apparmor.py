@@ -12,10 +12,10 @@ from orchestrator.verification.asking import ask, text
 from orchestrator.verification.sheet import NotApplicable, NotTested, Sheet
 
 # What makes this a container, as systemd says and as its first process was told; the kernel's own list; of the files that packages
-# brought, those that are gone and those that were switched off here; the names in the files that are loaded at boot; of these the names
-# in files that a package ships in complain mode and that were not changed since, and in those that confine nobody by design, as
-# packages ship them (Debian 13: browsers and the like, to let them make user namespaces) or as files of the host's own; and what each
-# process that listens runs under. apparmor.d(5) names the endings that are passed over.
+# brought, those that are gone and those that were switched off here; the names in the files that are loaded at boot, each file once, by
+# what they say: enforced or changed ones, those that a package ships in complain mode, those that confine nobody by design, as
+# packages ship them (Debian 13: browsers and the like, to let them make user namespaces) or as files of the host's own, and those
+# with profiles of both kinds; and what each process that listens runs under. apparmor.d(5) names the endings that are passed over.
 _LOOK = r"""read -r kind 2>/dev/null </run/systemd/container; echo ${kind:-none}
 if told=$(tr '\0' '\n' 2>/dev/null </proc/1/environ); then echo "$told" | grep -m 1 ^container= || echo container=none
 else echo unknown; fi
@@ -31,22 +31,29 @@ if [ -e /sys/kernel/security/apparmor/profiles ]; then
         [ -f "$file" ] && [ ! -e "/etc/apparmor.d/disable/${file##*/}" ] && echo "$file"
     done)
 fi
-as_it_is() {
-    { echo "$brought"; echo; echo "$files" | xargs -r grep -lsE "$1" | xargs -r md5sum | awk '{print $2, $1}'; } |
-        awk -v own="$2" '!NF {here = 1; next} !here {sum[$1] = $2; next} ($1 in sum ? sum[$1] == $2 : own) {print $1}' |
-        xargs -r apparmor_parser -N 2>&1
-}
 echo "$brought" | while read -r file sum; do
     off=/etc/apparmor.d/disable/${file##*/}
     [ -z "$file" ] || { [ -e "$file" ] || echo "gone $file"; [ ! -e "$off" ] || dpkg -S "$off" >/dev/null 2>&1 || echo "off $file"; }
 done
 echo == next ==
-echo "$files" | xargs -r apparmor_parser -N 2>&1
-echo == next ==
-as_it_is complain ''
-echo == next ==
-as_it_is 'flags *= *[(][^)]*unconfined' 1
-echo == next ==
+of_files() { echo "$files" | xargs -r "$@"; }
+sorted=$({
+    echo "$brought" | sed 's/^/brought /'
+    of_files grep -lsE 'complain|unconfined' | xargs -r md5sum | awk '{print "now", $2, $1}'
+    of_files grep -ls complain | sed 's/^/complain /'
+    of_files grep -lsE 'flags *= *[(][^)]*unconfined' | sed 's/^/unconfined /'
+    echo "$files" | sed 's/^/file /'
+} | awk '{if ($1 == "brought") sum[$2] = $3; if ($1 == "now") now[$2] = $3; says[$1, $2] = 1}
+    $1 == "file" && NF == 2 {
+        as_shipped = ($2 in sum) && sum[$2] == now[$2]
+        talks = as_shipped && (("complain", $2) in says)
+        idles = (as_shipped || !($2 in sum)) && (("unconfined", $2) in says)
+        print (talks ? (idles ? "both" : "complain") : (idles ? "unconfined" : "enforce")), $2
+    }')
+for kind in enforce complain unconfined both; do
+    echo "$sorted" | sed -n "s/^$kind //p" | xargs -r apparmor_parser -N 2>&1
+    echo == next ==
+done
 systemctl is-enabled apparmor.service 2>/dev/null
 echo == next ==
 for pid in $(ss -Hlntup | grep -o 'pid=[0-9]*' | cut -d= -f2 | sort -u); do
@@ -59,7 +66,7 @@ true"""
 def test_apparmor(host: testinfra.host.Host, sheet: Sheet) -> None:
     """Every shipped profile is loaded and enforced."""
     (shown,) = ask(host, _LOOK)
-    kernel, loaded, away, shipped, talking, idle, unit, services = text(shown).split("== next ==\n")
+    kernel, loaded, away, enforced, talking, idle, both, unit, services = text(shown).split("== next ==\n")
     *container, enabled = kernel.splitlines()
     profiles = dict(re.findall(r"^(.+) \((\w+)\)$", loaded, re.M))
     if not profiles:
@@ -71,7 +78,9 @@ def test_apparmor(host: testinfra.host.Host, sheet: Sheet) -> None:
     for how, _, file in (line.partition(" ") for line in away.splitlines()):
         told = "is gone" if how == "gone" else f"is switched off (/etc/apparmor.d/disable/{file.rpartition('/')[2]})"
         sheet.expect(False, f"the shipped profile {file} {told}", "there and loaded")
-    _judge_modes(profiles, _names(shipped), {"complain": _names(talking), "unconfined": _names(idle)}, sheet)
+    shipped = enforced + talking + idle + both
+    says = {"complain": _names(talking + both), "unconfined": _names(idle + both)}
+    _judge_modes(profiles, _names(shipped), says, sheet)
     for name in sorted(_names(shipped)) if profiles else []:
         if name not in profiles:
             sheet.expect(False, f"the shipped profile {name} is not loaded", "loaded")
