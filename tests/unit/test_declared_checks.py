@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from orchestrator import content
 from orchestrator.evidence.results import Finding, Result
 from orchestrator.verification.checks import (
     test_admins,
@@ -236,8 +237,8 @@ def test_ssh_open_to_all_is_undecided_until_somebody_answers_for_it() -> None:
 
 SERVER = """
 http {
-    limit_req_zone $client zone=rooms:10m rate=100r/s;
-    limit_req_zone $client zone=slow:10m rate=30r/m;
+    limit_req_zone $binary_remote_addr zone=rooms:10m rate=100r/s;
+    limit_req_zone $binary_remote_addr zone=slow:10m rate=30r/m;
     server { listen 80; server_name meet.example.org; return 301 https://x; }
     server {
         listen 443 ssl; server_name meet.example.org; %s
@@ -265,8 +266,88 @@ http {
     ],
 )
 def test_limit_that_holds_for_a_path(path: str, further: str, rate: float | None, burst: int | None) -> None:
-    found = limits(SERVER % further, "meet.example.org", path)
+    (found,) = limits(SERVER % further, "meet.example.org", path)
     assert [(limit.rate, limit.burst) for limit in found] == ([] if rate is None else [(rate, burst)])
+
+
+def _rates(servers: str, zone: str = "limit_req_zone $remote_addr zone=all:1m rate=100r/s;") -> list[list[float]]:
+    """Return the rates of each server that answers for the domain."""
+    found = limits(f"http {{ {zone} {servers} }}", "meet.example.org", "/rat")
+    return [[limit.rate for limit in rows] for rows in found]
+
+
+NAMED = "server_name meet.example.org;"
+LIMITED = f"server {{ listen 443 ssl; {NAMED} limit_req zone=all burst=500; }}"
+MAP = (content.root() / "roles/web/templates/nginx-http.conf.j2").read_text()
+MAP = MAP[MAP.index("map $binary_remote_addr") : MAP.index("limit_req_status")]
+
+
+@pytest.mark.parametrize(
+    ("key", "further", "bounded"),
+    [
+        ("$binary_remote_addr", "", True),
+        ('"${remote_addr}"', "set_real_ip_from 127.0.0.1; set_real_ip_from 10.0.0.0/8; set_real_ip_from unix:;", True),
+        # As the role has it, and others like it.
+        ("$ratssaal_client", MAP, True),
+        ("$c", "map $remote_addr $c { default $remote_addr; }", True),
+        ("$http_x_real_ip", "", False),
+        ("$server_name", "", False),
+        ("$binary_remote_addr$request_uri", "", False),
+        ("$c", "", False),
+        ("$c", 'map $remote_addr $c { default ""; }', False),
+        ("$c", 'map $remote_addr $c { default $remote_addr; "~." ""; }', False),
+        ("$c", "map $remote_addr $c { default $remote_addr; ~^192 one; }", False),
+        ("$c", 'map $remote_addr $c { "~(?<part>.+)" $part; }', False),
+        ("$c", "map $remote_addr $c { default $remote_addr; include more.map; }", False),
+        ("$c", "map $http_x_real_ip $c { default $remote_addr; }", False),
+        # Anybody may say which address is theirs.
+        ("$binary_remote_addr", "set_real_ip_from 0.0.0.0/0; real_ip_header X-Real-IP;", False),
+        ("$binary_remote_addr", "set_real_ip_from ::/0; real_ip_header X-Real-IP;", False),
+    ],
+)
+def test_a_limit_counts_by_the_clients_address_or_is_none(key: str, further: str, bounded: bool) -> None:
+    zone = f"{further} limit_req_zone {key} zone=all:1m rate=100r/s;"
+    assert _rates(LIMITED, zone) == ([[100]] if bounded else [[]])
+
+
+@pytest.mark.parametrize(
+    ("further", "fits"),
+    [
+        (f"listen [::]:443 ssl; {NAMED}", False),
+        (f"listen 8443 ssl; {NAMED}", False),
+        (f"listen 443 quic; {NAMED}", False),
+        ("listen [::]:443 ssl; server_name *.example.org;", False),
+        ("listen [::]:443 ssl; server_name ~^meet;", False),
+        ("listen [::]:443 ssl; server_name meet.*;", False),
+        # The first one of an address without the name answers in its place, unless it hands out nothing.
+        ("listen [::]:443 ssl; server_name other.example.net;", False),
+        ("listen [::]:443 ssl default_server; server_name _; return 421;", True),
+        ("listen [::]:443 ssl; proxy_pass 127.0.0.1:1;", True),
+        # What is not reached by the name, or not by TLS.
+        ("listen 443 ssl default_server; server_name _;", True),
+        ("listen 0.0.0.0:443 ssl; server_name *.example.org;", True),
+        (f"listen 443 ssl; {NAMED}", True),
+        ("listen 127.0.0.1:9443 ssl; server_name other.example.net;", True),
+        (f"listen 80; {NAMED}", True),
+        (f"listen [::]:443 ssl; {NAMED} limit_req zone=all burst=500;", True),
+    ],
+)
+def test_every_server_that_answers_for_the_domain_is_judged(further: str, fits: bool) -> None:
+    assert _rates(f"{LIMITED} server {{ {further} }}") == ([[100]] if fits else [[100], []])
+
+
+def test_the_name_decides_and_the_first_of_two_that_have_it() -> None:
+    wide = "server { listen 443 ssl; server_name .example.org *.org; }"
+    assert _rates(f"{wide} {LIMITED}") == [[100]]
+    assert _rates(f"server {{ listen 443 ssl; {NAMED} }} {LIMITED}") == [[]]
+    # One word of TLS holds for the address.
+    assert _rates(
+        f"server {{ listen [::]:443 ssl; server_name x; }} server {{ listen [::]:443; {NAMED} }} {LIMITED}"
+    ) == [
+        [],
+        [100],
+    ]
+    assert _rates("server { listen 443 ssl; server_name x; limit_req zone=all burst=500; }") == []
 
 
 def test_limits_that_are_none_or_keep_a_council_out_are_faults() -> None:
@@ -278,11 +359,14 @@ def test_limits_that_are_none_or_keep_a_council_out_are_faults() -> None:
         return sheet_of(test_limits.test_limits_of_requests, said, subject=subject_of())
 
     burst = 500
-    assert look("limit_req_zone $x zone=all:1m rate=100r/s;").faults == []
-    assert "rooms: 9000 a second" in faults_of(look("limit_req_zone $x zone=all:1m rate=9000r/s;"))
-    assert "rooms: 0 a second" in faults_of(look("limit_req_zone $x zone=other:1m rate=100r/s;"))
+    assert look("limit_req_zone $remote_addr zone=all:1m rate=100r/s;").faults == []
+    assert "rooms: 9000 a second" in faults_of(look("limit_req_zone $remote_addr zone=all:1m rate=9000r/s;"))
+    assert "rooms: 0 a second" in faults_of(look("limit_req_zone $remote_addr zone=other:1m rate=100r/s;"))
+    assert "rooms: without limit" in faults_of(look("limit_req_zone $http_x_real_ip zone=all:1m rate=100r/s;"))
+    second = "limit_req_zone $remote_addr zone=all:1m rate=100r/s; server { listen [::]:443 ssl; server_name meet.example.org; }"
+    assert "rooms: without limit" in faults_of(look(second))
     burst = 5
-    assert "rooms: 5 at once" in faults_of(look("limit_req_zone $x zone=all:1m rate=100r/s;"))
+    assert "rooms: 5 at once" in faults_of(look("limit_req_zone $remote_addr zone=all:1m rate=100r/s;"))
 
 
 def test_a_flood_must_be_refused() -> None:
