@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
+from urllib.parse import unquote
 
 # A tenth of what `apt-cache policy` takes, which opens the cache of all packages. Not which key a source is bound to: apt 2.6
 # (Debian 12) does not tell that.
@@ -55,34 +56,53 @@ class Entry(NamedTuple):
     signed_by: tuple[str, ...]
 
 
+# What does without a signature where it is switched on, and what checks a list's age where it is not switched off (sources.list(5)).
+_TRUSTING = ("trusted", "allow-insecure", "allow-weak", "allow-downgrade-to-insecure")
+_AGES = ("check-valid-until", "check-date")
+# apt-pkg/contrib/strutl.cc, StringToBool
+NO = ("no", "false", "without", "off", "disable", "0")
+Options = Sequence[tuple[str, str]]
+
+
 def entries(shown: str) -> Iterator[Entry]:
     """Yield the repositories of packages that FILES printed and that are not switched off."""
+    for _, options, places in _rows(shown):
+        signed = " ".join(value for key, value in options if key == "signed-by")
+        keys = ("a key in the file itself",) if "BEGIN PGP" in signed else tuple(signed.replace(",", " ").split())
+        yield from (Entry(uri, suite, keys) for uri, suite in places)
+
+
+def loosened(shown: str) -> Iterator[tuple[str, str]]:
+    """Yield each file with an option that lets a source do without a check, whatever the source is for."""
+    for name, options, _ in _rows(shown):
+        for key, value in options:
+            refused = value.lower() in NO
+            if (key in _TRUSTING and value and not refused) or (key in _AGES and refused):
+                yield name, f"{key}={value}"
+
+
+def _rows(shown: str) -> Iterator[tuple[str, Options, list[tuple[str, str]]]]:
+    """Yield what each line or stanza of a file says: its options, and its repositories of packages, if they are on."""
     for part in re.split(r"^== ", shown, flags=re.M)[1:]:
         name, _, content = part.partition("\n")
-        yield from _stanzas(content) if name.endswith(".sources") else _lines(content)
+        for options, places in _stanzas(content) if name.endswith(".sources") else _lines(content):
+            yield name, options, places
 
 
-def _lines(content: str) -> Iterator[Entry]:
-    for line in content.splitlines():
-        found = re.match(r"\s*deb\s+(?:\[(?P<options>[^]]*)\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)", line)
-        if found:
-            options = re.findall(r"([\w-]+)\s*[+-]?=\s*(\S+)", found["options"] or "")
-            signed = [value for key, value in options if key.lower() == "signed-by"]
-            yield Entry(found["uri"], found["suite"], tuple(",".join(signed).replace(",", " ").split()))
+def _lines(content: str) -> Iterator[tuple[Options, list[tuple[str, str]]]]:
+    line = r"^[ \t]*deb(-src)?[ \t]+(?:\[([^]\n]*)\][ \t]*)?(\S+)[ \t]+(\S+)"
+    for source, options, uri, suite in re.findall(line, content, re.M):
+        # A word may be quoted, and each of its letters written as %XX (apt-pkg/contrib/strutl.cc, ParseQuotedWord).
+        pairs = re.findall(r"([\w-]+)\s*[+-]?=\s*(\S+)", unquote(options.replace('"', "")))
+        yield [(key.lower(), value) for key, value in pairs], [] if source else [(uri, suite)]
 
 
-def _stanzas(content: str) -> Iterator[Entry]:
+def _stanzas(content: str) -> Iterator[tuple[Options, list[tuple[str, str]]]]:
     text = re.sub(r"^#.*\n", "", content, flags=re.M)
     for stanza in re.split(r"\n\s*\n", text):
         fields = re.findall(r"^([\w-]+):((?:.*\n?)(?:[ \t].*\n?)*)", stanza, re.M)
-        row = {key.lower(): value.strip() for key, value in fields}
-        if "deb" not in row.get("types", "").split() or row.get("enabled", "yes").lower() in _NO:
-            continue
-        signed = row.get("signed-by", "")
-        keys = ("a key in the file itself",) if "BEGIN PGP" in signed else tuple(signed.replace(",", " ").split())
-        for uri in row.get("uris", "").split():
-            yield from (Entry(uri, suite, keys) for suite in row.get("suites", "").split())
-
-
-# apt-pkg/contrib/strutl.cc, StringToBool
-_NO = ("no", "false", "without", "off", "disable", "0")
+        options = [(key.lower(), value.strip()) for key, value in fields]
+        row = dict(options)
+        on = "deb" in row.get("types", "").split() and row.get("enabled", "yes").lower() not in NO
+        uris, suites = (row.get(name, "").split() if on else [] for name in ("uris", "suites"))
+        yield options, [(uri, suite) for uri in uris for suite in suites]

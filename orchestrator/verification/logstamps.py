@@ -23,7 +23,7 @@ _PLACES = f"^(?:[A-Za-z-]+:? )?({_NUMBERS})|^[^[\\n]{{1,300}}\\[({_REQUEST})|^({
 _BEGINNING = 65536
 # One program for all: a host may have hundreds of old logs.
 _READ = """python3 - <<'END'
-import gzip, json, os, re, time
+import glob, gzip, json, os, re, time
 PLACES = re.compile(b{places!r}, re.M)
 def beginning(path):
     with open(path, "rb") as plain:
@@ -40,15 +40,20 @@ def row(path):
     found = PLACES.search(text)
     return [path, len(text), next(filter(None, found.groups())).decode() if found else ""]
 paths = [os.path.join(folder, name) for folder, inner, names in os.walk("/var/log") for name in names
-    if not (folder + "/").startswith("/var/log/journal/")] + {more!r}
+    if not (folder + "/").startswith("/var/log/journal/")]
 files = [path for path in paths if os.path.isfile(path) and not os.path.islink(path)]
+for path in {more!r}:
+    files += filter(os.path.isfile, [path, *glob.glob(glob.escape(path) + "[.-][0-9]*")])
 print(json.dumps([time.strftime("%z"), [row(path) for path in files]]))
 END"""
 _FORMS = ("%Y-%m-%d %H:%M:%S", "%Y/%m/%d %H:%M:%S", "%d/%b/%Y:%H:%M:%S %z", "%b %d, %Y %I:%M:%S %p")
 
 
 def first_stamps(more: Iterable[str]) -> str:
-    """Return the command that tells of each log below /var/log, and of `more`, its first line's time; no other word of it."""
+    """Return the command that tells of each log below /var/log its first line's time, and no other word of it.
+
+    So it does of `more`, where these may be links, and of what a rotation left beside them.
+    """
     return _READ.format(places=_PLACES, beginning=_BEGINNING, more=sorted(more))
 
 

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import subprocess
 from datetime import date
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from orchestrator import content
 from orchestrator.evidence.results import Finding, Result
 from orchestrator.verification.checks import (
     test_admins,
@@ -243,8 +248,8 @@ def test_ssh_open_to_all_is_undecided_until_somebody_answers_for_it() -> None:
 
 SERVER = """
 http {
-    limit_req_zone $client zone=rooms:10m rate=100r/s;
-    limit_req_zone $client zone=slow:10m rate=30r/m;
+    limit_req_zone $binary_remote_addr zone=rooms:10m rate=100r/s;
+    limit_req_zone $binary_remote_addr zone=slow:10m rate=30r/m;
     server { listen 80; server_name meet.example.org; return 301 https://x; }
     server {
         listen 443 ssl; server_name meet.example.org; %s
@@ -272,8 +277,88 @@ http {
     ],
 )
 def test_limit_that_holds_for_a_path(path: str, further: str, rate: float | None, burst: int | None) -> None:
-    found = limits(SERVER % further, "meet.example.org", path)
+    (found,) = limits(SERVER % further, "meet.example.org", path)
     assert [(limit.rate, limit.burst) for limit in found] == ([] if rate is None else [(rate, burst)])
+
+
+def _rates(servers: str, zone: str = "limit_req_zone $remote_addr zone=all:1m rate=100r/s;") -> list[list[float]]:
+    """Return the rates of each server that answers for the domain."""
+    found = limits(f"http {{ {zone} {servers} }}", "meet.example.org", "/rat")
+    return [[limit.rate for limit in rows] for rows in found]
+
+
+NAMED = "server_name meet.example.org;"
+LIMITED = f"server {{ listen 443 ssl; {NAMED} limit_req zone=all burst=500; }}"
+MAP = (content.root() / "roles/web/templates/nginx-http.conf.j2").read_text()
+MAP = MAP[MAP.index("map $binary_remote_addr") : MAP.index("limit_req_status")]
+
+
+@pytest.mark.parametrize(
+    ("key", "further", "bounded"),
+    [
+        ("$binary_remote_addr", "", True),
+        ('"${remote_addr}"', "set_real_ip_from 127.0.0.1; set_real_ip_from 10.0.0.0/8; set_real_ip_from unix:;", True),
+        # As the role has it, and others like it.
+        ("$ratssaal_client", MAP, True),
+        ("$c", "map $remote_addr $c { default $remote_addr; }", True),
+        ("$http_x_real_ip", "", False),
+        ("$server_name", "", False),
+        ("$binary_remote_addr$request_uri", "", False),
+        ("$c", "", False),
+        ("$c", 'map $remote_addr $c { default ""; }', False),
+        ("$c", 'map $remote_addr $c { default $remote_addr; "~." ""; }', False),
+        ("$c", "map $remote_addr $c { default $remote_addr; ~^192 one; }", False),
+        ("$c", 'map $remote_addr $c { "~(?<part>.+)" $part; }', False),
+        ("$c", "map $remote_addr $c { default $remote_addr; include more.map; }", False),
+        ("$c", "map $http_x_real_ip $c { default $remote_addr; }", False),
+        # Anybody may say which address is theirs.
+        ("$binary_remote_addr", "set_real_ip_from 0.0.0.0/0; real_ip_header X-Real-IP;", False),
+        ("$binary_remote_addr", "set_real_ip_from ::/0; real_ip_header X-Real-IP;", False),
+    ],
+)
+def test_a_limit_counts_by_the_clients_address_or_is_none(key: str, further: str, bounded: bool) -> None:
+    zone = f"{further} limit_req_zone {key} zone=all:1m rate=100r/s;"
+    assert _rates(LIMITED, zone) == ([[100]] if bounded else [[]])
+
+
+@pytest.mark.parametrize(
+    ("further", "fits"),
+    [
+        (f"listen [::]:443 ssl; {NAMED}", False),
+        (f"listen 8443 ssl; {NAMED}", False),
+        (f"listen 443 quic; {NAMED}", False),
+        ("listen [::]:443 ssl; server_name *.example.org;", False),
+        ("listen [::]:443 ssl; server_name ~^meet;", False),
+        ("listen [::]:443 ssl; server_name meet.*;", False),
+        # The first one of an address without the name answers in its place, unless it hands out nothing.
+        ("listen [::]:443 ssl; server_name other.example.net;", False),
+        ("listen [::]:443 ssl default_server; server_name _; return 421;", True),
+        ("listen [::]:443 ssl; proxy_pass 127.0.0.1:1;", True),
+        # What is not reached by the name, or not by TLS.
+        ("listen 443 ssl default_server; server_name _;", True),
+        ("listen 0.0.0.0:443 ssl; server_name *.example.org;", True),
+        (f"listen 443 ssl; {NAMED}", True),
+        ("listen 127.0.0.1:9443 ssl; server_name other.example.net;", True),
+        (f"listen 80; {NAMED}", True),
+        (f"listen [::]:443 ssl; {NAMED} limit_req zone=all burst=500;", True),
+    ],
+)
+def test_every_server_that_answers_for_the_domain_is_judged(further: str, fits: bool) -> None:
+    assert _rates(f"{LIMITED} server {{ {further} }}") == ([[100]] if fits else [[100], []])
+
+
+def test_the_name_decides_and_the_first_of_two_that_have_it() -> None:
+    wide = "server { listen 443 ssl; server_name .example.org *.org; }"
+    assert _rates(f"{wide} {LIMITED}") == [[100]]
+    assert _rates(f"server {{ listen 443 ssl; {NAMED} }} {LIMITED}") == [[]]
+    # One word of TLS holds for the address.
+    assert _rates(
+        f"server {{ listen [::]:443 ssl; server_name x; }} server {{ listen [::]:443; {NAMED} }} {LIMITED}"
+    ) == [
+        [],
+        [100],
+    ]
+    assert _rates("server { listen 443 ssl; server_name x; limit_req zone=all burst=500; }") == []
 
 
 def test_limits_that_are_none_or_keep_a_council_out_are_faults() -> None:
@@ -285,11 +370,14 @@ def test_limits_that_are_none_or_keep_a_council_out_are_faults() -> None:
         return sheet_of(test_limits.test_limits_of_requests, said, subject=subject_of())
 
     burst = 500
-    assert look("limit_req_zone $x zone=all:1m rate=100r/s;").faults == []
-    assert "rooms: 9000 a second" in faults_of(look("limit_req_zone $x zone=all:1m rate=9000r/s;"))
-    assert "rooms: 0 a second" in faults_of(look("limit_req_zone $x zone=other:1m rate=100r/s;"))
+    assert look("limit_req_zone $remote_addr zone=all:1m rate=100r/s;").faults == []
+    assert "rooms: 9000 a second" in faults_of(look("limit_req_zone $remote_addr zone=all:1m rate=9000r/s;"))
+    assert "rooms: 0 a second" in faults_of(look("limit_req_zone $remote_addr zone=other:1m rate=100r/s;"))
+    assert "rooms: without limit" in faults_of(look("limit_req_zone $http_x_real_ip zone=all:1m rate=100r/s;"))
+    second = "limit_req_zone $remote_addr zone=all:1m rate=100r/s; server { listen [::]:443 ssl; server_name meet.example.org; }"
+    assert "rooms: without limit" in faults_of(look(second))
     burst = 5
-    assert "rooms: 5 at once" in faults_of(look("limit_req_zone $x zone=all:1m rate=100r/s;"))
+    assert "rooms: 5 at once" in faults_of(look("limit_req_zone $remote_addr zone=all:1m rate=100r/s;"))
 
 
 def test_a_flood_must_be_refused() -> None:
@@ -392,27 +480,124 @@ def test_whoever_gives_accounts_to_strangers_is_found() -> None:
 
 
 def _profiles(
-    loaded: str, *, shipped: str = "", talking: str = "", container: str = "none", on: str = "Y", unit: str = "enabled"
+    loaded: str,
+    *,
+    shipped: str = "",
+    talking: str = "",
+    idle: str = "",
+    both: str = "",
+    away: str = "",
+    container: str = "none",
+    first: str = "container=none",
+    on: str = "Y",
+    unit: str = "enabled",
 ) -> Sheet:
     services = "nginx|unconfined\nchronyd|/usr/sbin/chronyd (enforce)\n"
-    parts = [f"{container}\n{on}\n", loaded, shipped, talking, f"{unit}\n", services]
+    parts = [f"{container}\n{first}\n{on}\n", loaded, away, shipped, talking, idle, both, f"{unit}\n", services]
     return sheet_of(test_apparmor.test_apparmor, {"read": "== next ==\n".join(parts)})
 
 
+GOOD_PROFILES = "/usr/sbin/chronyd (enforce)\nlsb_release (enforce)\nchrome (unconfined)\n"
+
+
 def test_profiles_must_be_loaded_and_enforced() -> None:
-    good = "/usr/sbin/chronyd (enforce)\nlsb_release (enforce)\nchrome (unconfined)\n"
-    whole = _profiles(good, shipped="/usr/sbin/chronyd\nchrome\n")
+    good, idle = GOOD_PROFILES, "chrome\n"
+    whole = _profiles(good, shipped="/usr/sbin/chronyd\n", idle=idle)
     assert whole.faults == []
     assert "services on the network without a profile: nginx" in whole.seen
-    assert faults_of(_profiles(good, shipped="man\nlsb_release\n")) == "the shipped profile man is not loaded"
-    assert faults_of(_profiles(f"{good}man (complain)\n")) == "man is in complain mode"
-    assert _profiles(f"{good}Xorg (complain)\nXorg//inner (complain)\n", talking="Xorg\n").faults == []
+    assert (
+        faults_of(_profiles(good, shipped="man\nlsb_release\n", idle=idle)) == "the shipped profile man is not loaded"
+    )
+    assert faults_of(_profiles(f"{good}man (complain)\n", idle=idle)) == "man is in complain mode"
+    assert _profiles(f"{good}Xorg (complain)\nXorg//inner (complain)\n", talking="Xorg\n", idle=idle).faults == []
+    assert _profiles(f"{good}man (complain)\nsh (unconfined)\n", both="man\nsh\n", idle=idle).faults == []
+    assert _profiles(f"{good}man (kill)\n", idle=idle).faults == []
     assert "AppArmor is off" in faults_of(_profiles("", on="N"))
     assert "0 profiles" in faults_of(_profiles(""))
-    assert "apparmor.service is not there" in faults_of(_profiles(good, unit=""))
+    assert "apparmor.service is not there" in faults_of(_profiles(good, unit="", idle=idle))
+    assert "complain" in faults_of(_profiles("man (complain)\n", container="lxc", first="container=lxc"))
+
+
+def test_profiles_that_were_switched_off_or_removed_are_named() -> None:
+    away = "off /etc/apparmor.d/usr.sbin.chronyd\ngone /etc/apparmor.d/usr.bin.man\n"
+    assert faults_of(_profiles(GOOD_PROFILES, away=away, idle="chrome\n")) == (
+        "the shipped profile /etc/apparmor.d/usr.sbin.chronyd is switched off (/etc/apparmor.d/disable/usr.sbin.chronyd); "
+        "the shipped profile /etc/apparmor.d/usr.bin.man is gone"
+    )
+
+
+def test_a_profile_may_confine_nobody_only_where_its_file_says_so() -> None:
+    shipped = "/usr/sbin/chronyd\nlsb_release\n"
+    loose = GOOD_PROFILES.replace("chronyd (enforce)", "chronyd (unconfined)")
+    assert faults_of(_profiles(loose, shipped=shipped, idle="chrome\n")) == "/usr/sbin/chronyd is in unconfined mode"
+    assert faults_of(_profiles(GOOD_PROFILES, shipped=f"{shipped}chrome\n")) == "chrome is in unconfined mode"
+    # A second file that has the same profile says something else.
+    twice = _profiles(loose, shipped=shipped, idle="chrome\n/usr/sbin/chronyd\n")
+    assert faults_of(twice) == "/usr/sbin/chronyd is in unconfined mode"
+    asking = GOOD_PROFILES.replace("chronyd (enforce)", "chronyd (prompt)")
+    assert faults_of(_profiles(asking, shipped=shipped, idle="chrome\n")) == "/usr/sbin/chronyd is in prompt mode"
+    broken = "AppArmor parser error for /etc/apparmor.d/x in profile x at line 2: syntax error\n"
+    assert _profiles(GOOD_PROFILES, shipped=shipped + broken, idle="chrome\n").untested
+
+
+def test_a_container_is_one_by_its_first_process_too() -> None:
     with pytest.raises(NotApplicable, match="lxc"):
-        _profiles("", container="lxc")
-    assert "complain" in faults_of(_profiles("man (complain)\n", container="lxc"))
+        _profiles("", container="lxc", first="container=lxc", on="N")
+    made = faults_of(_profiles("", container="lxc", on="N"))
+    assert "/run/systemd/container says lxc; the first process knows of no container" in made
+    assert "AppArmor is off in the kernel" in made
+    with pytest.raises(NotTested, match="does not tell"):
+        _profiles("", container="lxc", first="unknown")
+
+
+def test_what_the_command_tells_of_files_of_profiles(tmp_path: Path) -> None:
+    """Its own words, on files and packages that are made up; apparmor_parser tells the files in place of the names."""
+    profiles, programs = tmp_path / "etc/apparmor.d", tmp_path / "bin"
+    for folder in (profiles / "disable", programs):
+        folder.mkdir(parents=True)
+    rows, brought = [], ("plain", "loose", "loud", "altered", "off", "shipped_off", "gone", "mixed")
+    modes = {
+        "plain": "enforce",
+        "loud": "complain",
+        "own_loud": "complain",
+        "mixed": "complain) {} flags = (unconfined",
+    }
+    for name in (*brought, "own", "own_loud", "loose.dpkg-old"):
+        content = (
+            f"profile {name} flags=({modes.get(name, 'unconfined')}) {{\n  signal (receive) peer=unconfined,\n}}\n"
+        )
+        (profiles / name).write_text(content)
+        if name in brought:
+            rows.append(f" {profiles / name} {hashlib.md5(content.encode()).hexdigest()}")
+    (profiles / "altered").write_text("profile altered flags=(unconfined) { capability, }\n")
+    (profiles / "gone").unlink()
+    for name in ("off", "shipped_off"):
+        (profiles / "disable" / name).symlink_to(f"../{name}")
+    rows += [f" {profiles / 'abstractions/base'} 0", f" {profiles / 'old'} 0 obsolete"]
+    told = "\n".join(["== installed", *rows, "== config-files", f" {profiles / 'removed'} 0"])
+    for name, body in {
+        "dpkg-query": f"cat <<'END'\n{told}\nEND",
+        "dpkg": f'[ "$2" = "{profiles}/disable/shipped_off" ]',
+        "apparmor_parser": 'shift; for file; do echo "${file##*/}"; done',
+        "ss": ":",
+        "systemctl": "echo enabled",
+    }.items():
+        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
+        (programs / name).chmod(0o755)
+    (tmp_path / "profiles").write_text("plain (enforce)\n")
+    command = test_apparmor._LOOK.replace("/sys/kernel/security/apparmor/profiles", f"{tmp_path}/profiles")
+    command = command.replace("/etc/apparmor.d", str(profiles)).replace("/etc/apparmor[.]d", str(profiles))
+    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, env=environment)
+    _, loaded, away, *names, unit, _ = done.stdout.split("== next ==\n")
+    assert (loaded, unit) == ("plain (enforce)\n", "enabled\n")
+    assert sorted(away.replace(f"{profiles}/", "").splitlines()) == ["gone gone", "off off"]
+    assert [sorted(each.split()) for each in names] == [
+        ["altered", "own_loud", "plain"],
+        ["loud"],
+        ["loose", "own"],
+        ["mixed"],
+    ]
 
 
 def _scanner(there: str, state: str = "", newest: str = "", **settings: Any) -> Sheet:
@@ -491,8 +676,11 @@ VG = "/dev/mapper/vg-root /dev/dm-1 /dev/dm-0 lvm\n/dev/mapper/luks /dev/dm-0 /d
 DISK = "/dev/vda2 /dev/vda2 /dev/vda part\n/dev/vda /dev/vda  disk\n"
 
 
-def _disks(mounts: str, *, swaps: str = "", files: str = "", devices: str = VG + DISK, **settings: Any) -> Sheet:
-    parts = [f"{settings.pop('container', 'none')}\n", f"Filename Type\n{swaps}", mounts, devices, files]
+def _disks(
+    mounts: str, *, swaps: str = "", files: str = "", devices: str = VG + DISK, places: str = "/srv\n", **settings: Any
+) -> Sheet:
+    container, pseudo = f"{settings.pop('container', 'none')}\n", "proc\noverlay\ntmpfs\nvirtiofs\n"
+    parts = [container, f"Filename Type\n{swaps}", places, mounts, pseudo, devices, files]
     said = {"read": "== next ==\n".join(parts)}
     return sheet_of(test_disks.test_disks_are_encrypted, said, subject=subject_of(**settings))
 
@@ -501,11 +689,37 @@ def test_volumes_are_followed_down_to_what_encrypts_them() -> None:
     assert _disks("/dev/mapper/vg-root ext4 /\ntmpfs tmpfs /var/tmp\n").faults == []
     assert "not encrypted (/dev/vda2)" in faults_of(_disks("/dev/vda2 ext4 /\n"))
     assert "not known" in faults_of(_disks("rpool/ROOT zfs /\n"))
-    assert _disks("/dev/mapper/vg-root[/@var] btrfs /var\n").faults == []
+    assert _disks("/dev/mapper/vg-root[/@var] btrfs /var\n", places="/var/log\n").faults == []
     assert _disks("/dev/vda2 ext4 /\n", verification_declarations={"CRY-11": HELD}).faults == []
     assert "ran out" in faults_of(_disks("/dev/vda2 ext4 /\n", verification_declarations={"CRY-11": OVER}))
     half = "/dev/md0 /dev/md0 /dev/dm-0 raid1\n/dev/md0 /dev/md0 /dev/vda2 raid1\n"
     assert "not encrypted" in faults_of(_disks("/dev/md0 ext4 /srv\n", devices=half + VG + DISK))
+
+
+def test_what_is_mounted_below_a_place_counts_for_itself() -> None:
+    places = "/etc\n/srv\n/srv/recordings\n/var/log\n/home\n/data/backups\n"
+    root = "/dev/mapper/vg-root ext4 /\nproc proc /proc\n"
+    good = f"{root}/dev/mapper/vg-root[/home] ext4 /home\noverlay overlay /srv/x\ntmpfs tmpfs /var/log/t\n/dev/vda2 ext4 /boot\n"
+    assert _disks(good, places=places).faults == []
+    for target in ("/srv/recordings", "/var/log/journal", "/home/anna", "/data/backups/db", "/srv/a\\x20b"):
+        seen = f"{target.replace(chr(92) + 'x20', ' ')} lies on a disk that is not encrypted (/dev/vda2)"
+        plain = f"{good}/dev/vda2 ext4 {target}\n"
+        assert faults_of(_disks(plain, places=places)) == seen
+        assert _disks(plain, places=places, verification_declarations={"CRY-11": HELD}).declared
+    assert "not known" in faults_of(_disks(f"{good}media virtiofs /srv/recordings\n", places=places))
+    # One that hides another, and one whose name only begins alike.
+    assert _disks(f"/dev/vda2 ext4 /\n{root}/dev/vda2 ext4 /srvx\n", places=places).faults == []
+    with pytest.raises(RuntimeError, match="no mount"):
+        _disks("", places=places)
+
+
+def test_places_are_told_by_what_they_link_to() -> None:
+    """What the command itself tells of this machine."""
+    done = subprocess.run(["sh", "-c", test_disks._DISKS], capture_output=True, text=True, check=True)
+    parts = done.stdout.split("== next ==\n")
+    assert len(parts) == 7
+    assert os.path.realpath("/etc") in parts[2].splitlines()
+    assert test_disks._mounts(parts[3], ["/proc/self"], set()) != []
 
 
 def test_swap_has_no_exception() -> None:

@@ -144,6 +144,12 @@ def test_a_host_without_containers_is_no_router() -> None:
     assert faults_of(_forwarding(**FORWARDING)) == on
     assert "eth0.7.forwarding" in faults_of(_forwarding(**{**off, "net__ipv4__conf__eth0.7__forwarding": "1"}))
     assert "net.ipv6.conf.all.forwarding" in faults_of(_forwarding(net__ipv6__conf__all__forwarding="1"))
+    # The kernel keeps any other number, and forwards.
+    assert faults_of(_forwarding(**dict.fromkeys(FORWARDING, "2"))) == on
+    for name in ("net.ipv4.ip_forward", "net.ipv6.conf.all.forwarding"):
+        again = _forwarding(**off, kept=f"{KEPT}{name}=2\n")
+        assert faults_of(again) == f"packets are forwarded ({name} in the files of sysctl.d)"
+    assert _forwarding(**off, kept=f"{KEPT}net.ipv4.ip_forward=0\n").faults == []
     later = _forwarding(**off, kept=f"{KEPT}net.ipv4.ip_forward=1\n")
     assert faults_of(later) == "packets are forwarded (net.ipv4.ip_forward in the files of sysctl.d)"
     assert _forwarding("/usr/bin/docker\n", **FORWARDING).faults == []
@@ -203,7 +209,7 @@ def test_heap_dumps_need_a_closed_directory_that_is_emptied() -> None:
 def test_where_a_core_dump_goes() -> None:
     units = "\n".join(["Max core file size 0 0 bytes"] * 6)
 
-    def look(storage: str = "", logins: str = "* hard core 0\n", **given: Any) -> Sheet:
+    def look(storage: str = "", logins: str = "* hard core 0\nroot hard core 0\n", **given: Any) -> Sheet:
         said = {
             "cd /proc/sys": _kernel(**given),
             "for pid": units,
@@ -216,7 +222,25 @@ def test_where_a_core_dump_goes() -> None:
     assert faults_of(look(kernel__core_pattern="core")) == "kernel.core_pattern is core"
     assert "external, its default" in faults_of(look(kernel__core_pattern=keeper))
     assert look("[Coredump]\nStorage=none\n", kernel__core_pattern=keeper).faults == []
-    assert faults_of(look(logins="* soft core 0\n")) == "logins: core dumps up to no limit"
+    assert faults_of(look(logins="* soft core 0\nroot - core 0\n")) == "logins: core dumps up to no limit"
+    # Debian 13's 10-coredump-debian.conf stands before the role's file.
+    debian = "* soft core 0\nroot soft core 0\n* hard core infinity\nroot hard core infinity\n"
+    assert look(logins=f"{debian}* hard core 0\nroot hard core 0 # so\n").faults == []
+    assert faults_of(look(logins=debian)) == (
+        "logins: core dumps up to infinity; logins of root: core dumps up to infinity"
+    )
+    both = "* hard core 0\nroot hard core 0\n"
+    for row, seen in {
+        "root hard core unlimited": "logins of root: core dumps up to unlimited",
+        "anna\t-\tCore 1024": "logins of anna: core dumps up to 1024",
+        "@staff hard core -1": "logins of @staff: core dumps up to -1",
+        "root -": "logins of root: core dumps up to no limit",
+        "anna soft core unlimited": "",
+        "anna hard nofile 1024": "",
+        "#anna hard core unlimited": "",
+    }.items():
+        assert faults_of(look(logins=f"{both}{row}\n")) == seen
+    assert faults_of(look(logins="* hard core 0\n")) == "logins of root: core dumps up to no limit"
     shared: Any = {"shared": ("kernel/core_pattern",), "container": "lxc"}
     assert look(**shared, kernel__core_pattern="core").untested == []
     assert look(**shared, kernel__core_pattern="|/usr/share/apport/apport").untested

@@ -113,10 +113,12 @@ def test_journal_time_span_in_days(span: str, days: float) -> None:
 NOW = 1_795_600_000
 DAY = 86400
 RULE = "rotating pattern: {} after 1 days ({} rotations)\n{}"
-RULES = RULE.format("/var/log/prosody/*.log", 6, "considering log /var/log/prosody/prosody.log\n") + RULE.format(
+CONSIDERED = "considering log /var/log/prosody/prosody.log\nconsidering log /var/log/nginx/error.log\n"
+RULES = RULE.format("/var/log/prosody/*.log", 6, CONSIDERED) + RULE.format(
     "/var/log/dpkg.log", 89, "considering log /var/log/dpkg.log\n"
 )
 UNITS = "".join(f"unit {unit}.service 1 conferencing 1\n" for unit in ("nginx", "prosody", "jicofo"))
+NGINX = "error_log /var/log/nginx/error.log;\nhttp { access_log off; server { listen 443 ssl; } }\n"
 JOURNAL = "[Journal]\nMaxRetentionSec={}day\nMaxFileSec=1day\n"
 
 
@@ -125,6 +127,7 @@ def _look(
     rules: str = RULES,
     files: str = "",
     units: str = UNITS,
+    nginx: str = NGINX,
     namespace: str = JOURNAL.format(7),
     oldest: float = 89,
     conference: float = 7,
@@ -136,6 +139,7 @@ def _look(
         "systemctl is-active": timer,
         "find": f"{NOW}.5 /var/log/prosody/prosody.log\n{NOW}.5 /var/log/dpkg.log\n{files}",
         "{ systemctl": units,
+        "nginx": nginx,
         "systemd-analyze cat-config systemd/journald.conf": JOURNAL.format(90),
         "systemd-analyze cat-config systemd/journald@conferencing.conf": namespace,
         "journalctl --namespace": f"{NOW - conference * DAY} h1 x\n",
@@ -154,7 +158,9 @@ def test_a_whole_host_keeps_its_logs_as_declared() -> None:
 
 def test_a_log_of_conferences_without_a_rule_is_found() -> None:
     other = RULES[RULES.index("rotating pattern: /var/log/dpkg") :]
-    assert faults_of(_look(rules=other)) == "no rule rotates /var/log/prosody/prosody.log"
+    assert faults_of(_look(rules=other)) == (
+        "no rule rotates /var/log/nginx/error.log; no rule rotates /var/log/prosody/prosody.log"
+    )
     # What a rotation left behind is judged by its age.
     assert _look(files=f"{NOW}.5 /var/log/prosody/prosody.log.2.gz\n").faults == []
     old = _look(files=f"{NOW - 20 * DAY}.5 /var/log/prosody/prosody.log.2.gz\n")
@@ -166,6 +172,45 @@ def test_a_log_of_a_service_counts_wherever_it_lies() -> None:
     assert faults_of(_look(units=written)) == "no rule rotates /srv/www/access.log"
     rule = RULE.format("/srv/www/*.log", 30, "considering log /srv/www/access.log\n")
     assert faults_of(_look(units=written, rules=RULES + rule)) == "/srv/www/*.log: kept 31 days"
+
+
+def test_a_log_of_nginx_counts_wherever_it_lies_and_whatever_its_name() -> None:
+    path = "/srv/logs/meet-access"
+    named = NGINX.replace("access_log off", f'access_log "{path}" combined')
+    assert faults_of(_look(nginx=named)) == f"no rule rotates {path}"
+    rules = RULES + RULE.format("/srv/logs/*", 6, f"considering log {path}\n")
+    assert _look(nginx=named, rules=rules).faults == []
+    long = RULES + RULE.format("/srv/logs/*", 30, f"considering log {path}\n")
+    assert faults_of(_look(nginx=named, rules=long)) == "/srv/logs/*: kept 31 days"
+    begun = (
+        (path, 100, _day("%d/%b/%Y:%H:%M:%S +0100", 60)),
+        (f"{path}.1.gz", 100, _day("%d/%b/%Y:%H:%M:%S +0100", 20)),
+    )
+    old = f"{path} begins 60 days ago; {path}.1.gz begins 20 days ago"
+    assert faults_of(_look(nginx=named, rules=rules, begun=begun)) == old
+    inside = NGINX.replace("access_log off", "access_log logs/x")
+    assert faults_of(_look(nginx=inside)) == "no rule rotates /usr/share/nginx/logs/x"
+
+
+def test_where_nginx_logs_is_known_or_not_tested() -> None:
+    for word in ("stderr", "syslog:server=unix:/dev/log", "memory:32m", "/dev/null", "/var/log/nginx/$host.log"):
+        sheet = _look(nginx=f"{NGINX} error_log {word};")
+        assert (sheet.faults, sheet.untested) == ([], [])
+    assert "/srv/$host.log" in _look(nginx=f"{NGINX} error_log /srv/$host.log;").untested[0]
+    assert "where it logs is unknown" in _look(nginx="").untested[0]
+
+
+def test_what_is_mounted_below_counts_by_its_first_lines_as_well() -> None:
+    assert "-xdev" not in test_logs._FILES
+    aged = f"{NOW - 800 * DAY}.5 /var/log/audit/audit.log.4\n"
+    assert faults_of(_look(files=aged)) == "/var/log/audit/audit.log.4 is 800 days old"
+    # Files that only the second look finds.
+    begun = (
+        ("/var/log/audit/x", 100, _day("%Y-%m-%d %H:%M:%S", 95)),
+        ("/var/log/nginx/x", 100, _day("%b %d %H:%M:%S", 20)),
+    )
+    assert faults_of(_look(begun=begun)) == "/var/log/audit/x begins 95 days ago; /var/log/nginx/x begins 20 days ago"
+    assert _look(begun=((begun[0][0], 100, _day("%Y-%m-%d %H:%M:%S", 60)),)).faults == []
 
 
 def test_a_rule_by_size_is_no_limit() -> None:
@@ -286,6 +331,17 @@ def test_what_the_command_tells_of_a_file(content: str, stamp: str, packed: bool
     assert json.loads(told)[1][-1] == [str(file), len(content.encode()), stamp]
     seconds = [seconds for path, seconds in logstamps.read(told, NOW) if path == str(file)]
     assert len([number for number in seconds if number]) == bool(stamp)
+
+
+def test_what_a_rotation_left_beside_a_log_is_told_with_it(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    for name in ("access", "access.1", "access-20261106.gz", "access-notes", "accessory"):
+        (tmp_path / "there" / name).write_text("2026/11/06 20:37:57 [error] 7#7: x\n")
+    (tmp_path / "linked").symlink_to("there/access")
+    command = logstamps.first_stamps([str(tmp_path / "linked"), str(tmp_path / "there/access")])
+    told = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    paths = [path.removeprefix(f"{tmp_path}/") for path, *_ in json.loads(told)[1] if path.startswith(str(tmp_path))]
+    assert sorted(paths) == ["linked", "there/access", "there/access-20261106.gz", "there/access.1"]
 
 
 def test_a_log_that_cannot_be_unpacked_is_told_as_such(tmp_path: Path) -> None:

@@ -130,6 +130,43 @@ def test_a_pending_update_counts_by_its_archives_or_its_own_date(told: str, faul
     assert faults_of(sheet_of(test_system.test_security_updates, said)) == fault
 
 
+_SECURE = "        {} http://mirror.example/debian-security trixie-security/main amd64 Packages\n"
+_PLAIN = "        500 http://mirror.example/debian trixie/main amd64 Packages\n"
+
+
+@pytest.mark.parametrize(
+    ("table", "pending"),
+    [
+        # Pinned down as a whole, and one package to its version (apt_preferences(5)).
+        (f"     2 -10\n{_SECURE.format(-10)} *** 1 500\n{_PLAIN}", {"x": "2"}),
+        (f"     2 500\n{_SECURE.format(500)} *** 1 1001\n{_PLAIN}", {"x": "2"}),
+        # What apt would take is not the security archive's.
+        (f"     3 500\n{_PLAIN}     2 500\n{_SECURE.format(500)} *** 1 100\n", {"x": "2"}),
+        (f" *** 1 500\n{_SECURE.format(500)}{_PLAIN}", {}),
+        # What is installed is newer, or of the same version and built here.
+        (f" *** 1 500\n{_PLAIN}     0.9 500\n{_SECURE.format(500)}", {}),
+        (f"     1 500\n{_SECURE.format(500)} *** 1 100\n        100 /var/lib/dpkg/status\n", {}),
+    ],
+    ids=["archive pinned", "package pinned", "another newer", "installed", "newer", "built here"],
+)
+def test_an_update_that_apt_would_not_take_is_pending_too(table: str, pending: dict[str, str]) -> None:
+    row = "{}:\n  Installed: 1\n  Candidate: 1\n  Version table:\n{}"
+    assert test_system._pending(row.format("x", table) + row.format("nginx", " *** 1 500\n")) == pending
+
+
+def test_a_pinned_update_is_asked_for_by_its_version() -> None:
+    said = {
+        "apt-config": SETTINGS,
+        "systemctl": "active\nactive\n",
+        "cd /var/lib/apt": LISTS,
+        "LC_ALL=C apt-cache": _POLICY.replace("Candidate: 2\n  Version table:\n     2 500", "Candidate: 1\n  Version table:\n     2 -10"),
+        "date": str(NOW),
+        "apt-get download --print-uris libzstd1=2 ": "'http://mirror.example/libzstd1_2_amd64.deb' libzstd1_2_amd64.deb 1 SHA256:0\n",
+        "curl": f"{_OLD}\n",
+    }  # fmt: skip
+    assert faults_of(sheet_of(test_system.test_security_updates, said)) == "libzstd1 is pending for 30 days"
+
+
 def test_sources_are_read_from_files_of_both_kinds() -> None:
     shown = """\
 == sources.list
@@ -188,14 +225,22 @@ def _key(material: bytes) -> tuple[bytes, str]:
 
 
 def _sources(
-    files: str = DEBIAN + OURS, *, told: str = ORIGINS, keys: str = KEYS, ring: bytes = b"", **settings: Any
+    files: str = DEBIAN + OURS,
+    *,
+    told: str = ORIGINS,
+    keys: str = KEYS,
+    ring: bytes = b"",
+    config: str = "",
+    lists: str = "",
+    **settings: Any,
 ) -> Sheet:
     said: dict[str, Any] = {
         "apt-get indextargets": told,
         "cd /etc/apt; for": f"== sources.list\n{files}\n",
         "for file in /etc/apt/trusted.gpg": keys,
-        "apt-config": "",
-        "cd /etc/apt; grep": "",
+        "apt-config": config,
+        "cd /var/lib/apt": lists,
+        "date": str(NOW),
         "base64": base64.b64encode(ring).decode() if ring else (1, "No such file"),
     }
     vendor = {"vendor_repository_url": "https://download.jitsi.org", "vendor_repository_suite": "stable/"}
@@ -252,3 +297,67 @@ def test_the_vendors_source_is_bound_to_the_declared_key_alone() -> None:
 
 def test_a_host_that_tells_of_no_sources_does_not_pass() -> None:
     assert "0 sources in apt's files" in faults_of(_sources("", told=""))
+
+
+@pytest.mark.parametrize(
+    ("options", "seen"),
+    [
+        (f"trusted=on signed-by={RING}", "trusted=on"),
+        ("trusted=enable", "trusted=enable"),
+        ("arch=amd64 Trusted=WITH", "trusted=WITH"),
+        ("trusted=%79es", "trusted=yes"),
+        ('"allow-insecure=on"', "allow-insecure=on"),
+        ("allow-downgrade-to-insecure=1", "allow-downgrade-to-insecure=1"),
+        ("check-valid-until=no", "check-valid-until=no"),
+        ("check-date=disable", "check-date=disable"),
+        ("trusted=off allow-weak=without check-valid-until=yes", ""),
+    ],
+)
+def test_options_that_do_without_a_check_are_found_in_all_their_words(options: str, seen: str) -> None:
+    fault = f"/etc/apt/sources.list has {seen}" if seen else ""
+    bound = options if "signed-by" in options else f"{options} signed-by={RING}"
+    assert faults_of(_sources(OURS + DEBIAN.replace(f"signed-by={RING}", bound))) == fault
+    key, _, value = seen.partition("=")
+    stanza = f"Types: deb\nURIs: http://deb.debian.org/debian\nSuites: trixie\nSigned-By: {RING}\n"
+    for form in (
+        (f"{key.title()}: {value}\n", f"{key}:\n# so\n {value}\n") if seen else ("Trusted: no\nAllow-Weak: off\n",)
+    ):
+        files = f"{OURS}\n== sources.list.d/x.sources\n{stanza}{form}"
+        assert faults_of(_sources(files)) == fault.replace("sources.list", "sources.list.d/x.sources")
+
+
+def test_a_source_of_sources_counts_as_well() -> None:
+    source = DEBIAN.replace("deb [", "deb-src [trusted=with ")
+    assert faults_of(_sources(DEBIAN + OURS + source)) == "/etc/apt/sources.list has trusted=with"
+    assert _sources(f"{DEBIAN}{OURS}# {source}").faults == []
+
+
+@pytest.mark.parametrize(
+    ("setting", "fits"),
+    [
+        ('APT::Get::AllowUnauthenticated "on"', False),
+        ('apt::get::allowunauthenticated "Enable"', False),
+        ('Acquire::AllowInsecureRepositories "with"', False),
+        ('Binary::apt-get::Acquire::AllowWeakRepositories "true"', False),
+        ('APT::Get::Force-Yes "1"', False),
+        ('Acquire::AllowInsecureRepositories "0"', True),
+        ('Acquire::AllowDowngradeToInsecureRepositories "off"', True),
+        ('Acquire::AllowInsecureRepositories ""', True),
+    ],
+)
+def test_settings_that_do_without_a_signature_are_found_in_all_their_words(setting: str, fits: bool) -> None:
+    faults = faults_of(_sources(config=f'APT "";\n{setting};\n'))
+    assert faults == ("" if fits else f"switched off: {setting.split()[0]}")
+
+
+@pytest.mark.parametrize("setting", ['Acquire::Check-Valid-Until "false"', 'acquire::check-date "no"'])
+def test_where_apt_does_not_ask_how_old_a_list_is_none_may_be_out_of_date(setting: str) -> None:
+    def listed(days: float) -> str:
+        until = formatdate(NOW + days * 86400, usegmt=True).replace("GMT", "UTC")
+        return f"m_trixie_InRelease:Codename: trixie\nm_trixie-security_InRelease:Valid-Until: {until}\n"
+
+    off = f"{setting};\n"
+    seen = f"{setting.split()[0]} is off; m_trixie-security_InRelease is valid until "
+    assert faults_of(_sources(config=off, lists=listed(-1))).startswith(seen)
+    assert _sources(config=off, lists=listed(1)).faults == []
+    assert _sources(config=off.replace(setting.split()[1], '"1"'), lists=listed(-1)).faults == []

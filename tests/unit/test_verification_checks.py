@@ -155,9 +155,9 @@ def test_pending_update_of_a_held_package_is_seen() -> None:
             "        500 http://deb.debian.org/debian trixie/main amd64 Packages\n        100 /var/lib/dpkg/status\n"
         )
 
-    assert test_system._pending(package("13.0.1-1+deb13u1", "trixie-security")) == ["prosody"]
-    assert test_system._pending(package("13.0.1-1+deb13u1", "trixie-updates")) == []
-    assert test_system._pending(package("13.0.1-1", "trixie-security")) == []
+    assert test_system._pending(package("13.0.1-1+deb13u1", "trixie-security")) == {"prosody": "13.0.1-1+deb13u1"}
+    assert test_system._pending(package("13.0.1-1+deb13u1", "trixie-updates")) == {}
+    assert test_system._pending(package("13.0.1-1", "trixie-security")) == {}
 
 
 _NO_RULES = '{"nftables": []}'

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import pytest
 import testinfra.host
@@ -12,16 +14,21 @@ from orchestrator.verification.declarations import answered_for
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.subject import Subject
 
-# Where keys and accounts, what was written and recorded, logs and backups lie; what is not there is left out.
+# Where keys and accounts, what was written and recorded, logs and backups lie; what is not there is left out. Some are often links.
 PLACES = (
-    *("/etc/ratssaal", "/var/lib/prosody", "/var/log", "/var/tmp", "/srv", "/var/lib/postgresql", "/var/backups"),
-    *("/usr/share/jitsi-meet", "/root", "/home"),
+    *("/etc", "/etc/ratssaal", "/var/lib", "/var/lib/prosody", "/var/log", "/var/tmp", "/srv", "/srv/recordings"),
+    *("/tmp/recordings", "/var/lib/postgresql", "/var/backups", "/usr/share/jitsi-meet", "/root", "/home"),
 )
 MEMORY = ("tmpfs", "ramfs")
+# What findmnt calls file systems without anything of their own, though these hold files of the machine below.
+_SHARED = ("virtiofs", "vboxsf")
+# With where Jibri records (as VKS-09 looks for it); the mounts stand in their order, each below the one that it lies on.
 _DISKS = (
     "read -r kind 2>/dev/null </run/systemd/container; echo ${kind:-none}; echo == next ==; cat /proc/swaps; echo == next ==; "
-    f"for place in {' '.join(PLACES)}; do findmnt -nro SOURCE,FSTYPE,TARGET -T $place 2>/dev/null; done | sort -u; "
-    "echo == next ==; lsblk -rpno NAME,KNAME,PKNAME,TYPE 2>/dev/null; echo == next ==; "
+    f"readlink -e {' '.join(PLACES)} $(cat /etc/jitsi/jibri/*.conf /etc/jitsi/jibri/*.json 2>/dev/null | "
+    'sed -nE \'s/^[^#]*recordings?[-_]directory"?[[:space:]]*[=:][[:space:]]*"?([^",}]+).*/\\1/p\'); echo == next ==; '
+    "findmnt -nro SOURCE,FSTYPE,TARGET; echo == next ==; findmnt -nro FSTYPE --pseudo; echo == next ==; "
+    "lsblk -rpno NAME,KNAME,PKNAME,TYPE 2>/dev/null; echo == next ==; "
     'awk \'NR > 1 && $2 == "file" {print $1}\' /proc/swaps | while read -r file; do findmnt -nro SOURCE -T "$file"; done; true'
 )
 
@@ -30,23 +37,49 @@ _DISKS = (
 def test_disks_are_encrypted(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """Volumes with anything worth keeping to oneself, and swap, which holds a piece of every process's memory."""
     (shown,) = ask(host, _DISKS)
-    container, swaps, mounts, devices, files = text(shown).split("== next ==\n")
+    container, swaps, places, mounts, pseudo, devices, files = text(shown).split("== next ==\n")
     if container.strip() != "none":
         matter = f"the disks belong to the machine below this container ({container.strip()})"
         answered_for(subject, "CRY-11", sheet, matter)
         return
     known = _devices(devices)
-    for line in mounts.splitlines():
-        source, kind, target = line.split(" ")[:3]
-        if kind in MEMORY:
-            continue
-        closed = _encrypted(source.partition("[")[0], known)
+    for mount in _mounts(mounts, places.splitlines(), {*pseudo.split()} - {*_SHARED}):
+        closed = _encrypted(mount.source.partition("[")[0], known)
         if closed:
-            sheet.expect(True, f"{target} lies on an encrypted disk", "")
+            sheet.expect(True, f"{mount.target} lies on an encrypted disk", "")
         else:
             seen = "is not known to be encrypted" if closed is None else "lies on a disk that is not encrypted"
-            answered_for(subject, "CRY-11", sheet, f"{target} {seen} ({source})", wanted="LUKS")
+            answered_for(subject, "CRY-11", sheet, f"{mount.target} {seen} ({mount.source})", wanted="LUKS")
     _judge_swap(swaps, files, known, sheet)
+
+
+class Mount(NamedTuple):
+    """What is mounted where."""
+
+    source: str
+    kind: str
+    target: str
+
+
+def _mounts(shown: str, places: list[str], empty: set[str]) -> list[Mount]:
+    """Return each mount on which a place lies, and those below the places; no file systems in memory, none of the kinds `empty`."""
+    rows = [Mount(*map(_plain, line.split(" ")[:3])) for line in shown.splitlines()]
+    if not rows:
+        raise RuntimeError("findmnt tells of no mount")
+    # The last one hides those before it.
+    found = [[row for row in rows if _lies(place, row.target)][-1] for place in places]
+    found += [row for row in rows if row.kind not in empty and any(_lies(row.target, place) for place in places)]
+    return sorted({row for row in found if row.kind not in MEMORY}, key=lambda row: row.target)
+
+
+def _lies(path: str, folder: str) -> bool:
+    """Say whether a path is a folder's or below it."""
+    return path == folder or path.startswith(folder.rstrip("/") + "/")
+
+
+def _plain(word: str) -> str:
+    """Return a word of findmnt's without its escapes."""
+    return re.sub(r"\\x([0-9a-f]{2})", lambda code: chr(int(code.group(1), 16)), word)
 
 
 def _judge_swap(swaps: str, files: str, known: Mapping[str, tuple[str, list[str]]], sheet: Sheet) -> None:

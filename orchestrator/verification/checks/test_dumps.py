@@ -51,8 +51,9 @@ def test_core_dumps(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -
         soft, hard = line.split()[4:6]
         sheet.expect((soft, hard) == ("0", "0"), f"{unit}: core dumps up to {soft}, {hard} at most", "0, 0 at most")
     rules, _, keeper = text(logins).partition("== next ==\n")
-    limit = _login_limit(rules)
-    sheet.expect(limit == "0", f"logins: core dumps up to {limit or 'no limit'}", "* hard core 0")
+    for who, limit in {"*": "", "root": "", **_login_limits(rules)}.items():
+        whose = "logins" if who == "*" else f"logins of {who}"
+        sheet.expect(limit == "0", f"{whose}: core dumps up to {limit or 'no limit'}", f"{who} hard core 0")
     name = "kernel/core_pattern"
     pattern = kernel.values.get(name, "")
     program = pattern.removeprefix("|").split(" ")[0].rpartition("/")[2]
@@ -67,11 +68,18 @@ def test_core_dumps(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -
         sheet.expect(True, f"kernel.core_pattern {pattern or 'empty'}", "")
 
 
-def _login_limit(rules: str) -> str:
-    """Return the hard limit that every login gets, the last one as pam_limits takes it; "" without any."""
-    rows = (line.split() for line in rules.splitlines())
-    found = [row[3] for row in rows if len(row) >= 4 and row[0] == "*" and row[1] in ("hard", "-") and row[2] == "core"]
-    return found[-1] if found else ""
+def _login_limits(rules: str) -> dict[str, str]:
+    """Return the hard limit of each user or group that the rules name, as pam_limits takes it; "" where they give up all limits.
+
+    The last row of each counts, and the row of everybody (*) never for root (limits.conf(5)).
+    """
+    found = {}
+    for row in (line.partition("#")[0].split() for line in rules.splitlines()):
+        if row[1:] == ["-"] and row[0] != "*":
+            found[row[0]] = ""
+        elif len(row) >= 4 and row[1].lower() in ("hard", "-") and row[2].lower() == "core":
+            found[row[0]] = row[3]
+    return found
 
 
 @pytest.mark.control("OS-12")

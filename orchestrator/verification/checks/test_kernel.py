@@ -77,11 +77,13 @@ def test_forwarding(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -
     kernel, names = read(settings), text(engines).split()
     # IPv4 asks the interface by which a packet comes, IPv6 only `all` (kernel: net/ipv4/route.c, net/ipv6/ip6_output.c).
     here = [f"net/ipv4/conf/{interface}/forwarding" for interface in ("all", *kernel.interfaces("ipv4"))]
-    now = [name for name in (*here, "net/ipv6/conf/all/forwarding") if kernel.values.get(name) == "1"]
+    # Any number but 0 forwards, and 2 is kept as 2.
+    off = ("0", None)
+    now = [name for name in (*here, "net/ipv6/conf/all/forwarding") if kernel.values.get(name) not in off]
     later = [
         name
         for name in ("net/ipv4/ip_forward", *here[:1], "net/ipv6/conf/all/forwarding")
-        if kernel.next_value(name) == "1"
+        if kernel.next_value(name) not in off
     ]
     shown = ", ".join([*map(_shown, now), *(f"{_shown(name)} in the files of sysctl.d" for name in later)])
     if not shown:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 import pytest
@@ -11,8 +12,10 @@ import testinfra.host
 
 from orchestrator.verification import logstamps
 from orchestrator.verification.asking import ask, text
+from orchestrator.verification.checks.test_recordings import NGINX
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.subject import Subject
+from orchestrator.verification.webserver import read_nginx
 
 # What speaks of conferences; everything else below /var/log is administrative.
 CONFERENCE = (
@@ -31,7 +34,8 @@ _ROTATED = re.compile(r"[.-](?:\d{1,3}|\d{8}(?:-?\d+)?)(?:\.(?:gz|xz|bz2|zst))?$
 # Whether logrotate runs at all, and how it ended last: a file that is written every day looks young though it was never rotated. One
 # that has not run yet, as on a host of today, counts as a success (systemd.service(5)).
 _ROTATES = "systemctl is-active logrotate.timer; systemctl show -P Result logrotate.service"
-_FILES = "find /var/log -xdev -type f -printf '%T@ %p\\n'"
+# On whatever is mounted there as well: logs outgrow the disk on which they begin.
+_FILES = "find /var/log -type f -printf '%T@ %p\\n'"
 _SETTINGS = "systemd-analyze cat-config systemd/journald{}.conf"
 _OLDEST = "journalctl {} -o short-unix --no-pager -q 2>/dev/null | head -n 1"
 # Of each unit: its main process, its namespace by its files, whether that process has the namespace's sockets in place of the
@@ -108,12 +112,13 @@ def test_retention(host: testinfra.host.Host, subject: Subject, sheet: Sheet) ->
     """Two classes: conferences and administration, each with its declared period."""
     conference = int(subject.settings["jitsi_conference_log_days"])
     administrative = int(subject.settings["base_admin_log_days"])
-    rotation, timer, ages, units, system, namespace, *oldest, now = ask(
+    rotation, timer, ages, units, nginx, system, namespace, *oldest, now = ask(
         host,
         "logrotate --debug /etc/logrotate.conf 2>&1; true",
         _ROTATES,
         _FILES,
         _UNITS.format(units=" ".join(f"{unit}.service" for unit in subject.units()), namespace=_NAMESPACE),
+        NGINX,
         _SETTINGS.format(""),
         _SETTINGS.format(f"@{_NAMESPACE}"),
         _OLDEST.format(""),
@@ -123,6 +128,7 @@ def test_retention(host: testinfra.host.Host, subject: Subject, sheet: Sheet) ->
     _judge_runs(*text(timer).split(), sheet=sheet)
     _judge_units(text(units), sheet)
     written = {path for path in re.findall(r"^open (.*)$", text(units), re.M) if not path.endswith(" (deleted)")}
+    written |= _logs_of_nginx(text(nginx), subject, sheet)
     aged = dict(line.split(" ", 1)[::-1] for line in text(ages).splitlines())
     known = list(rules(text(rotation)))
     _judge_rules(known, written, conference, administrative, sheet)
@@ -131,17 +137,35 @@ def test_retention(host: testinfra.host.Host, subject: Subject, sheet: Sheet) ->
     _judge_cover(known, written, sorted({*aged, *written}), sheet)
     _judge_journals(text(system), text(namespace), conference, administrative, sheet)
     today = int(text(now))
-    limits = {path: conference if _of_conferences(path, written) else administrative for path in {*aged, *written}}
+
+    def limit(path: str) -> int:
+        return conference if _of_conferences(path, written) else administrative
+
+    old = set()
     # The file that is written to counts from its last line; one more day passes until the next rotation.
     for path, stamp in aged.items():
         days = (today - float(stamp)) / 86400
-        if days > limits[path] + 1:
-            sheet.expect(False, f"{path} is {days:.0f} days old", f"gone after {limits[path]} days")
-            del limits[path]
+        if days > limit(path) + 1:
+            sheet.expect(False, f"{path} is {days:.0f} days old", f"gone after {limit(path)} days")
+            old.add(path)
     (begun,) = ask(host, logstamps.first_stamps(sorted(path for path in written if path not in aged)))
-    _judge_first_lines(text(begun), today, limits, written, sheet)
-    for name, limit, answer in zip(("system", _NAMESPACE), (administrative, conference), oldest, strict=True):
-        _judge_oldest(name, text(answer), limit, today, sheet)
+    rows = [row for row in logstamps.read(text(begun), today) if row[0] not in old]
+    _judge_first_lines(rows, today, limit, written, sheet)
+    for name, most, answer in zip(("system", _NAMESPACE), (administrative, conference), oldest, strict=True):
+        _judge_oldest(name, text(answer), most, today, sheet)
+
+
+def _logs_of_nginx(shown: str, subject: Subject, sheet: Sheet) -> set[str]:
+    """Return the files that nginx writes logs into, by its own account: they may lie anywhere and bear any name."""
+    if subject.signalling and "server" not in shown:
+        sheet.could_not_look("nginx does not tell its configuration (nginx -t says why), so where it logs is unknown")
+    root = read_nginx(shown)
+    words = {line.words[1] for name in ("access_log", "error_log") for line in root.all(name) if len(line.words) > 1}
+    words = {word for word in words if not re.match(r"(?:off|stderr)$|syslog:|memory:|/dev/", word)}
+    for word in sorted(word for word in words if "$" in word and not word.startswith("/var/log/")):
+        sheet.could_not_look(f"nginx logs into {word}: which files these are it decides by each request")
+    # nginx -V: --prefix
+    return {posixpath.join("/usr/share/nginx", word) for word in words if "$" not in word}
 
 
 def _of_conferences(path: str, written: set[str]) -> bool:
@@ -149,18 +173,18 @@ def _of_conferences(path: str, written: set[str]) -> bool:
     return path.startswith(CONFERENCE) or _ROTATED.sub("", path) in written or bool(_NAMESPACED.match(path))
 
 
-def _judge_first_lines(told: str, today: int, limits: dict[str, int], written: set[str], sheet: Sheet) -> None:
+def _judge_first_lines(
+    rows: Iterable[tuple[str, float | None]], today: int, limit: Callable[[str], int], written: set[str], sheet: Sheet
+) -> None:
     """The oldest line of a file counts, not when the file was touched last."""
-    for path, stamp in logstamps.read(told, today):
-        if path not in limits:
-            continue
+    for path, stamp in rows:
         if stamp is None:
             if _of_conferences(path, written):
                 sheet.could_not_look(f"{path} does not tell in a known form when its first line was written")
             continue
         days = (today - stamp) / 86400
-        if days > limits[path] + 1:
-            sheet.expect(False, f"{path} begins {days:.0f} days ago", f"gone after {limits[path]} days")
+        if days > limit(path) + 1:
+            sheet.expect(False, f"{path} begins {days:.0f} days ago", f"gone after {limit(path)} days")
 
 
 def _judge_runs(running: str, ended: str, *, sheet: Sheet) -> None:

@@ -14,7 +14,7 @@ import pytest
 import testinfra.host
 
 from orchestrator.inventory import openpgp
-from orchestrator.verification.aptsources import FILES, SOURCES, entries, plain, sources
+from orchestrator.verification.aptsources import FILES, NO, SOURCES, entries, loosened, plain, sources
 from orchestrator.verification.asking import ask, text
 from orchestrator.verification.catalogue import select
 from orchestrator.verification.sheet import Sheet
@@ -35,7 +35,7 @@ _KEYS = (
 )
 # The archive dates its list anew at least each week, for which it is valid, and signs it. The times of apt's own files do not tell:
 # an update that reached no mirror sets them as well, and ends with 0.
-_LISTS = "cd /var/lib/apt/lists && grep -HaE '^(Codename|Suite|Date):' *Release 2>/dev/null; true"
+_LISTS = "cd /var/lib/apt/lists && grep -HaE '^(Codename|Suite|Date|Valid-Until):' *Release 2>/dev/null; true"
 # A quarter of what a simulated upgrade costs; and it tells of held packages, which a simulation keeps quiet about.
 _INSTALLED = (
     "LC_ALL=C apt-cache policy $(dpkg-query -W -f '${binary:Package} ${db:Status-Status}\\n' | "
@@ -105,18 +105,23 @@ def _excluded(name: str, patterns: list[str]) -> bool:
     return False
 
 
-def _pending(policy: str) -> list[str]:
-    """Return the installed packages for which a security archive has another version that apt would take."""
-    found = []
+def _pending(policy: str) -> dict[str, str]:
+    """Return the installed packages for which a security archive has a newer version, with the newest of these.
+
+    Whether apt would take it does not count: who holds a package back, or pins it, answers for its holes. The table of
+    versions begins with the newest.
+    """
+    found = {}
     for package in re.split(r"^(?=\S)", policy, flags=re.M):
-        values = dict(re.findall(r"^  (Installed|Candidate): (.*)$", package, re.M))
-        candidate = values.get("Candidate")
-        if candidate in (None, "(none)", values.get("Installed")):
+        installed = re.search(r"^  Installed: (.*)$", package, re.M)
+        newer, there, _ = package.partition("Version table:")[2].partition("\n *** ")
+        if installed is None or not there:
             continue
-        rows = package.partition("Version table:")[2]
-        offered = re.search(rf"^ (?:\*\*\*|   ) {re.escape(candidate)} \d+\n((?: {{8,}}.*\n?)*)", rows, re.M)
-        if offered and re.search(r" \S+-security/", offered.group(1)):
-            found.append(package.partition(":\n")[0])
+        rows = re.findall(r"^     (\S+) .*\n((?: {8,}.*\n?)*)", newer, re.M)
+        # A package that was built here may have the same version.
+        secure = [row[0] for row in rows if row[0] != installed.group(1) and re.search(r" \S+-security/", row[1])]
+        if secure:
+            found[package.partition(":\n")[0]] = secure[0]
     return found
 
 
@@ -139,13 +144,14 @@ def _judge_pending(host: testinfra.host.Host, policy: str, now: int, sheet: Shee
     """A pending security update counts once it has been published for longer than DAYS."""
     if "\n  Candidate: " not in policy:
         raise RuntimeError(f"apt-cache does not tell of the installed packages: {policy[:80]!r}")
-    names = _pending(policy)
-    if not names:
+    versions = _pending(policy)
+    if not versions:
         sheet.expect(True, "no security update is pending", "")
         return
-    (shown,) = ask(host, f"apt-get download --print-uris {' '.join(names)} 2>/dev/null; true")
+    packages = " ".join(f"{name}={version}" for name, version in versions.items())
+    (shown,) = ask(host, f"apt-get download --print-uris {packages} 2>/dev/null; true")
     uris = {name: uri for uri, name in re.findall(r"^'([^']+)' ([^_ ]+)_", text(shown), re.M)}
-    wanted = [name.partition(":")[0] for name in names]
+    wanted = [name.partition(":")[0] for name in versions]
     commands = {name: _PUBLISHED.format(uri=uris[name]) for name in wanted if name in uris}
     answers = dict(zip(commands, ask(host, *commands.values()), strict=True))
     for name in wanted:
@@ -155,18 +161,15 @@ def _judge_pending(host: testinfra.host.Host, policy: str, now: int, sheet: Shee
         sheet.expect(days is not None and days <= DAYS, f"{name} is pending {known}", f"installed within {DAYS} days")
 
 
+# By their names in any case, for one of apt's programs as well (Binary::apt::...).
+_TRUSTING = re.compile("AllowInsecure|AllowUnauth|AllowWeak|AllowDowngradeToInsecure|::Force-Yes", re.IGNORECASE)
+_AGES = re.compile("Acquire::(?:Check-Valid-Until|Check-Date)$", re.IGNORECASE)
+
+
 @pytest.mark.control("OS-05")
 def test_package_sources(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """Every source that the files name or apt really uses: whose it is, and whose key it is bound to."""
-    listed, files, keys, config, trusting = ask(
-        host,
-        SOURCES,
-        FILES,
-        _KEYS,
-        "apt-config dump",
-        "cd /etc/apt; grep -aHiE '^[^#]*(trusted|allow-insecure|allow-weak)\\s*[=:]\\s*(yes|true|1)' sources.list "
-        "sources.list.d/* 2>/dev/null; true",
-    )
+    listed, files, keys, config, lists, now = ask(host, SOURCES, FILES, _KEYS, "apt-config dump", _LISTS, "date +%s")
     settings = subject.settings
     vendor = (
         plain(str(settings.get("vendor_repository_url") or "")),
@@ -186,14 +189,20 @@ def test_package_sources(host: testinfra.host.Host, subject: Subject, sheet: She
             _judge_vendor(host, shown, signed, str(settings.get("vendor_repository_fingerprint") or ""), sheet)
         elif declared:
             _judge_debian(shown, signed, text(keys), sheet)
-    for line in text(trusting).splitlines():
-        sheet.expect(False, f"/etc/apt/{line.strip()}", "no source is trusted without a signature")
-    loose = re.findall(
-        r'^(\S*(?:AllowInsecure|AllowUnauth|AllowWeak|AllowDowngradeToInsecure)\S*) "(?:1|true|yes)";$',
-        text(config),
-        re.M,
-    )
+    for name, option in loosened(text(files)):
+        sheet.expect(False, f"/etc/apt/{name} has {option}", "every source is signed and of its day")
+    _judge_settings(text(config), text(lists), int(text(now)), sheet)
+
+
+def _judge_settings(config: str, lists: str, now: int, sheet: Sheet) -> None:
+    """No setting does without signatures; where one keeps apt from asking how old a list is, none may be out of date."""
+    rows = [(name, value.lower()) for name, value in re.findall(r'^(\S+) "(.*)";$', config, re.M)]
+    loose = [name for name, value in rows if _TRUSTING.search(name) and value and value not in NO]
     sheet.expect(not loose, f"switched off: {', '.join(loose) or 'nothing'}", "no check is switched off")
+    ageless = [name for name, value in rows if _AGES.search(name) and value in NO]
+    for name, until in re.findall(r"^(.*?Release):Valid-Until: *(.*?) *$", lists, re.M) if ageless else []:
+        fits = now <= parsedate_to_datetime(until).timestamp()
+        sheet.expect(fits, f"{', '.join(ageless)} is off; {name} is valid until {until}", "lists that are still valid")
 
 
 def _judge_vendor(
