@@ -410,24 +410,6 @@ def test_sessions_at_prosody_must_be_encrypted() -> None:
     assert look("Unable to connect\n").untested
 
 
-@pytest.mark.parametrize(
-    ("lines", "fault"),
-    [
-        ("", ""),
-        ("    DISABLE_CERTIFICATE_VERIFICATION = true\n", "disable-certificate-verification true"),
-        ("-Djicofo.xmpp.client.disable-certificate-verification=true\n", "disable-certificate-verification true"),
-        ('"use-tls" : false\n', "use-tls false"),
-        ("disable-certificate-verification = false\nuse-tls = true\n", ""),
-        ("SECURITY_MODE=disabled\n", "security-mode disabled"),
-    ],
-)
-def test_services_that_take_any_certificate_are_found(lines: str, fault: str) -> None:
-    sheet = sheet_of(
-        test_links.test_services_know_whom_they_talk_to, {"for each": f"running\n{lines}"}, subject=subject_of()
-    )
-    assert (fault in faults_of(sheet)) if fault else sheet.faults == []
-
-
 def _connected(*lines: str, **settings: Any) -> Sheet:
     second = {"address": "192.0.2.11", "address6": "2001:db8::11", "groups": ["jitsi_bridges"], "ssh_port": 22}
     hosts: Any = TOPOLOGY["hosts"]
