@@ -338,14 +338,18 @@ def test_wrong_passwords_are_refused_in_time() -> None:
 def test_whoever_gives_accounts_to_strangers_is_found() -> None:
     row = {"session": True, "offered": False, "form": False, "ways": ["PLAIN"]}
 
-    def look(**changed: Any) -> Sheet:
-        said = {"python3": json.dumps({"meet.example.org": row | changed})}
+    def look(*, domain: str = "meet.example.org", named: bool = True, **changed: Any) -> Sheet:
+        facts = {"named": named, "said": "", "domains": {"meet.example.org": row, domain: row | changed}}
+        said = {"python3": json.dumps(facts)}
         return sheet_of(test_logins.test_nobody_makes_an_account, said, subject=subject_of())
 
     assert look().faults == []
     for sign in ("offered", "form"):
-        assert "lets strangers make an account" in faults_of(look(**{sign: True}))
+        signs: dict[str, Any] = {sign: True}
+        assert "lets strangers make an account" in faults_of(look(**signs))
+        assert "else.example.net lets strangers" in faults_of(look(domain="else.example.net", **signs))
     assert look(session=False).untested
+    assert "Prosody does not tell which domains" in look(named=False).untested[0]
 
 
 def _profiles(
