@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import shlex
 
+from orchestrator.verification.prosody import SERVED
+
 # Speaks to Prosody's own port, as nginx does; in whose name it comes stands in a header that Prosody believes nginx only.
 # 192.0.2.0/24 belongs to nobody (RFC 5737).
 _CLIENT = r"""
@@ -30,13 +32,13 @@ class Client:
         self.line.close()
 """
 _REGISTRATION = r"""
-found = {}
-for domain in job["domains"]:
+from concurrent.futures import ThreadPoolExecutor
+def asked(domain):
     client = Client(domain, "192.0.2.76")
-    asked = f"<iq type='get' id='r1' to='{domain}' xmlns='jabber:client'><query xmlns='jabber:iq:register'/></iq>"
-    told = client.send(asked) if client.sid else ""
+    query = f"<iq type='get' id='r1' to='{domain}' xmlns='jabber:client'><query xmlns='jabber:iq:register'/></iq>"
+    told = client.send(query) if client.sid else ""
     given = re.search(r"<iq[^>]*type=['\"]result['\"]", told)
-    found[domain] = {
+    found = {
         "session": bool(client.sid), "offered": "iq-register" in client.features, "form": bool(given),
         "ways": re.findall(r"<mechanism>([^<]*)</mechanism>", client.features),
     }
@@ -44,7 +46,10 @@ for domain in job["domains"]:
         client.close()
     except (OSError, http.client.HTTPException):
         pass
-print(json.dumps(found))
+    return found
+hosts, named, said = served(job["domains"])
+with ThreadPoolExecutor(8) as pool:
+    print(json.dumps({"named": named, "said": said, "domains": dict(zip(hosts, pool.map(asked, hosts)))}))
 """
 _GUESSES = r"""
 name, found = f"ratssaal-probe-{random.randrange(2**40):x}", []
@@ -68,8 +73,11 @@ print(json.dumps(found))
 
 
 def registration(host: str, domains: list[str]) -> str:
-    """Return the command that asks each domain for an account; prints what came of it as JSON."""
-    return _command(_REGISTRATION, {"host": host, "domains": domains})
+    """Return the command that asks each domain that Prosody serves for an account; prints what came of it as JSON.
+
+    `domains` are asked where Prosody does not tell which it serves.
+    """
+    return _command(SERVED + _REGISTRATION, {"host": host, "domains": domains})
 
 
 def guesses(host: str, tries: int) -> str:

@@ -28,7 +28,10 @@ _KEYS = "/root/.ssh/authorized_keys"
 _SSHD = "/etc/ssh/sshd_config.d/00-ratssaal.conf"
 _JVB = "/etc/jitsi/videobridge/jvb.conf"
 _RESTART_JVB = "systemctl restart jitsi-videobridge2 && sleep 8"
-# A guest who logs in to Prosody's own port without TLS, as somebody on the host or a bridge's could.
+# A guest who logs in to Prosody's own port without TLS, as somebody on the host or a bridge's could where a domain takes it.
+_LOOSE_GUEST = (
+    f"sed -i 's/^VirtualHost \"guest[.].*/&\\n    c2s_require_encryption = false/' {_HOST} && {_RESTART_PROSODY}"
+)
 _PLAIN = (
     "domain=$(basename /etc/prosody/conf.avail/meet.*.cfg.lua .cfg.lua) && systemd-run -q --unit=guest python3 -c "
     '\'import socket, sys, time; s = socket.create_connection(("127.0.0.1", 5222)); '
@@ -231,10 +234,13 @@ BREAKS = [
     ),
     Break(
         "CRY-08",
-        f"{_PLAIN} && cp -a {_JVB} /root && sed -i 's/USERNAME = \"jvb\"/& \\n DISABLE_CERTIFICATE_VERIFICATION = true/' {_JVB}"
+        f"{_LOOSE_GUEST} && {_PLAIN} && cp -a {_JVB} /root"
+        f" && sed -i 's/USERNAME = \"jvb\"/& \\n DISABLE_CERTIFICATE_VERIFICATION = true/' {_JVB}"
         f" && {_RESTART_JVB}",
         "a session from 127.0.0.1 at Prosody is insecure",
-        f"systemctl stop guest; mv /root/jvb.conf {_JVB} && {_RESTART_JVB}",
+        f"systemctl stop guest; mv /root/jvb.conf {_JVB}; sed -i '/c2s_require_encryption = false/d' {_HOST}"
+        f" && {_RESTART_PROSODY}",
+        also=("CRY-07",),
         more=("the bridge talks to Prosody with disable-certificate-verification true",),
         uses="Prosody",
     ),

@@ -469,14 +469,18 @@ def test_wrong_passwords_are_refused_in_time() -> None:
 def test_whoever_gives_accounts_to_strangers_is_found() -> None:
     row = {"session": True, "offered": False, "form": False, "ways": ["PLAIN"]}
 
-    def look(**changed: Any) -> Sheet:
-        said = {"python3": json.dumps({"meet.example.org": row | changed})}
+    def look(*, domain: str = "meet.example.org", named: bool = True, **changed: Any) -> Sheet:
+        facts = {"named": named, "said": "", "domains": {"meet.example.org": row, domain: row | changed}}
+        said = {"python3": json.dumps(facts)}
         return sheet_of(test_logins.test_nobody_makes_an_account, said, subject=subject_of())
 
     assert look().faults == []
     for sign in ("offered", "form"):
-        assert "lets strangers make an account" in faults_of(look(**{sign: True}))
+        signs: dict[str, Any] = {sign: True}
+        assert "lets strangers make an account" in faults_of(look(**signs))
+        assert "else.example.net lets strangers" in faults_of(look(domain="else.example.net", **signs))
     assert look(session=False).untested
+    assert "Prosody does not tell which domains" in look(named=False).untested[0]
 
 
 def _profiles(
@@ -636,24 +640,6 @@ def test_sessions_at_prosody_must_be_encrypted() -> None:
     assert faults_of(look(bound)) == "a session from 127.0.0.1 at Prosody is insecure"
     assert look("OK: 0 c2s sessions shown\n").untested
     assert look("Unable to connect\n").untested
-
-
-@pytest.mark.parametrize(
-    ("lines", "fault"),
-    [
-        ("", ""),
-        ("    DISABLE_CERTIFICATE_VERIFICATION = true\n", "disable-certificate-verification true"),
-        ("-Djicofo.xmpp.client.disable-certificate-verification=true\n", "disable-certificate-verification true"),
-        ('"use-tls" : false\n', "use-tls false"),
-        ("disable-certificate-verification = false\nuse-tls = true\n", ""),
-        ("SECURITY_MODE=disabled\n", "security-mode disabled"),
-    ],
-)
-def test_services_that_take_any_certificate_are_found(lines: str, fault: str) -> None:
-    sheet = sheet_of(
-        test_links.test_services_know_whom_they_talk_to, {"for each": f"running\n{lines}"}, subject=subject_of()
-    )
-    assert (fault in faults_of(sheet)) if fault else sheet.faults == []
 
 
 def _connected(*lines: str, **settings: Any) -> Sheet:

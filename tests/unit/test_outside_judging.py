@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 import subprocess
 from pathlib import Path
 from typing import Any
@@ -441,6 +442,30 @@ def test_peers_are_the_special_ones_the_sites_hosts_and_ourselves() -> None:
     assert office["6"]["2a00:1450::"] is False
     never = {peer for rows in test_turn.NEVER.values() for peer in rows}
     assert not any(test_turn._permitted(subject(jitsi_p2p=True), peer) for peer in never)
+
+
+def test_a_relay_to_anybody_is_found_from_behind_a_translation() -> None:
+    """The usual control node has a private address, so its own is none that the relay could be asked for."""
+    wanted = test_turn.peers(subject(), [""])
+    open_ = _relays(wanted)
+    for family, rows in wanted.items():
+        for peer in rows:
+            # coturn with upstream's denied ranges, and nothing else denied.
+            if not any(peer in never for never in test_turn.NEVER.values()):
+                open_["ways"]["udp"][f"relay{family}"]["peers"][peer] = "granted"
+    sheet, closed = Sheet(), Sheet()
+    test_turn.judge_peers(open_, wanted, ("192.0.2.10", "2001:db8::10"), sheet)
+    told = faults(sheet)
+    for address in test_turn.ORDINARY:
+        family = "6" if ":" in address else "4"
+        assert wanted[family][address] is False
+        assert ipaddress.ip_address(address).is_global
+        assert f"udp, IPv{family} relay: sending to {address} is granted" in told
+    test_turn.judge_peers(_relays(wanted), wanted, ("192.0.2.10", "2001:db8::10"), closed)
+    assert faults(closed) == []
+    # Where people may call each other directly, any public address may be somebody's.
+    direct = test_turn.peers(subject(jitsi_p2p=True), [""])
+    assert not any(address in rows for address in test_turn.ORDINARY for rows in direct.values())
 
 
 def _relays(wanted: dict[str, dict[str, bool]], **other: Any) -> dict[str, Any]:

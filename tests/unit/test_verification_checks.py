@@ -223,11 +223,17 @@ def test_rules_that_forward_are_found_in_every_form() -> None:
 
 
 def test_without_nginxs_own_account_nothing_is_known() -> None:
-    said = {"\nconfigured": "", "nginx": "", "date": "1000000000", "cat": "log /dev/log local0 warning"}
+    said = {
+        "\nconfigured": "",
+        "nginx": "",
+        "date": "1000000000",
+        "cat": "log /dev/log local0 warning",
+        "for folder": "",
+    }
     for check in (test_recordings.test_recordings_are_closed, test_recordings.test_recordings_are_young):
         assert "nginx does not tell" in sheet_of(check, said, subject=subject_of()).untested[0]
         with pytest.raises(NotApplicable):
-            sheet_of(check, {**said, "nginx": "server { }"}, subject=subject_of())
+            sheet_of(check, {**said, "nginx": "server { listen 80; }"}, subject=subject_of())
     assert "nginx does not tell" in sheet_of(test_log_levels.test_web_levels, said, subject=subject_of()).untested[0]
 
 
@@ -253,18 +259,25 @@ def test_recordings_behind_links_and_on_other_disks_are_found(tmp_path: Path) ->
 def test_recordings_are_judged_by_age_and_answer() -> None:
     files = "1000000000.5|/srv/recordings|/srv/recordings/old.mp4\n|/srv/recordings|\n"
     nginx = "server { listen 443 ssl; server_name meet.example.org; location /r/ { alias /srv/recordings/; } }"
-    said = {"\nconfigured": files, "nginx": nginx, "date": str(1000000000 + 31 * 86400)}
+    said = {"\nconfigured": files, "nginx": nginx, "date": str(1000000000 + 31 * 86400), "for folder": ""}
     old = sheet_of(test_recordings.test_recordings_are_young, said, subject=subject_of())
     assert old.faults == [("/srv/recordings/old.mp4 is 31 days old", "gone after 30 days")]
 
-    def asked(answer: str) -> Sheet:
-        curls = {"curl -sk -m 8 --resolve meet.example.org:443:192.0.2.10 -o": answer, "curl": "<html>"}
+    def asked(answer: str, above: str = "HTTP/1.1 403 Forbidden\n") -> Sheet:
+        begin = "curl -sk -m 8 --noproxy '*' --resolve meet.example.org:443:192.0.2.10"
+        curls = {f"{begin} -o": answer, f"{begin} -i": above}
         return sheet_of(test_recordings.test_recordings_are_closed, {**said, **curls}, subject=subject_of())
 
-    assert asked("403 other").faults == []
-    assert asked("200 other").faults == []
-    assert "https://meet.example.org:443/r/old.mp4 answers 200 with the recording" in faults_of(asked("200 recording"))
-    assert "whether a login follows was not tried" in asked("302 other").untested[0]
+    for answer in ("403||other", "404||other", "200||other"):
+        assert (asked(answer).faults, asked(answer).untested) == ([], [])
+    assert "https://meet.example.org/r/old.mp4 answers 200 with the recording" in faults_of(asked("200||same"))
+    assert "whether a login follows was not tried" in asked("302|https://login.example.org/|other").untested[0]
+    # Nobody was there to refuse it.
+    for answer in ("000||other", "502||other", "429||other"):
+        assert asked(answer).faults == []
+        assert "https://meet.example.org/r/old.mp4" in asked(answer).untested[0]
+    assert "/r/ lists old.mp4" in faults_of(asked("403||other", "HTTP/1.1 200 OK\n\n<a href='old.mp4'>"))
+    assert "/r/ does not answer" in asked("403||other", "").untested[0]
 
 
 def test_places_that_nginx_hands_out() -> None:

@@ -1,10 +1,14 @@
-"""What the web server gives away, and what it tells search engines and people who found a hole; asked from outside."""
+"""What the web server gives away, and what it tells search engines and people who found a hole.
+
+Asked from outside; and from the host itself where only its configuration knows what there is to ask for.
+"""
 
 from __future__ import annotations
 
 import re
+import shlex
+from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
-from urllib.parse import urlsplit
 
 import pytest
 import testinfra.host
@@ -13,9 +17,9 @@ from orchestrator.inventory.derivations import security_contact
 from orchestrator.verification.asking import ask, text
 from orchestrator.verification.checks.test_recordings import NGINX
 from orchestrator.verification.checks.test_web import OTHERS, PAGES, ROOM, Answer, Asked, answers, request
+from orchestrator.verification.handedout import Handing, fetch, handed_out, judge_fetched, listed, listing
 from orchestrator.verification.sheet import NotTested, Sheet
 from orchestrator.verification.subject import Subject
-from orchestrator.verification.webserver import places
 
 # A cookie's date holds a comma, so two cookies in one line part only where a new name begins.
 _NEXT_COOKIE = re.compile(r",\s*(?=[^\s;,=]+=)")
@@ -46,10 +50,16 @@ LEFT_BEHIND = (
     "/index.html.bak",
 )
 ERRORS = ("/nicht/da", "/libs/", "/http-bind", "/xmpp-websocket", "/conference-request/v1", "/%00")
+# Files below what is handed out, with what stands above and below; and directories. At most so many are shown.
+_MOST = 60
 _LEFT = (
-    "find /usr/share/jitsi-meet /usr/share/ratssaal/pages /var/www -xdev -type f \\( -name '.*' -o -path '*/.*' -o -name '*~' "
-    "-o -name '*.bak' -o -name '*.old' -o -name '*.orig' -o -name '*.swp' -o -name '*.save' \\) 2>/dev/null | head -n 40; true"
+    "find -L {} -type f '(' -name '.*' -o -path '*/.*' -o -name '*~' -o -name '*.bak' -o -name '*.old' -o -name '*.orig' "
+    "-o -name '*.swp' -o -name '*.save' ')' -printf '%H|%P\\n' 2>/dev/null | sort -u | head -n {}; true"
 )
+_BELOW = "find -L {} -maxdepth 4 -type d -printf '%p/\\n' 2>/dev/null | sort -u | head -n {}; true"
+_COPY = re.compile(r"~$|\.(?:bak|old|orig|swp|save)$")
+# nginx's own list, its fancy one, and Python's.
+_LIST = re.compile(r"<(?:title|h1)>(?:Index of|Directory listing for)", re.I)
 NAMING = ("server", "x-powered-by", "via")
 SECURITY_TXT = "/.well-known/security.txt"
 
@@ -89,8 +99,8 @@ def test_listings(host: testinfra.host.Host, outside: testinfra.host.Host, subje
     """No directory lists what it holds, and no other name gets a page of the server's own."""
     del host
     for label, answer in _ask(outside, subject, DIRECTORIES, sheet):
-        listed = re.search(r"<title>Index of|<h1>Index of", answer.body)
-        sheet.expect(not listed, f"{label} {'lists its files' if listed else 'lists nothing'}", "no list")
+        lists = _LIST.search(answer.body)
+        sheet.expect(not lists, f"{label} {'lists its files' if lists else 'lists nothing'}", "no list")
     foreign = [request("https", "other.example", address, "/") for address in subject.addresses]
     for label, answer in answers(outside, foreign, sheet):
         page = _DEFAULT_PAGE.search(answer.body)
@@ -100,18 +110,80 @@ def test_listings(host: testinfra.host.Host, outside: testinfra.host.Host, subje
 
 
 @pytest.mark.control("WEB-03")
+def test_listings_of_every_server(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """No directory lists what it holds, of whichever of nginx's servers, asked from the host itself.
+
+    These are the beginnings of addresses that its configuration names; and every directory that lies there, where it says
+    that lists are made at all.
+    """
+    (shown,) = ask(host, NGINX)
+    handing = handed_out(text(shown), subject)
+    if not handing.servers:
+        sheet.could_not_look("nginx does not tell its configuration (nginx -t says why)")
+        return
+    asked = {(door, path): None for server in handing.servers for door in server.doors for path in server.locations}
+    open_ = [row for row in handing.rows if row.server.lists]
+    (below,) = ask(host, _BELOW.format(_quoted(row.place.folder for row in open_), _MOST + 1)) if open_ else (None,)
+    there = text(below).splitlines() if below else []
+    for folder in there[:_MOST]:
+        asked |= {(door, re.sub("//+", "/", path)): None for door, path in Handing(open_).asked(folder, sheet)}
+    for (door, path), result in zip(asked, ask(host, *(listing(*each) for each in asked)), strict=True):
+        lists = _LIST.search(listed(door, path, result, sheet))
+        sheet.expect(
+            not lists, f"{door.base}{path} {'lists its files' if lists else 'lists nothing'}", "no list of files"
+        )
+    _note_gaps(handing, len(there), "directories", sheet)
+
+
+@pytest.mark.control("WEB-03")
 def test_left_behind(host: testinfra.host.Host, outside: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
-    """No hidden file and no copy is handed out: neither usual ones nor any that really lies there."""
-    shown, found = ask(host, NGINX, _LEFT)
-    domain = str(subject.settings["jitsi_domain"])
-    there = text(found).splitlines()
-    urls = {place.url(path) for place in places(text(shown), domain) for path in there if place.covers(path)}
-    paths = dict.fromkeys((*LEFT_BEHIND, *sorted(urlsplit(url).path for url in urls)))
-    # What is no file is a room's name, whose page comes for any name.
-    room, *rest = _ask(outside, subject, (ROOM, *paths), sheet, first_address=True)
-    for label, answer in rest:
-        given = answer.status == "200" and answer.body != room[1].body
-        sheet.expect(not given, f"{label} answers {answer.status}{' with a file' if given else ''}", "404")
+    """No hidden file and no copy is handed out by a usual name."""
+    del host
+    found = _ask(outside, subject, (ROOM, *LEFT_BEHIND), sheet)
+    # What is no file is a room's name, whose page comes for any name: once over each family.
+    rooms = {label.rpartition(" (")[2]: answer.body for label, answer in found if f"{ROOM} (" in label}
+    for label, answer in found:
+        if f"{ROOM} (" not in label:
+            given = answer.status == "200" and answer.body != rooms.get(label.rpartition(" (")[2])
+            sheet.expect(not given, f"{label} answers {answer.status}{' with a file' if given else ''}", "404")
+
+
+@pytest.mark.control("WEB-03")
+def test_what_lies_there(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
+    """No hidden file and no copy that really lies below what nginx hands out is given away, asked from the host itself."""
+    (shown,) = ask(host, NGINX)
+    handing = handed_out(text(shown), subject)
+    if not handing.servers:
+        sheet.could_not_look("nginx does not tell its configuration (nginx -t says why)")
+        return
+    folders = _quoted(row.place.folder for row in handing.rows)
+    (found,) = ask(host, _LEFT.format(folders, _MOST + 1)) if folders else (None,)
+    lines = text(found).splitlines() if found else []
+    files = dict.fromkeys(file for line in lines[:_MOST] for file in _left(line))
+    asked = [(door, path, file) for file in files for door, path in handing.asked(file, sheet)]
+    for (door, path, _), result in zip(asked, ask(host, *(fetch(*each) for each in asked)), strict=True):
+        judge_fetched(door, path, result, sheet, what="the file", wanted="404")
+    sheet.expect(True, f"{len(files)} hidden files and copies lie below what nginx hands out", "")
+    _note_gaps(handing, len(lines), "hidden files and copies", sheet)
+
+
+def _left(line: str) -> Iterator[str]:
+    """Yield the file of a line that is a copy, or hidden below what is handed out, whatever stands above that."""
+    above, _, below = line.partition("|")
+    hidden = any(part.startswith(".") for part in below.split("/"))
+    if not below or hidden or _COPY.search(below):
+        yield f"{above.rstrip('/')}/{below}" if below else above
+
+
+def _quoted(folders: Iterable[str]) -> str:
+    return " ".join(shlex.quote(folder) for folder in dict.fromkeys(folders))
+
+
+def _note_gaps(handing: Handing, there: int, what: str, sheet: Sheet) -> None:
+    """Note what was not looked at."""
+    handing.note_unknown(sheet)
+    if there > _MOST:
+        sheet.could_not_look(f"there are more than {_MOST} {what}")
 
 
 @pytest.mark.control("WEB-05")
@@ -164,15 +236,9 @@ def _judge_security_txt(label: str, answer: Answer, now: datetime, sheet: Sheet)
 
 
 def _ask(
-    outside: testinfra.host.Host,
-    subject: Subject,
-    paths: tuple[str, ...],
-    sheet: Sheet,
-    *,
-    first_address: bool = False,
+    outside: testinfra.host.Host, subject: Subject, paths: tuple[str, ...], sheet: Sheet
 ) -> list[tuple[str, Answer]]:
-    """Return the answers to paths over every address of the host, or over its first."""
+    """Return the answers to paths over every address of the host."""
     domain = str(subject.settings["jitsi_domain"])
-    reached = subject.addresses[:1] if first_address else subject.addresses
-    requests: list[Asked] = [request("https", domain, address, path) for address in reached for path in paths]
+    requests: list[Asked] = [request("https", domain, address, path) for address in subject.addresses for path in paths]
     return answers(outside, requests, sheet)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import ipaddress
-import re
 
 import pytest
 import testinfra.host
 
-from orchestrator.verification.asking import ask, text
+from orchestrator.verification.asking import ask, json_of, text
 from orchestrator.verification.declarations import answered_for
+from orchestrator.verification.javasettings import started_with
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 
@@ -19,19 +19,20 @@ _SESSIONS = "prosodyctl shell 'c2s:show(nil, \"method type secure ip\")' </dev/n
 ENCRYPTED = (443, 5222, 5349)
 _CONNECTIONS = "ss -Htn state established"
 _CLIENTS = {"jicofo": "Jicofo", "jitsi-videobridge2": "the bridge"}
-_CAREFUL = {"disable-certificate-verification": "false", "use-tls": "true", "security-mode": "required"}
+# The last is the old name of Jicofo's first (jicofo:jicofo-common/src/main/kotlin/org/jitsi/jicofo/xmpp/XmppConfig.kt).
+_CAREFUL = {
+    "disable-certificate-verification": "false",
+    "use-tls": "true",
+    "security-mode": "required",
+    "always-trust-mode-enabled": "false",
+}
+# As HOCON reads them.
+_TRUTHS = {"yes": "true", "on": "true", "no": "false", "off": "false"}
 
 
-def _settings(unit: str) -> str:
+def _started(unit: str) -> str:
     """Return the command for what a Java service was started with of its connection to Prosody."""
-    names = "disable[-_]certificate[-_]verification|use-tls|security[-_]mode"
-    return (
-        f"for each in $(cat /sys/fs/cgroup$(systemctl show -P ControlGroup {unit})/cgroup.procs); do "
-        "[ \"$(cat /proc/$each/comm)\" = java ] && args=$(tr '\\0' '\\n' </proc/$each/cmdline); done 2>/dev/null; "
-        '[ -n "$args" ] || { echo stopped; exit 0; }; echo running; '
-        f"file=$(echo \"$args\" | sed -n 's/^-Dconfig.file=//p' | tail -n 1); grep -siE '^[^#/]*({names})' \"$file\"; "
-        f"echo \"$args\" | grep -iE '^-D.*({names})='; true"
-    )
+    return started_with(unit, f"^(.*[.])?({'|'.join(name.replace('-', '[-_]') for name in _CAREFUL)})$")
 
 
 @pytest.mark.control("CRY-08")
@@ -65,16 +66,21 @@ def test_services_know_whom_they_talk_to(host: testinfra.host.Host, subject: Sub
     units = [*(["jicofo"] if subject.signalling else []), *(["jitsi-videobridge2"] if subject.bridge else [])]
     if not units:
         raise NotApplicable("neither Jicofo nor a bridge runs here")
-    for unit, result in zip(units, ask(host, *(_settings(unit) for unit in units)), strict=True):
-        state, _, lines = text(result).partition("\n")
-        if state != "running":
+    for unit, result in zip(units, ask(host, *(_started(unit) for unit in units)), strict=True):
+        told = json_of(result)
+        if not told["running"]:
             sheet.could_not_look(f"{unit} does not run")
             continue
         loose = []
-        for name, value in re.findall(r'([\w.-]+)"?\s*[=:]\s*"?(\w+)', lines):
+        for name, value in told["rows"]:
             key = name.rpartition(".")[2].lower().replace("_", "-")
-            if key in _CAREFUL and value.lower() != _CAREFUL[key]:
-                loose.append(f"{key} {value.lower()}")
+            plain = _TRUTHS.get(value.lower(), value.lower())
+            if "${" in value or not value:
+                sheet.could_not_look(f"{_CLIENTS[unit]}: {key}, which its settings take from elsewhere")
+            elif plain != _CAREFUL[key]:
+                loose.append(f"{key} {plain}")
+        for reason in told["unknown"]:
+            sheet.could_not_look(f"{_CLIENTS[unit]}: {reason}")
         seen = f"{_CLIENTS[unit]} talks to Prosody with {', '.join(loose) or 'verification of its certificate'}"
         sheet.expect(not loose, seen, "encrypted, the certificate verified")
 

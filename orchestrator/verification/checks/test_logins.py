@@ -15,6 +15,7 @@ from orchestrator.verification import bosh, sshd
 from orchestrator.verification.asking import ask, json_of, text
 from orchestrator.verification.catalogue import select
 from orchestrator.verification.declarations import answered_for
+from orchestrator.verification.prosody import note_unnamed
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 
@@ -131,7 +132,7 @@ def test_guessing_members_passwords(host: testinfra.host.Host, subject: Subject,
 
 @pytest.mark.control("ACC-07")
 def test_nobody_makes_an_account(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
-    """Every domain of Prosody is asked for an account, as a stranger would (XEP-0077)."""
+    """Every domain that Prosody serves is asked for an account, as a stranger would (XEP-0077)."""
     if not subject.signalling:
         raise NotApplicable("Prosody does not run here")
     names = xmpp_domains(subject.settings)
@@ -140,7 +141,9 @@ def test_nobody_makes_an_account(host: testinfra.host.Host, subject: Subject, sh
     if told.rc != 0:
         sheet.could_not_look("Prosody does not answer on its HTTP port")
         return
-    for domain, row in json_of(told).items():
+    facts = json_of(told)
+    note_unnamed(facts, sheet)
+    for domain, row in facts["domains"].items():
         if not row["session"]:
             sheet.could_not_look(f"{domain} talks to no stranger, so it was not asked for an account")
             continue

@@ -10,10 +10,10 @@ import pytest
 import testinfra.host
 
 from orchestrator.verification.asking import ask, json_of, text
+from orchestrator.verification.handedout import Door, Handing, fetch, handed_out, judge_fetched, listed, listing
 from orchestrator.verification.servedconfig import Config, Expression, read_config, setting
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
-from orchestrator.verification.webserver import places
 
 RETENTION_DAYS = 30
 # Either switches end-to-end encryption off, and neither is set in upstream's (lib-jitsi-meet:modules/e2ee/E2EEncryption.js).
@@ -27,25 +27,29 @@ _JIBRI = (
     "dpkg-query -W -f '${Package} ${Version} ${db:Status-Status}\\n' jibri 2>/dev/null; "
     "grep -lsx java /proc/[0-9]*/comm | while read -r comm; do tr '\\0' ' ' <${comm%comm}cmdline; echo; done | grep -ci jibri; true"
 )
-# Every file below a directory of recordings, and every film below what nginx serves that no package brought along:
-# "time|directory|path". An empty directory of recordings has one line without a path. Links are followed, and so is what is
-# mounted below: recordings outgrow the disk on which they begin.
-_RECORDINGS = r"""
+# Every file below a directory of recordings, "time|directory|path". An empty one has one line without a path. Links are
+# followed, and so is what is mounted below: recordings outgrow the disk on which they begin.
+_FILES = "'(' -fstype proc -o -fstype sysfs ')' -prune -o -type f"
+_RECORDINGS = rf"""
 configured=$(cat /etc/jitsi/jibri/*.conf /etc/jitsi/jibri/*.json 2>/dev/null |
-    sed -nE 's/^[^#]*recordings?[-_]directory"?[[:space:]]*[=:][[:space:]]*"?([^",}]+).*/\1/p')
-files='( -fstype proc -o -fstype sysfs ) -prune -o -type f'
+    sed -nE 's/^[^#]*recordings?[-_]directory"?[[:space:]]*[=:][[:space:]]*"?([^",}}]+).*/\1/p')
 for folder in /srv/recordings /tmp/recordings $configured; do
     [ -d "$folder" ] || continue
     echo "|$folder|"
-    find -L "$folder" $files -printf "%T@|$folder|%p\n"
-done
-nginx -T 2>/dev/null | sed -nE 's/^[[:space:]]*(root|alias)[[:space:]]+([^;$]+).*/\2/p' | sort -u | while read -r folder; do
-    find -L "$folder" $files \( -iname '*.mp4' -o -iname '*.webm' -o -iname '*.mkv' -o -iname '*.flv' -o -iname '*.mov' \
-        -o -iname '*.m3u8' \) -printf '%T@ %p\n' 2>/dev/null | while read -r time path; do
-        dpkg -S "$path" >/dev/null 2>&1 || echo "$time|$folder|$path"
-    done
+    find -L "$folder" {_FILES} -printf "%T@|$folder|%p\n"
 done
 true"""
+_FILMS = ("mp4", "webm", "mkv", "flv", "mov", "m3u8")
+
+
+def _films(folders: list[str]) -> str:
+    """Return the command for every film below what nginx hands out that no package brought along, shown as recordings are."""
+    named = " -o ".join(f"-iname '*.{ending}'" for ending in _FILMS)
+    return (
+        f"for folder in {' '.join(map(shlex.quote, folders))}; do "
+        f"find -L \"$folder\" {_FILES} '(' {named} ')' -printf '%T@ %p\\n' 2>/dev/null | while read -r time path; do "
+        'dpkg -S "$path" >/dev/null 2>&1 || echo "$time|$folder|$path"; done; done; true'
+    )
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -69,18 +73,22 @@ def _recordings(shown: str) -> tuple[list[str], list[Recording]]:
     return list(dict.fromkeys(folders)), sorted(files.values(), reverse=True)
 
 
-def _look(subject: Subject, shown: str, nginx: str, sheet: Sheet) -> tuple[list[str], list[Recording]]:
-    """Return what lies there; raises NotApplicable where nothing does. What nginx hands out must be known for that."""
-    folders, files = _recordings(shown)
-    if subject.signalling and "server" not in nginx:
+def _look(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> tuple[list[str], list[Recording], Handing]:
+    """Return what lies there and what nginx hands out; raises NotApplicable where nothing does, as far as that is known."""
+    shown, config = ask(host, _RECORDINGS, NGINX)
+    handing = handed_out(text(config), subject)
+    (films,) = ask(host, _films(handing.folders)) if handing.folders else (None,)
+    folders, files = _recordings(text(shown) + (text(films) if films else ""))
+    silent = subject.signalling and not handing.servers
+    if silent:
         sheet.could_not_look(
             "nginx does not tell its configuration (nginx -t says why), so what it hands out is unknown"
         )
-    elif not folders and not files:
+    elif not handing.note_unknown(sheet) and not folders and not files:
         raise NotApplicable(
             "there is no directory of recordings (/srv/recordings, /tmp/recordings, Jibri's), and no film below what nginx serves"
         )
-    return folders, files
+    return folders, files, handing
 
 
 @pytest.mark.control("VKS-06")
@@ -156,62 +164,30 @@ def _plain(value: Any) -> bool:
 
 @pytest.mark.control("VKS-08")
 def test_recordings_are_closed(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
-    """Each recording that the web server could hand out is asked for without a login."""
-    shown, config = ask(host, _RECORDINGS, NGINX)
-    folders, files = _look(subject, text(shown), text(config), sheet)
-    served = places(text(config), str(subject.settings["jitsi_domain"]))
-    urls = {place.url(file.path): file.path for file in files[:TRIED] for place in served if place.covers(file.path)}
-    address = subject.addresses[0]
-    results = ask(host, *(_fetch(url, path, address) for url, path in urls.items()))
-    for url, result in zip(urls, results, strict=True):
-        _judge_answer(url, text(result).split(), sheet)
-    _judge_listings(host, list(urls), address, sheet)
-    sheet.expect(True, f"{len(files)} files in {', '.join(folders)}; {len(urls)} addresses tried", "")
-    if len(files) > TRIED and urls:
+    """Each recording that the web server could hand out is asked for without a login, and so is the list that it stands in."""
+    folders, files, handing = _look(host, subject, sheet)
+    asked = [(door, path, file.path) for file in files[:TRIED] for door, path in handing.asked(file.path, sheet)]
+    above: dict[tuple[Door, str], list[str]] = {}
+    for door, path, _ in asked:
+        before, _, name = path.rpartition("/")
+        above.setdefault((door, before + "/"), []).append(name)
+    results = ask(host, *(fetch(*each) for each in asked), *(listing(*each) for each in above))
+    for (door, path, _), result in zip(asked, results[: len(asked)], strict=True):
+        judge_fetched(door, path, result, sheet, what="the recording", wanted="401 or 403 without a login")
+    for ((door, path), names), result in zip(above.items(), results[len(asked) :], strict=True):
+        shown = listed(door, path, result, sheet)
+        found = [name for name in names if name in shown]
+        sheet.expect(not found, f"{door.base}{path} lists {', '.join(found) or 'nothing'}", "no list of recordings")
+    sheet.expect(True, f"{len(files)} files in {', '.join(folders)}; {len(asked)} addresses tried", "")
+    if len(files) > TRIED and asked:
         sheet.could_not_look(f"only the newest {TRIED} of {len(files)} recordings were tried")
-
-
-def _fetch(url: str, path: str, address: str) -> str:
-    """Return a command that tells the status, and whether the body begins as the recording does."""
-    name, _, port = url.split("/")[2].partition(":")
-    curl = f"curl -sk -m 8 --resolve {name}:{port or 443}:{shlex.quote(address)}"
-    quoted = shlex.quote(url)
-    return (
-        f"{curl} -o /dev/null -w '%{{http_code}}' {quoted}; "
-        f'if [ "$({curl} -r 0-63 {quoted} | head -c 64 | cksum)" = "$(head -c 64 {shlex.quote(path)} | cksum)" ]; '
-        "then echo ' recording'; else echo ' other'; fi"
-    )
-
-
-def _judge_answer(url: str, answer: list[str], sheet: Sheet) -> None:
-    code, body = answer
-    if code.startswith("3"):
-        sheet.could_not_look(f"{url} answers {code}: whether a login follows was not tried")
-        return
-    open_ = code.startswith("2") and body == "recording"
-    seen = f"{url} answers {code}{' with the recording' if open_ else ''}"
-    sheet.expect(not open_, seen, "401 or 403 without a login")
-
-
-def _judge_listings(host: testinfra.host.Host, urls: list[str], address: str, sheet: Sheet) -> None:
-    """Nobody is shown which recordings there are."""
-    above = sorted({url.rpartition("/")[0] + "/" for url in urls})
-    names = {folder: [url.rpartition("/")[2] for url in urls if url.startswith(folder)] for folder in above}
-    commands = []
-    for folder in above:
-        name, _, port = folder.split("/")[2].partition(":")
-        resolve = f"--resolve {name}:{port or 443}:{shlex.quote(address)}"
-        commands.append(f"curl -sk -m 8 {resolve} {shlex.quote(folder)} | head -c 100000; true")
-    for folder, result in zip(above, ask(host, *commands), strict=True):
-        listed = [name for name in names[folder] if name in text(result)]
-        sheet.expect(not listed, f"{folder} lists {', '.join(listed) or 'nothing'}", "no list of recordings")
 
 
 @pytest.mark.control("VKS-09")
 def test_recordings_are_young(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """The age of what really lies there; who deletes it does not matter here."""
-    shown, config, now = ask(host, _RECORDINGS, NGINX, "date +%s")
-    folders, files = _look(subject, text(shown), text(config), sheet)
+    (now,) = ask(host, "date +%s", _RECORDINGS, NGINX)[:1]
+    folders, files, _ = _look(host, subject, sheet)
     today = int(text(now))
     for file in files:
         days = (today - file.time) / 86400

@@ -39,6 +39,10 @@ NEVER = {
         *("2002:7f00:1::1", "2001::1", "fe80::1", "fc00::1", "fd00::1", "fec0::1", "ff02::1", "ff05::2", "100::1"),
     ),
 }
+# Anybody's address: a relay that denies nothing but special ranges sends to the whole Internet. These are the name servers
+# k.root and m.root: for decades at the same place (root-servers.org), in no special range, no town's host, and there to be
+# asked by everybody. A permission alone sends its peer nothing (RFC 8656 10), so they never learn of it.
+ORDINARY = ("193.0.14.129", "202.12.27.33", "2001:7fd::1", "2001:dc3::35")
 
 
 def ways(subject: Subject, reached: list[Target]) -> list[dict[str, Any]]:
@@ -150,14 +154,15 @@ def test_where_a_relay_may_send_from_outside(
 def peers(subject: Subject, ours: list[str]) -> dict[str, dict[str, bool]]:
     """Return, by family, peers and whether a relay may send to them.
 
-    These are special ranges, the first and last address of each of the administration's networks, the site's hosts, and the
-    vantage point.
+    These are special ranges, the first and last address of each of the administration's networks, the site's hosts, the
+    vantage point, and strangers where the policy lets a relay send to none: our own address may be a translated one.
     """
     found: dict[str, dict[str, bool]] = {family: dict.fromkeys(rows, False) for family, rows in NEVER.items()}
     site = [row[key] for row in subject.topology["hosts"].values() for key in ("address", "address6") if row[key]]
     networks = derivations.management_networks(subject.settings)
     management = [str(network[end]) for network in networks for end in (0, -1)]
-    for address in [*management, *site, *filter(None, ours)]:
+    strangers = [address for address in ORDINARY if not _permitted(subject, address)]
+    for address in [*management, *site, *filter(None, ours), *strangers]:
         found["6" if ":" in address else "4"][address] = _permitted(subject, address)
     return found
 
