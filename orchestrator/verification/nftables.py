@@ -5,6 +5,7 @@ from __future__ import annotations
 import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 from typing import Any
 
@@ -35,9 +36,12 @@ _PROTOCOLS = {"tcp": "tcp", "6": "tcp", "udp": "udp", "17": "udp"}
 # What belongs to a protocol's own header says nothing of others.
 _HEADERS = {"tcp": {"tcp"}, "udp": {"udp"}, "th": {"tcp", "udp"}}
 _LAYERS_BELOW = ("ip", "ip6", "ether", "vlan")
-# The families of chains that see what comes in by IP.
-_VERSIONS = {"inet": (4, 6), "ip": (4,), "ip6": (6,)}
+# The families of chains that see what comes in by IP, and where on its way they may drop it.
+_VERSIONS = {"inet": (4, 6), "ip": (4,), "ip6": (6,), "netdev": (4, 6)}
+_HOOKS = ("ingress", "prerouting", "input")
 _VERDICTS = {"accept", "queue", "drop", "reject", "return", "jump", "goto"}
+# Flags of tables that are asked all the same.
+_AWAKE = {"owner", "persist"}
 _FAMILIES = {"ip": 4, "ipv4": 4, "ip6": 6, "ipv6": 6}
 # As many banned networks, or drops, are taken out of what is left one by one: each leaves some twenty parts.
 _MANY = 64
@@ -62,7 +66,8 @@ class _Course:
     """What a chain makes of what comes into it. `left` is what its next rule sees, at last what no rule decided.
 
     What is accepted stays in `left`: accepted twice, it is let in as much. So do many banned addresses, which are looked
-    for in what is accepted after them. A `mild` course counts no drop under conditions, or of less than most addresses.
+    for in what is accepted after them. A `mild` course counts no drop under conditions, or of less than most addresses: those
+    are `narrow`.
     """
 
     left: list[Opening]
@@ -70,6 +75,9 @@ class _Course:
     accepted: list[Opening] = field(default_factory=list)
     dropped: list[Opening] = field(default_factory=list)
     returned: list[Opening] = field(default_factory=list)
+    narrow: list[Opening] = field(default_factory=list)
+    # What the last rules returned: thousands of them are taken out of what is left at once.
+    _leaving: list[Opening] = field(default_factory=list)
     # Bans of the same, each with all its sources.
     _banned: dict[Opening, list[Network | str]] = field(default_factory=dict)
 
@@ -84,6 +92,7 @@ class _Course:
         """Note what is dropped: no later rule sees it. Where it is dropped under some conditions only, it may still."""
         most = holds_most(matched.sources)
         if self.mild and not (matched.whole and most):
+            self.narrow.append(matched)
             return
         if matched.whole:
             self.dropped.append(matched)
@@ -92,16 +101,22 @@ class _Course:
         else:
             self.take(matched)
 
-    def give_back(self, matched: Opening, rest: Iterable[Opening]) -> None:
-        """Note what leaves the chain before its end, of it `rest` undecided."""
-        self.take(matched)
-        self.returned += rest
+    def give_back(self, matched: Opening) -> None:
+        """Note what leaves the chain before its end, undecided; `settle` takes it out."""
+        self._leaving.append(matched)
+
+    def settle(self) -> None:
+        """Take out what was given back, before a rule that does more than that."""
+        leaving, self._leaving = _gathered(self._leaving), []
+        for matched in leaving:
+            self.take(matched)
+        self.returned += leaving
 
     def take(self, matched: Opening) -> None:
         """Leave what is not matched, and what may not be, where there are conditions that are not read."""
         kept = [part for row in self.left for part in _without(row, [matched])]
         if not matched.whole:
-            shared = (_through_both(row, matched) for row in self.left)
+            shared = (through_both(row, matched) for row in self.left)
             kept += [replace(row, whole=False) for row in shared if row]
         self.left = kept
 
@@ -121,7 +136,11 @@ class Ruleset:
         self._chains: list[Mapping[str, Any]] = []
         self._rules: dict[Place, list[list[dict[str, Any]]]] = {}
         self._sets: dict[Place, Mapping[str, Any]] = {}
-        for kind, row in (pair for each in rows for pair in each.items()):
+        pairs = [pair for each in rows for pair in each.items()]
+        asleep = set(_asleep(pairs))
+        for kind, row in pairs:
+            if (row.get("family"), row.get("table")) in asleep:
+                continue
             if kind == "chain":
                 self._chains.append(row)
             elif kind == "rule":
@@ -135,34 +154,64 @@ class Ruleset:
         return [_place(row) for row in self._chains if all(row.get(key) == value for key, value in wanted.items())]
 
     def openings(self) -> list[Opening]:
-        """Return what passes every chain that drops by default; without such a chain that is everything."""
+        """Return what passes every chain that drops by default; without such a chain that is everything.
+
+        What is dropped at one device, or where addresses are translated, may come in on another way.
+        """
         found = [EVERYTHING]
         for place in self.dropping():
             let_in = self._course(place, _Course([EVERYTHING]), (place,)).accepted
-            found = [both for one, other in product(found, let_in) if (both := _through_both(one, other))]
-        for dropped, accepted in self._shut():
+            found = [both for one, other in product(found, let_in) if (both := through_both(one, other))]
+        for dropped, accepted in self._shut(partly=False):
             found = _let_through(found, dropped, accepted)
         return list(dict.fromkeys(found))
 
-    def _shut(self) -> Iterator[tuple[Opening, list[Opening]]]:
-        """Yield what the other input chains drop for everybody, with what they let in; whom they ban is not counted."""
-        others = [row for row in self._chains if row.get("hook") == "input" and row.get("type") == "filter"]
-        for row in others:
+    def sure(self) -> list[Opening]:
+        """Return what is let in without further conditions, whatever way it comes."""
+        found = self.openings()
+        for dropped, accepted in self._shut(partly=True):
+            found = _let_through(found, dropped, accepted)
+        return [row for row in found if row.whole]
+
+    def narrow_drops(self) -> Iterator[tuple[Place, list[Opening]]]:
+        """Yield the other chains that may drop something, but under conditions or for less than most addresses only."""
+        for row, _, course in self._others:
+            if course.narrow:
+                yield _place(row), _gathered(course.narrow)
+
+    def _shut(self, *, partly: bool) -> Iterator[tuple[Opening, list[Opening]]]:
+        """Yield what the other chains drop for everybody, with what they let in; whom they ban is not counted.
+
+        Those that do not see all that comes in are asked for by themselves: at one device, or before an address is translated.
+        """
+        for row, given, course in self._others:
+            if partly == (row["hook"] == "ingress" or row.get("type") != "filter"):
+                for dropped in [given] if row.get("policy") == "drop" else course.dropped:
+                    yield dropped, course.accepted
+
+    @cached_property
+    def _others(self) -> list[tuple[Mapping[str, Any], Opening, _Course]]:
+        """Return the other chains on the way of what comes in: what comes into each, and what it makes of that."""
+        found = []
+        for row in self._chains:
             place = _place(row)
             networks = tuple(network for network in ANYWHERE if network.version in _VERSIONS.get(place[0], ()))
-            if not networks or place in self.dropping():
-                continue
-            given = replace(EVERYTHING, sources=networks)
-            course = self._course(place, _Course([given], mild=True), (place,))
-            for dropped in [given] if row.get("policy") == "drop" else course.dropped:
-                yield dropped, course.accepted
+            # nft 1.0 does not tell the device.
+            inner = set(members(row.get("dev", []))) == {"lo"}
+            if row.get("hook") in _HOOKS and networks and not inner and place not in self.dropping():
+                given = replace(EVERYTHING, sources=networks)
+                found.append((row, given, self._course(place, _Course([given], mild=True), (place,))))
+        return found
 
     def _course(self, place: Place, course: _Course, passed: tuple[Place, ...]) -> _Course:
         """Follow what comes into a chain from rule to rule: what is dropped first is not let in by a later one."""
         for expression in self._rules.get(place, ()):
+            if not any("return" in part for part in expression):
+                course.settle()
             for one in course.left.copy():
                 for verdict, matched in self._verdicts(place, expression, one):
                     self._decide(place, verdict, matched, course, passed)
+        course.settle()
         course.left += course.returned
         return course
 
@@ -196,7 +245,7 @@ class Ruleset:
         elif verdict.keys() & {"drop", "reject"}:
             course.drop(matched)
         elif "return" in verdict:
-            course.give_back(matched, [matched])
+            course.give_back(matched)
         target = str((verdict.get("jump") or verdict.get("goto") or {}).get("target", ""))
         goal = (*place[:2], target)
         if target and goal not in passed:
@@ -205,8 +254,10 @@ class Ruleset:
                 course.accept(accepted)
             for dropped in inner.dropped:
                 course.drop(dropped)
+            course.narrow += inner.narrow
             if "goto" in verdict:
-                course.give_back(matched, inner.left)
+                course.take(matched)
+                course.returned += inner.left
 
     def _pairs(self, place: Place, data: Any) -> list[tuple[Any, Mapping[str, Any]]]:
         """Return a verdict map's keys and verdicts; one that is not told may hold anything."""
@@ -258,8 +309,21 @@ def _limited(given: Opening, header: str, name: str, values: list[str]) -> Openi
     if header == "meta" and name in ("iifname", "iif") and set(values) == {"lo"}:
         return None
     if (header, name) == ("ct", "state"):
-        return given if {"new", "untracked"} & set(values) else None
+        if "new" in values:
+            return given
+        # Only what a rule exempts from tracking is untracked.
+        return replace(given, whole=False) if "untracked" in values else None
     return replace(given, whole=False)
+
+
+def _asleep(pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[tuple[str, str]]:
+    """Yield the tables that the kernel asks nothing (`flags dormant`). Which flag it is, nft 1.0 tells wrongly."""
+    told = False
+    for kind, row in pairs:
+        if kind == "metainfo":
+            told = not str(row.get("version", "1.0")).startswith("1.0")
+        elif kind == "table" and "flags" in row and not (told and set(members(row["flags"])) <= _AWAKE):
+            yield row["family"], row["name"]
 
 
 def members(right: Any) -> list[str]:
@@ -345,7 +409,21 @@ def _from(given: Opening, sources: Iterable[Network | str]) -> Opening | None:
     return replace(given, sources=kept) if kept else None
 
 
-def _through_both(one: Opening, other: Opening) -> Opening | None:
+def _gathered(rows: Iterable[Opening]) -> list[Opening]:
+    """Return the same openings as fewer ones: those that differ in their sources only, or then in their ports only."""
+    sources: dict[Opening, list[Network | str]] = {}
+    for row in rows:
+        sources.setdefault(replace(row, sources=()), []).extend(row.sources)
+    ports: dict[Opening, list[Ports]] = {}
+    for row, several in sources.items():
+        networks, names = parted(several)
+        whole = replace(row, ports=(), sources=(*joined(networks), *dict.fromkeys(names)))
+        ports.setdefault(whole, []).extend(row.ports)
+    return [replace(row, ports=tuple(sorted(set(several)))) for row, several in ports.items()]
+
+
+def through_both(one: Opening, other: Opening) -> Opening | None:
+    """Return what passes where both let it in."""
     protocols = one.protocols & other.protocols
     ports = tuple(both for pair in product(one.ports, other.ports) if (both := _shared(*pair)))
     # The sources last: they may be many.
@@ -356,7 +434,7 @@ def _through_both(one: Opening, other: Opening) -> Opening | None:
 def _despite(row: Opening, ban: Opening, banned: list[Network]) -> Iterator[Opening]:
     """Yield what is left of an opening where many addresses are banned: a source with one of them is no longer whole."""
     yield from _cut(row, ban)
-    if (shared := _through_both(row, ban)) is None:
+    if (shared := through_both(row, ban)) is None:
         return
     networks = parted(shared.sources)[0]
     inside = set(lying_in(networks, banned)) if ban.whole else set()
@@ -371,8 +449,8 @@ def _let_through(given: list[Opening], dropped: Opening, accepted: list[Opening]
     """Return what is left of openings where a chain drops something, but for what it has accepted before."""
     course = _Course(given)
     course.take(dropped)
-    hit = [both for row in given if (both := _through_both(row, dropped))]
-    return [*course.left, *(both for row, other in product(hit, accepted) if (both := _through_both(row, other)))]
+    hit = [both for row in given if (both := through_both(row, dropped))]
+    return [*course.left, *(both for row, other in product(hit, accepted) if (both := through_both(row, other)))]
 
 
 def _without(row: Opening, others: Iterable[Opening]) -> list[Opening]:
@@ -385,7 +463,7 @@ def _without(row: Opening, others: Iterable[Opening]) -> list[Opening]:
 
 def _cut(row: Opening, other: Opening) -> Iterator[Opening]:
     """Yield the parts of an opening that another one does not hold; a named set may be empty, so it takes nothing."""
-    if _through_both(row, other) is None:
+    if through_both(row, other) is None:
         yield row
         return
     if others := row.protocols - other.protocols:

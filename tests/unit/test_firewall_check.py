@@ -302,6 +302,64 @@ def test_rules_are_judged_in_their_order(rule: list[dict[str, Any]], seen: list[
     assert _first(*rule) == seen
 
 
+UNTRACKED = {"match": {"op": "in", "left": STATE, "right": ["invalid", "untracked"]}}
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [[UNTRACKED, DROP], [_mapped(STATE, {"set": [["invalid", DROP], ["untracked", DROP]]})]],
+    ids=["rule", "map"],
+)
+def test_a_drop_of_untracked_packets_hides_nothing_that_lets_in_new_connections(drop: list[dict[str, Any]]) -> None:
+    where = {"family": "inet", "table": "ratssaal", "chain": "input"}
+
+    def with_last(*expression: dict[str, Any]) -> list[str]:
+        rules = [{"rule": {**where, "expr": rule}} for rule in (drop, list(expression))]
+        return _seen(*_rules(*BRIDGES), *rules)
+
+    assert with_last(ACCEPT) == ["everything is let in from anywhere"]
+    assert with_last(TELEPHONE, ACCEPT) == ["4000-4999/tcp is let in from anywhere"]
+    assert with_last(_match("tcp", "dport", 22), ACCEPT) == []
+
+
+def test_only_a_state_without_new_connections_lets_in_nobody() -> None:
+    for state, seen in (("untracked", True), ("new", True), ("established", False), ("invalid", False)):
+        rule = [{"match": {"op": "in", "left": STATE, "right": [state]}}, ACCEPT]
+        assert bool(_with(*rule)) == seen
+
+
+@pytest.mark.parametrize(
+    ("version", "flags", "asked"),
+    [
+        # nft 1.0.6 tells the name of a table in place of a flag.
+        ("1.0.6", "ratssaal", False),
+        ("1.0.6", "persist", False),
+        ("1.1.3", "dormant", False),
+        ("1.1.3", ["dormant", "owner"], False),
+        ("1.1.3", ["owner", "persist"], True),
+        ("1.1.3", "persist", True),
+        ("1.1.3", None, True),
+    ],
+)
+def test_a_table_that_the_kernel_does_not_ask_is_no_firewall(version: str, flags: Any, asked: bool) -> None:
+    table = {"family": "inet", "name": "ratssaal", **({} if flags is None else {"flags": flags})}
+    rows: list[dict[str, Any]] = [{"metainfo": {"version": version}}, {"table": table}]
+    # What sleeps in another table drops nothing either.
+    others = {"table": {**table, "family": "ip"}}
+    shut = {"chain": {**CHAIN, "family": "ip", "hook": "prerouting"}}
+    assert _seen(*rows, *_rules(*BRIDGES)) == ([] if asked else ["0 input chain drops by default"])
+    found = _seen(rows[0], others, shut, *_rules(*BRIDGES))
+    assert found[:1] == (["22/tcp is not let in from 0.0.0.0/0"] if asked else [])
+
+
+def test_a_file_whose_table_sleeps_gives_no_firewall_at_boot() -> None:
+    asleep = {"table": {**BOOT[0]["table"], "flags": "dormant"}}
+    sheet = _judged(*_rules(*BRIDGES), boot=_both([asleep, BOOT[1]], [asleep, BOOT[1]]))
+    assert [seen for seen, _ in sheet.faults] == [
+        "/etc/ratssaal/firewall.nft, which is loaded at boot, has no input chain that drops by default"
+    ]
+
+
 def _in_further(*rules: list[dict[str, Any]]) -> list[str]:
     """Return what is seen where a chain of these rules is asked before everything is let in."""
     where = {"family": "inet", "table": "ratssaal"}

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from itertools import product
 
 import pytest
 import testinfra.host
 
 from orchestrator.verification.asking import ask, json_of, text
 from orchestrator.verification.bootfirewall import UNIT, judge_rules, judge_unit, rules_of
-from orchestrator.verification.networks import plain
+from orchestrator.verification.networks import holds_most, joined, parted, plain
 from orchestrator.verification.nftables import (
     ALL_PORTS,
     EVERYTHING,
@@ -19,6 +20,7 @@ from orchestrator.verification.nftables import (
     Ruleset,
     admitted,
     opening,
+    through_both,
     uncovered,
 )
 from orchestrator.verification.sheet import Sheet
@@ -63,12 +65,28 @@ def _beyond(left: Iterable[Opening], right: Iterable[Opening]) -> Iterator[str]:
     """Yield what `left` lets in and `right` does not, in words."""
     rows: dict[Opening, dict[str, list[tuple[str, Ports]]]] = {}
     for row, proto, ports, sources in uncovered(left, right):
+        names = rows.setdefault(row, {})
         for name in plain(sources):
-            rows.setdefault(row, {}).setdefault(name, []).append((proto, ports))
+            names.setdefault(name, []).append((proto, ports))
     for row, names in rows.items():
         for name, parts in names.items():
             whole = len(parts) == len(EVERYTHING.protocols) and row.ports == EVERYTHING.ports
             yield from (f"{words} is let in from {name}" for words in (["everything"] if whole else map(_words, parts)))
+
+
+def _barred(ruleset: Ruleset, flows: list[Opening]) -> Iterator[str]:
+    """Yield, in words, which other chains may keep some from what was declared; addresses of people are not told."""
+    for (family, table, chain), drops in ruleset.narrow_drops():
+        hit = [both for flow, drop in product(flows, drops) if (both := through_both(flow, drop))]
+        few = {source for row in hit if not holds_most(row.sources) for source in row.sources}
+        networks, names = parted(few)
+        many = len(joined(networks))
+        whom = [f"{many} network{'s' * (many > 1)}"] * bool(many) + sorted(names)
+        if any(holds_most(row.sources) for row in hit):
+            whom.append("anywhere under conditions that are not read here")
+        what = dict.fromkeys(_words(part) for row in hit for part in product(sorted(row.protocols), row.ports))
+        if hit:
+            yield f"chain {chain} of table {family} {table} may drop {', '.join(what)} from {', '.join(whom)}"
 
 
 def _words(part: tuple[str, Ports]) -> str:
@@ -92,7 +110,9 @@ def test_firewall(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> 
     accepted = ruleset.openings()
     flows = [opening(str(flow["proto"]), str(flow["port"]), flow["sources"]) for flow in subject.flows()]
     beyond = list(dict.fromkeys(_beyond(accepted, [*flows, _DHCP6])))
-    missing = list(dict.fromkeys(_beyond(flows, [row for row in accepted if row.whole])))
+    missing = list(dict.fromkeys(_beyond(flows, ruleset.sure())))
+    for words in _barred(ruleset, flows):
+        sheet.expect(True, words, "")
     for words in beyond:
         sheet.expect(False, words, "not declared, dropped")
     for words in missing:
