@@ -39,14 +39,32 @@ def _rules(*members: Any, table: str = "ratssaal") -> list[dict[str, Any]]:
     return [{"chain": {**CHAIN, "table": table}}, *({"rule": {**where, "expr": rule}} for rule in rules)]
 
 
-# As systemd 257 prints it; its order is its own.
+# As systemd 252 and 257 print it; its order is its own.
 UNIT = """\
 ExecStart={ path=/usr/sbin/nft ; argv[]=/usr/sbin/nft --file /etc/ratssaal/firewall.nft ; ignore_errors=no ; pid=0 }
 Wants=network-pre.target
 WantedBy=sysinit.target
 Before=shutdown.target network-pre.target
 After=local-fs.target systemd-modules-load.service nftables.service system.slice
+Requires=system.slice
+Requisite=
+BindsTo=
+RootDirectory=
+RootImage=
+ExtensionDirectories=
+ExtensionImages=
+MountImages=
+CapabilityBoundingSet=cap_chown cap_dac_override cap_net_bind_service cap_net_broadcast cap_net_admin cap_net_raw
+User=
+DynamicUser=no
+InaccessiblePaths=
 PrivateNetwork=no
+PrivateUsers=no
+SystemCallFilter=~
+RestrictAddressFamilies=~
+BindPaths=
+BindReadOnlyPaths=
+TemporaryFileSystem=
 NetworkNamespacePath=
 ActiveState=active
 UnitFileState=enabled
@@ -195,13 +213,49 @@ def test_what_opens_nothing_new_is_no_fault(rule: list[dict[str, Any]]) -> None:
         (" network-pre.target\n", "\n", "the firewall is loaded at any time, not before the network"),
         ("Wants=network-pre.target", "Wants=", "the firewall is loaded at any time, not before the network"),
         ("nftables.service system", "system", "nftables.service may empty the firewall after it was loaded"),
-        ("PrivateNetwork=no", "PrivateNetwork=yes", "the firewall's unit works in a network of its own"),
+        ("PrivateNetwork=no", "PrivateNetwork=yes", "the firewall's unit has PrivateNetwork=yes"),
+        ("NetworkNamespacePath=", "NetworkNamespacePath=/run/x", "the firewall's unit has NetworkNamespacePath=/run/x"),
+        (
+            "Wants=",
+            "ExecCondition={ path=/bin/false ; argv[]=/bin/false ; ignore_errors=no ; pid=0 }\nWants=",
+            "the firewall's unit has ExecCondition=/bin/false",
+        ),
+        ("cap_net_admin ", "", "the firewall's unit may not change the network"),
+        ("CapabilityBoundingSet=cap", "Other=cap", "the firewall's unit may not change the network"),
+        ("User=\n", "User=nobody\n", "the firewall's unit has User=nobody"),
+        ("PrivateUsers=no", "PrivateUsers=yes", "the firewall's unit has PrivateUsers=yes"),
+        ("RootDirectory=", "RootDirectory=/srv", "the firewall's unit has RootDirectory=/srv"),
+        (
+            "BindPaths=",
+            "BindPaths=/srv:/etc/ratssaal:rbind",
+            "the firewall's unit has BindPaths=/srv:/etc/ratssaal:rbind",
+        ),
+        ("Requisite=", "Requisite=x.service", "the firewall's unit has Requisite=x.service"),
+        ("Requires=", "Requires=x.service ", "the firewall's unit has Requires=x.service"),
+        ("SystemCallFilter=~", "SystemCallFilter=read write", "the firewall's unit has SystemCallFilter=read write"),
+        ("Families=~", "Families=AF_UNIX", "the firewall's unit has RestrictAddressFamilies=AF_UNIX"),
+        ("Families=~", "Families=~AF_NETLINK", "the firewall's unit has RestrictAddressFamilies=~AF_NETLINK"),
+        (
+            "nftables=enabled",
+            "AssertPathExists =/srv/x",
+            "the firewall's unit starts only with AssertPathExists=/srv/x",
+        ),
         (
             "nftables=enabled",
             "ConditionPathExists=/srv/x",
             "the firewall's unit starts only with ConditionPathExists=/srv/x",
         ),
-        ("/usr/sbin/nft --file /etc/ratssaal/firewall.nft", "/bin/true", "the firewall's unit runs /bin/true"),
+        (
+            "path=/usr/sbin/nft ; argv[]=/usr/sbin/nft --file /etc/ratssaal/firewall.nft",
+            "path=/bin/true ; argv[]=/bin/true",
+            "the firewall's unit runs /bin/true",
+        ),
+        # ExecStart=@/bin/true /usr/sbin/nft ...
+        (
+            "path=/usr/sbin/nft",
+            "path=/bin/true",
+            "the firewall's unit runs /bin/true as /usr/sbin/nft --file /etc/ratssaal/firewall.nft",
+        ),
         ("ExecStart={", "ExecStartWas={", "the firewall's unit runs nothing"),
         (
             "Wants=",
@@ -226,6 +280,27 @@ def test_a_host_without_the_unit_loads_nothing_at_boot() -> None:
 def test_a_unit_that_need_not_wait_for_anothers_rules() -> None:
     alone = UNIT.replace("nftables=enabled", "nftables=disabled").replace("nftables.service system", "system")
     assert _judged(*_rules(*BRIDGES), unit=alone).faults == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("User=\n", "User=root\n"),
+        ("Families=~", "Families=AF_UNIX AF_NETLINK"),
+        ("Families=~", "Families=~AF_PACKET"),
+        ("Requires=", "Requires=-.mount "),
+        ("cap_chown cap_dac_override ", ""),
+    ],
+)
+def test_what_does_not_keep_the_unit_from_loading_the_firewall(old: str, new: str) -> None:
+    assert old in UNIT
+    sheet = _judged(*_rules(*BRIDGES), unit=UNIT.replace(old, new))
+    assert (sheet.faults, sheet.untested) == ([], [])
+
+
+def test_what_systemd_does_not_show_is_not_known() -> None:
+    sheet = _judged(*_rules(*BRIDGES), unit=UNIT.replace("PrivateUsers=no\n", ""))
+    assert (sheet.faults, sheet.untested) == ([], ["systemd does not show the PrivateUsers of the firewall's unit"])
 
 
 def test_what_is_loaded_must_be_what_the_next_start_loads() -> None:
