@@ -11,7 +11,7 @@ from orchestrator.verification.checks import test_network
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.sockets import undeclared
 from orchestrator.verification.subject import Subject
-from tests.unit.asked import FakeHost
+from tests.unit.asked import SETTINGS, FakeHost, faults_of, sheet_of
 
 BRIDGES = ["198.51.100.11", "198.51.100.12", "198.51.100.13", "198.51.100.20"]
 CHAIN = {"family": "inet", "table": "ratssaal", "name": "input", "type": "filter", "hook": "input", "policy": "drop"}
@@ -24,6 +24,10 @@ class _Server(Subject):
         """See Subject."""
         anywhere = {"proto": "tcp", "port": 22, "sources": ["0.0.0.0/0", "::/0"]}
         return [anywhere, {"proto": "tcp", "port": 5222, "sources": [f"{address}/32" for address in BRIDGES]}]
+
+    def listeners(self) -> list[dict[str, Any]]:
+        """See Subject."""
+        return [{"proto": "tcp", "address": "127.0.0.1", "port": 8080, "process": "java"}]
 
 
 def _match(protocol: str, field: str, right: Any) -> dict[str, Any]:
@@ -535,3 +539,20 @@ def test_an_internal_interface_is_asked_on_every_address() -> None:
     assert sheet.faults == []
     assert "http://192.0.2.10:8080 does not answer" in sheet.seen
     assert sheet.untested == ["http://192.0.2.10:8888: curl ended with 127"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "fault"),
+    [
+        (["turn_servers"], ""),
+        (["jitsi_bridges"], "0 internal sockets looked at"),
+        (["jitsi_signalling"], "0 internal sockets looked at"),
+    ],
+)
+def test_internal_services_are_missed_where_they_belong_only(groups: list[str], fault: str) -> None:
+    host = {"address": "192.0.2.10", "address6": "", "groups": groups, "ssh_port": 22}
+    subject = Subject("h1", "192.0.2.10", "", tuple(groups), {"hosts": {"h1": host}, "settings": SETTINGS})
+    said = {"ss": "", "if command -v nft": json.dumps({"nftables": _rules(*BRIDGES)}), "curl": "0.000000 7\n"}
+    sheet = sheet_of(test_network.test_internal_interfaces, said, subject=subject)
+    assert (faults_of(sheet), sheet.untested) == (fault, [])
+    assert "http://192.0.2.10:8080 does not answer" in sheet.seen
