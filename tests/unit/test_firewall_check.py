@@ -381,6 +381,17 @@ def test_rules_are_judged_in_their_order(rule: list[dict[str, Any]], seen: list[
     assert _first(*rule) == seen
 
 
+def test_a_set_that_rules_fill_may_hold_anybody_later() -> None:
+    """As nft 1.0.6 tells a set with `flags dynamic`: without them."""
+    door = {"set": {"family": "inet", "table": "ratssaal", "name": "door", "type": "ipv4_addr"}}
+    adds = {"set": {"op": "add", "elem": {"payload": {"protocol": "ip", "field": "saddr"}}, "set": "@door"}}
+    where = {"family": "inet", "table": "ratssaal", "chain": "input"}
+    rules = [[_match("tcp", "dport", 7000), adds], [_match("ip", "saddr", "@door"), ACCEPT]]
+    rows: list[dict[str, Any]] = [door, *({"rule": {**where, "expr": rule}} for rule in rules)]
+    assert _seen(*_rules(*BRIDGES), *rows) == ["everything is let in from @door"]
+    assert _seen(*_rules(*BRIDGES), rows[0], rows[2]) == []
+
+
 UNTRACKED = {"match": {"op": "in", "left": STATE, "right": ["invalid", "untracked"]}}
 
 

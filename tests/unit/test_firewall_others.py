@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator.verification.nftables import Ruleset, admitted
+from orchestrator.verification.nftables import Ruleset
+from orchestrator.verification.openings import admitted
 from tests.unit.test_firewall_check import (
     ACCEPT,
     BRIDGES,

@@ -10,7 +10,8 @@ import testinfra.host
 from orchestrator.verification.asking import ask, json_of, text
 from orchestrator.verification.declarations import answered_for
 from orchestrator.verification.networks import Network, plain, within
-from orchestrator.verification.nftables import RULESET, Ruleset, admitted
+from orchestrator.verification.nftables import RULESET, Ruleset
+from orchestrator.verification.openings import admitted
 from orchestrator.verification.reach import targets
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.sockets import SS, sockets

@@ -11,13 +11,12 @@ import testinfra.host
 from orchestrator.verification.asking import ask, json_of, text
 from orchestrator.verification.bootfirewall import UNIT, judge_rules, judge_unit, rules_of
 from orchestrator.verification.networks import holds_most, joined, parted, plain
-from orchestrator.verification.nftables import (
+from orchestrator.verification.nftables import RULESET, Ruleset
+from orchestrator.verification.openings import (
     ALL_PORTS,
     EVERYTHING,
-    RULESET,
     Opening,
     Ports,
-    Ruleset,
     admitted,
     opening,
     through_both,
