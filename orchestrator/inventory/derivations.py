@@ -282,8 +282,10 @@ def _system_listeners() -> list[Listener]:
         _listener("udp", "127.0.0.1", 323, "chronyd"),
         _listener("udp", "*", 68, "systemd-network"),
         _listener("udp", "*", 68, "dhclient"),
+        _listener("udp", "*", 68, "dhcpcd"),
         _listener("udp", "*", 546, "systemd-network"),
         _listener("udp", "*", 546, "dhclient"),
+        _listener("udp", "*", 546, "dhcpcd"),
     ]
 
 

@@ -14,13 +14,26 @@ from orchestrator.verification.nftables import Ruleset
 from orchestrator.verification.sheet import Sheet
 
 _NAME = "ratssaal-firewall.service"
-_SHOWN = (
-    "UnitFileState,ActiveState,NeedDaemonReload,Wants,WantedBy,Before,After,PrivateNetwork,NetworkNamespacePath,"
-    "ExecStartPre,ExecStart,ExecStartPost"
+# What keeps nft from the host's network, or shows it another file than the one that is looked at here; with what systemd
+# 252 and 257 show where nothing is set.
+_UNSET = {
+    **{"PrivateNetwork": "no", "PrivateUsers": "no", "DynamicUser": "no", "SystemCallFilter": "~"},
+    **dict.fromkeys(
+        ("NetworkNamespacePath", "User", "RootDirectory", "RootImage", "BindPaths", "BindReadOnlyPaths"), ""
+    ),
+    **dict.fromkeys(("TemporaryFileSystem", "InaccessiblePaths", "MountImages", "ExtensionImages"), ""),
+    **dict.fromkeys(("ExtensionDirectories", "Requisite", "BindsTo"), ""),
+}
+_SHOWN = ",".join(
+    (
+        *("UnitFileState", "ActiveState", "NeedDaemonReload", "Wants", "WantedBy", "Before", "After", "Requires"),
+        *("ExecCondition", "ExecStartPre", "ExecStart", "ExecStartPost"),
+        *("CapabilityBoundingSet", "RestrictAddressFamilies", *_UNSET),
+    )
 )
 UNIT = (
     f"systemctl show {_NAME} -p {_SHOWN}; echo nftables=$(systemctl is-enabled nftables.service 2>/dev/null); "
-    f"systemctl cat {_NAME} 2>/dev/null | grep -E '^[[:space:]]*(Condition|Assert)[[:alpha:]]+='; true"
+    f"systemctl cat {_NAME} 2>/dev/null | grep -E '^[[:space:]]*(Condition|Assert)[[:alpha:]]+[[:space:]]*='; true"
 )
 # Targets of every start. Ordering alone starts nothing.
 _STARTERS = {"sysinit.target", "basic.target", "network-pre.target", "multi-user.target"}
@@ -48,8 +61,7 @@ def judge_unit(told: str, sheet: Sheet) -> str | None:
     _judge_order(one, sheet)
     for name in (name for name in shown if name.startswith(("Condition", "Assert"))):
         sheet.expect(False, f"the firewall's unit starts only with {name}={one[name]}", "started in any case")
-    if one.get("PrivateNetwork") == "yes" or one.get("NetworkNamespacePath"):
-        sheet.expect(False, "the firewall's unit works in a network of its own", "the host's network")
+    _judge_bounds(one, sheet)
     return _file(one, sheet)
 
 
@@ -67,11 +79,42 @@ def _judge_order(one: Mapping[str, str], sheet: Sheet) -> None:
         )
 
 
+def _judge_bounds(one: Mapping[str, str], sheet: Sheet) -> None:
+    """Expect that nothing keeps the unit's program from starting, from the host's network and from the host's files."""
+    untold = [name for name in _UNSET if name not in one]
+    if untold:
+        sheet.could_not_look(f"systemd does not show the {', '.join(untold)} of the firewall's unit")
+    bound = {name: one[name] for name, unset in _UNSET.items() if one.get(name, unset) not in (unset, "root", "0")}
+    families = one.get("RestrictAddressFamilies", "")
+    if ("AF_NETLINK" in families.lstrip("~").split()) == families.startswith("~"):
+        bound["RestrictAddressFamilies"] = families
+    # Slices and mounts are there at every start.
+    needed = [name for name in one.get("Requires", "").split() if not name.endswith((".slice", ".mount"))]
+    if needed:
+        bound["Requires"] = " ".join(needed)
+    if one.get("ExecCondition"):
+        bound["ExecCondition"] = ", ".join(_called(path, line) for path, line in _commands(one["ExecCondition"]))
+    for name, value in bound.items():
+        sheet.expect(False, f"the firewall's unit has {name}={value[:80]}", "not set: started in any case, on the host")
+    if "cap_net_admin" not in one.get("CapabilityBoundingSet", "").split():
+        sheet.expect(False, "the firewall's unit may not change the network", "cap_net_admin in CapabilityBoundingSet")
+
+
+def _commands(shown: str) -> list[tuple[str, str]]:
+    """Return the programs that a unit runs, each with the command line that it is given."""
+    return re.findall(r"path=(\S+) ; argv\[\]=(.*?) ; ", shown)
+
+
+def _called(path: str, line: str) -> str:
+    """Return a command as people write it; a program may be told another name than its own (systemd.service(5), `@`)."""
+    return line if line.partition(" ")[0] == path else f"{path} as {line}"
+
+
 def _file(one: Mapping[str, str], sheet: Sheet) -> str | None:
     """Return the one file that the unit loads when it starts."""
-    commands = re.findall(
-        r"argv\[\]=(.*?) ; ", " ".join(one.get(f"ExecStart{when}", "") for when in ("Pre", "", "Post"))
-    )
+    commands = [
+        _called(path, line) for when in ("Pre", "", "Post") for path, line in _commands(one.get(f"ExecStart{when}", ""))
+    ]
     loads = re.fullmatch(r"(?:/usr)?/sbin/nft (?:--file|-f) (/\S+)", commands[0]) if len(commands) == 1 else None
     if loads is None:
         does = "; ".join(commands) or "nothing"

@@ -2,59 +2,47 @@
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from itertools import product
 from typing import Any
 
-from orchestrator.verification.networks import (
-    ANYWHERE,
-    Network,
-    common,
-    holds_most,
-    joined,
-    lying_in,
-    meeting,
-    networks_of,
-    outside,
-    parted,
-    within,
+from orchestrator.verification.networks import ANYWHERE, Network, holds_most, networks_of, parted
+from orchestrator.verification.openings import (
+    EVERYTHING,
+    Opening,
+    by_protocol,
+    despite,
+    from_sources,
+    gathered,
+    is_range,
+    overlap,
+    range_of,
+    through_both,
+    without,
 )
 
 # A host without nft has no firewall, which is a finding; nft that fails is an error.
 RULESET = "if command -v nft >/dev/null; then nft -j list ruleset; else echo '{\"nftables\": []}'; fi"
 
-Ports = tuple[int, int]
 # (family, table, name) of a chain, set or map
 Place = tuple[str, str, str]
-ALL_PORTS: Ports = (0, 65535)
 # ICMP opens no connection and is left out.
 _ICMP = ("icmp", "icmpv6", "ipv6-icmp", "1", "58")
 _PROTOCOLS = {"tcp": "tcp", "6": "tcp", "udp": "udp", "17": "udp"}
 # What belongs to a protocol's own header says nothing of others.
 _HEADERS = {"tcp": {"tcp"}, "udp": {"udp"}, "th": {"tcp", "udp"}}
 _LAYERS_BELOW = ("ip", "ip6", "ether", "vlan")
-# The families of chains that see what comes in by IP.
-_VERSIONS = {"inet": (4, 6), "ip": (4,), "ip6": (6,)}
+# The families of chains that see what comes in by IP, and where on its way they may drop it.
+_VERSIONS = {"inet": (4, 6), "ip": (4,), "ip6": (6,), "netdev": (4, 6)}
+_HOOKS = ("ingress", "prerouting", "input")
 _VERDICTS = {"accept", "queue", "drop", "reject", "return", "jump", "goto"}
+# Flags of tables that are asked all the same.
+_AWAKE = {"owner", "persist"}
 _FAMILIES = {"ip": 4, "ipv4": 4, "ip6": 6, "ipv6": 6}
 # As many banned networks, or drops, are taken out of what is left one by one: each leaves some twenty parts.
 _MANY = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Opening:
-    """New connections that are let in: by which protocols, to which ports, from where.
-
-    A source that is no network is the name of a set whose members come and go. `whole` is False where a rule has
-    conditions that are not read here, so that less than this may come in.
-    """
-
-    protocols: frozenset[str]
-    ports: tuple[Ports, ...]
-    sources: tuple[Network | str, ...]
-    whole: bool = True
 
 
 @dataclass(slots=True)
@@ -62,7 +50,8 @@ class _Course:
     """What a chain makes of what comes into it. `left` is what its next rule sees, at last what no rule decided.
 
     What is accepted stays in `left`: accepted twice, it is let in as much. So do many banned addresses, which are looked
-    for in what is accepted after them. A `mild` course counts no drop under conditions, or of less than most addresses.
+    for in what is accepted after them. A `mild` course counts no drop under conditions, or of less than most addresses: those
+    are `narrow`.
     """
 
     left: list[Opening]
@@ -70,6 +59,9 @@ class _Course:
     accepted: list[Opening] = field(default_factory=list)
     dropped: list[Opening] = field(default_factory=list)
     returned: list[Opening] = field(default_factory=list)
+    narrow: list[Opening] = field(default_factory=list)
+    # What the last rules returned: thousands of them are taken out of what is left at once.
+    _leaving: list[Opening] = field(default_factory=list)
     # Bans of the same, each with all its sources.
     _banned: dict[Opening, list[Network | str]] = field(default_factory=dict)
 
@@ -77,13 +69,14 @@ class _Course:
         """Note what is let in, as far as no earlier rule bans where it comes from."""
         parts = [matched]
         for ban, sources in self._banned.items():
-            parts = [part for one in parts for part in _despite(one, ban, parted(sources)[0])]
+            parts = [part for one in parts for part in despite(one, ban, parted(sources)[0])]
         self.accepted += parts
 
     def drop(self, matched: Opening) -> None:
         """Note what is dropped: no later rule sees it. Where it is dropped under some conditions only, it may still."""
         most = holds_most(matched.sources)
         if self.mild and not (matched.whole and most):
+            self.narrow.append(matched)
             return
         if matched.whole:
             self.dropped.append(matched)
@@ -92,26 +85,24 @@ class _Course:
         else:
             self.take(matched)
 
-    def give_back(self, matched: Opening, rest: Iterable[Opening]) -> None:
-        """Note what leaves the chain before its end, of it `rest` undecided."""
-        self.take(matched)
-        self.returned += rest
+    def give_back(self, matched: Opening) -> None:
+        """Note what leaves the chain before its end, undecided; `settle` takes it out."""
+        self._leaving.append(matched)
+
+    def settle(self) -> None:
+        """Take out what was given back, before a rule that does more than that."""
+        leaving, self._leaving = gathered(self._leaving), []
+        for matched in leaving:
+            self.take(matched)
+        self.returned += leaving
 
     def take(self, matched: Opening) -> None:
         """Leave what is not matched, and what may not be, where there are conditions that are not read."""
-        kept = [part for row in self.left for part in _without(row, [matched])]
+        kept = [part for row in self.left for part in without(row, [matched])]
         if not matched.whole:
-            shared = (_through_both(row, matched) for row in self.left)
+            shared = (through_both(row, matched) for row in self.left)
             kept += [replace(row, whole=False) for row in shared if row]
         self.left = kept
-
-
-EVERYTHING = Opening(frozenset({"tcp", "udp", "other"}), (ALL_PORTS,), ANYWHERE)
-
-
-def opening(proto: str, port: str, sources: Iterable[str]) -> Opening:
-    """Return what a declared flow lets in."""
-    return Opening(frozenset({proto}), (_range(port),), joined(ipaddress.ip_network(source) for source in sources))
 
 
 class Ruleset:
@@ -121,11 +112,19 @@ class Ruleset:
         self._chains: list[Mapping[str, Any]] = []
         self._rules: dict[Place, list[list[dict[str, Any]]]] = {}
         self._sets: dict[Place, Mapping[str, Any]] = {}
-        for kind, row in (pair for each in rows for pair in each.items()):
+        # nft 1.0 does not tell that a set is dynamic.
+        self._filled: set[Place] = set()
+        pairs = [pair for each in rows for pair in each.items()]
+        asleep = set(_asleep(pairs))
+        for kind, row in pairs:
+            if (row.get("family"), row.get("table")) in asleep:
+                continue
             if kind == "chain":
                 self._chains.append(row)
             elif kind == "rule":
                 self._rules.setdefault((row["family"], row["table"], row["chain"]), []).append(row["expr"])
+                filled = (part["set"]["set"].removeprefix("@") for part in row["expr"] if "set" in part)
+                self._filled.update((row["family"], row["table"], name) for name in filled)
             elif kind in ("set", "map"):
                 self._sets[(row["family"], row["table"], row["name"])] = row
 
@@ -135,34 +134,64 @@ class Ruleset:
         return [_place(row) for row in self._chains if all(row.get(key) == value for key, value in wanted.items())]
 
     def openings(self) -> list[Opening]:
-        """Return what passes every chain that drops by default; without such a chain that is everything."""
+        """Return what passes every chain that drops by default; without such a chain that is everything.
+
+        What is dropped at one device, or where addresses are translated, may come in on another way.
+        """
         found = [EVERYTHING]
         for place in self.dropping():
             let_in = self._course(place, _Course([EVERYTHING]), (place,)).accepted
-            found = [both for one, other in product(found, let_in) if (both := _through_both(one, other))]
-        for dropped, accepted in self._shut():
+            found = [both for one, other in product(found, let_in) if (both := through_both(one, other))]
+        for dropped, accepted in self._shut(partly=False):
             found = _let_through(found, dropped, accepted)
         return list(dict.fromkeys(found))
 
-    def _shut(self) -> Iterator[tuple[Opening, list[Opening]]]:
-        """Yield what the other input chains drop for everybody, with what they let in; whom they ban is not counted."""
-        others = [row for row in self._chains if row.get("hook") == "input" and row.get("type") == "filter"]
-        for row in others:
+    def sure(self) -> list[Opening]:
+        """Return what is let in without further conditions, whatever way it comes."""
+        found = self.openings()
+        for dropped, accepted in self._shut(partly=True):
+            found = _let_through(found, dropped, accepted)
+        return [row for row in found if row.whole]
+
+    def narrow_drops(self) -> Iterator[tuple[Place, list[Opening]]]:
+        """Yield the other chains that may drop something, but under conditions or for less than most addresses only."""
+        for row, _, course in self._others:
+            if course.narrow:
+                yield _place(row), gathered(course.narrow)
+
+    def _shut(self, *, partly: bool) -> Iterator[tuple[Opening, list[Opening]]]:
+        """Yield what the other chains drop for everybody, with what they let in; whom they ban is not counted.
+
+        Those that do not see all that comes in are asked for by themselves: at one device, or before an address is translated.
+        """
+        for row, given, course in self._others:
+            if partly == (row["hook"] == "ingress" or row.get("type") != "filter"):
+                for dropped in [given] if row.get("policy") == "drop" else course.dropped:
+                    yield dropped, course.accepted
+
+    @cached_property
+    def _others(self) -> list[tuple[Mapping[str, Any], Opening, _Course]]:
+        """Return the other chains on the way of what comes in: what comes into each, and what it makes of that."""
+        found = []
+        for row in self._chains:
             place = _place(row)
             networks = tuple(network for network in ANYWHERE if network.version in _VERSIONS.get(place[0], ()))
-            if not networks or place in self.dropping():
-                continue
-            given = replace(EVERYTHING, sources=networks)
-            course = self._course(place, _Course([given], mild=True), (place,))
-            for dropped in [given] if row.get("policy") == "drop" else course.dropped:
-                yield dropped, course.accepted
+            # nft 1.0 does not tell the device.
+            inner = set(members(row.get("dev", []))) == {"lo"}
+            if row.get("hook") in _HOOKS and networks and not inner and place not in self.dropping():
+                given = replace(EVERYTHING, sources=networks)
+                found.append((row, given, self._course(place, _Course([given], mild=True), (place,))))
+        return found
 
     def _course(self, place: Place, course: _Course, passed: tuple[Place, ...]) -> _Course:
         """Follow what comes into a chain from rule to rule: what is dropped first is not let in by a later one."""
         for expression in self._rules.get(place, ()):
+            if not any("return" in part for part in expression):
+                course.settle()
             for one in course.left.copy():
                 for verdict, matched in self._verdicts(place, expression, one):
                     self._decide(place, verdict, matched, course, passed)
+        course.settle()
         course.left += course.returned
         return course
 
@@ -196,7 +225,7 @@ class Ruleset:
         elif verdict.keys() & {"drop", "reject"}:
             course.drop(matched)
         elif "return" in verdict:
-            course.give_back(matched, [matched])
+            course.give_back(matched)
         target = str((verdict.get("jump") or verdict.get("goto") or {}).get("target", ""))
         goal = (*place[:2], target)
         if target and goal not in passed:
@@ -205,8 +234,10 @@ class Ruleset:
                 course.accept(accepted)
             for dropped in inner.dropped:
                 course.drop(dropped)
+            course.narrow += inner.narrow
             if "goto" in verdict:
-                course.give_back(matched, inner.left)
+                course.take(matched)
+                course.returned += inner.left
 
     def _pairs(self, place: Place, data: Any) -> list[tuple[Any, Mapping[str, Any]]]:
         """Return a verdict map's keys and verdicts; one that is not told may hold anything."""
@@ -219,8 +250,9 @@ class Ruleset:
     def _members(self, place: Place, right: Any) -> list[str]:
         """Return a right side's members; a named set counts by its members unless they come and go."""
         if isinstance(right, str) and right.startswith("@"):
-            named = self._sets.get((*place[:2], right[1:]), {"flags": ["dynamic"]})
-            moving = {"dynamic", "timeout"} & set(named.get("flags", ()))
+            where = (*place[:2], right[1:])
+            named = self._sets.get(where, {"flags": ["dynamic"]})
+            moving = where in self._filled or {"dynamic", "timeout"} & set(named.get("flags", ()))
             return [right] if moving else members({"set": named.get("elem", [])})
         return members(right)
 
@@ -231,11 +263,11 @@ class Ruleset:
         if header in _ICMP:
             return None
         if header in _HEADERS:
-            found = _by_protocol(given, _HEADERS[header])
+            found = by_protocol(given, _HEADERS[header])
         elif header in _FAMILIES:
-            found = _from(given, [network for network in ANYWHERE if network.version == _FAMILIES[header]])
+            found = from_sources(given, [network for network in ANYWHERE if network.version == _FAMILIES[header]])
         elif header not in ("", "meta", "ct", *_LAYERS_BELOW):
-            found = _by_protocol(given, {"other"})
+            found = by_protocol(given, {"other"})
         if found is None:
             return None
         if match.get("op", "==") not in ("==", "in"):
@@ -245,21 +277,34 @@ class Ruleset:
 
 def _limited(given: Opening, header: str, name: str, values: list[str]) -> Opening | None:
     """Return what is left of an opening where a field has one of these values."""
-    if name == "dport" and header in _HEADERS and all(_is_range(value) for value in values):
-        ports = [both for one, other in product(given.ports, map(_range, values)) if (both := _shared(one, other))]
+    if name == "dport" and header in _HEADERS and all(is_range(value) for value in values):
+        ports = [both for one, other in product(given.ports, map(range_of, values)) if (both := overlap(one, other))]
         return replace(given, ports=tuple(ports)) if ports else None
     if name == "saddr" and header in _FAMILIES:
-        return _from(given, [part for value in values for part in networks_of(value)])
+        return from_sources(given, [part for value in values for part in networks_of(value)])
     if name in ("l4proto", "protocol", "nexthdr") and not (header == "meta" and name == "protocol"):
-        return _by_protocol(given, {_PROTOCOLS.get(value, "other") for value in values if value not in _ICMP})
+        return by_protocol(given, {_PROTOCOLS.get(value, "other") for value in values if value not in _ICMP})
     if header == "meta" and name in ("nfproto", "protocol") and set(values) <= _FAMILIES.keys():
         versions = {_FAMILIES[value] for value in values}
-        return _from(given, [network for network in ANYWHERE if network.version in versions])
+        return from_sources(given, [network for network in ANYWHERE if network.version in versions])
     if header == "meta" and name in ("iifname", "iif") and set(values) == {"lo"}:
         return None
     if (header, name) == ("ct", "state"):
-        return given if {"new", "untracked"} & set(values) else None
+        if "new" in values:
+            return given
+        # Only what a rule exempts from tracking is untracked.
+        return replace(given, whole=False) if "untracked" in values else None
     return replace(given, whole=False)
+
+
+def _asleep(pairs: Iterable[tuple[str, Mapping[str, Any]]]) -> Iterator[tuple[str, str]]:
+    """Yield the tables that the kernel asks nothing (`flags dormant`). Which flag it is, nft 1.0 tells wrongly."""
+    told = False
+    for kind, row in pairs:
+        if kind == "metainfo":
+            told = not str(row.get("version", "1.0")).startswith("1.0")
+        elif kind == "table" and "flags" in row and not (told and set(members(row["flags"])) <= _AWAKE):
+            yield row["family"], row["name"]
 
 
 def members(right: Any) -> list[str]:
@@ -278,49 +323,6 @@ def members(right: Any) -> list[str]:
     return [str(right)]
 
 
-def admitted(openings: Iterable[Opening], proto: str, port: int) -> list[Network | str]:
-    """Return from where connections to a port are let in, each rule's sources for themselves."""
-    fitting = [
-        row for row in openings if proto in row.protocols and any(low <= port <= high for low, high in row.ports)
-    ]
-    return list(dict.fromkeys(source for row in fitting for source in _by_source(row)))
-
-
-def _by_source(row: Opening) -> list[Network | str]:
-    """Return an opening's sources, the fewest networks first, named sets last."""
-    networks = joined(source for source in row.sources if not isinstance(source, str))
-    return [*networks, *(source for source in row.sources if isinstance(source, str))]
-
-
-def uncovered(
-    left: Iterable[Opening], right: Iterable[Opening]
-) -> Iterator[tuple[Opening, str, Ports, list[Network | str]]]:
-    """Yield the protocol, ports and sources of each opening of `left` that those of `right` do not hold altogether."""
-    held: dict[tuple[str, Ports], list[Network]] = {}
-    for row in right:
-        for key in product(row.protocols, row.ports):
-            held.setdefault(key, []).extend(source for source in row.sources if not isinstance(source, str))
-    known = {key: joined(networks) for key, networks in held.items()}
-    for row in left:
-        sources = _by_source(row)
-        for proto, ports in product(sorted(row.protocols), row.ports):
-            mine = {reach: networks for (name, reach), networks in known.items() if name == proto}
-            beyond = [
-                source for source in sources if not _holds((r for r, by in mine.items() if within(source, by)), ports)
-            ]
-            if beyond:
-                yield row, proto, ports, beyond
-
-
-def _holds(ranges: Iterable[Ports], wanted: Ports) -> bool:
-    """Say whether ranges of ports hold another one together."""
-    at = wanted[0]
-    for low, high in sorted(ranges):
-        if low <= at <= high:
-            at = high + 1
-    return at > wanted[1]
-
-
 def _place(chain: Mapping[str, Any]) -> Place:
     return (chain["family"], chain["table"], chain["name"])
 
@@ -335,89 +337,9 @@ def _subject(left: Any) -> tuple[str, str]:
     return "", ""
 
 
-def _by_protocol(given: Opening, protocols: set[str]) -> Opening | None:
-    kept = given.protocols & protocols
-    return replace(given, protocols=kept) if kept else None
-
-
-def _from(given: Opening, sources: Iterable[Network | str]) -> Opening | None:
-    kept = common(given.sources, tuple(sources))
-    return replace(given, sources=kept) if kept else None
-
-
-def _through_both(one: Opening, other: Opening) -> Opening | None:
-    protocols = one.protocols & other.protocols
-    ports = tuple(both for pair in product(one.ports, other.ports) if (both := _shared(*pair)))
-    # The sources last: they may be many.
-    sources = common(one.sources, other.sources) if protocols and ports else ()
-    return Opening(protocols, ports, sources, one.whole and other.whole) if sources else None
-
-
-def _despite(row: Opening, ban: Opening, banned: list[Network]) -> Iterator[Opening]:
-    """Yield what is left of an opening where many addresses are banned: a source with one of them is no longer whole."""
-    yield from _cut(row, ban)
-    if (shared := _through_both(row, ban)) is None:
-        return
-    networks = parted(shared.sources)[0]
-    inside = set(lying_in(networks, banned)) if ban.whole else set()
-    hit = set(meeting(networks, banned))
-    if free := tuple(one for one in networks if one not in hit):
-        yield replace(shared, sources=free, whole=row.whole)
-    if some := tuple(one for one in networks if one in hit and one not in inside):
-        yield replace(shared, sources=some, whole=False)
-
-
 def _let_through(given: list[Opening], dropped: Opening, accepted: list[Opening]) -> list[Opening]:
     """Return what is left of openings where a chain drops something, but for what it has accepted before."""
     course = _Course(given)
     course.take(dropped)
-    hit = [both for row in given if (both := _through_both(row, dropped))]
-    return [*course.left, *(both for row, other in product(hit, accepted) if (both := _through_both(row, other)))]
-
-
-def _without(row: Opening, others: Iterable[Opening]) -> list[Opening]:
-    """Return what is left of an opening, in parts, where others are taken from it."""
-    left = [row]
-    for other in others:
-        left = [part for one in left for part in _cut(one, other)]
-    return left
-
-
-def _cut(row: Opening, other: Opening) -> Iterator[Opening]:
-    """Yield the parts of an opening that another one does not hold; a named set may be empty, so it takes nothing."""
-    if _through_both(row, other) is None:
-        yield row
-        return
-    if others := row.protocols - other.protocols:
-        yield replace(row, protocols=others)
-    same = replace(row, protocols=row.protocols & other.protocols)
-    if ports := tuple(part for mine in row.ports for part in _beside(mine, other.ports)):
-        yield replace(same, ports=ports)
-    same = replace(same, ports=tuple(both for pair in product(row.ports, other.ports) if (both := _shared(*pair))))
-    if sources := tuple(outside(row.sources, parted(other.sources)[0])):
-        yield replace(same, sources=sources)
-
-
-def _beside(mine: Ports, others: Iterable[Ports]) -> Iterator[Ports]:
-    """Yield the parts of a range of ports that lie in none of the others."""
-    at, last = mine
-    for low, high in sorted(others):
-        if at < low <= last:
-            yield at, low - 1
-        at = max(at, min(high, last) + 1) if low <= last else at
-    if at <= last:
-        yield at, last
-
-
-def _shared(one: Ports, other: Ports) -> Ports | None:
-    low, high = max(one[0], other[0]), min(one[1], other[1])
-    return (low, high) if low <= high else None
-
-
-def _is_range(value: str) -> bool:
-    return all(part.isdigit() for part in value.split("-"))
-
-
-def _range(value: str) -> Ports:
-    low, _, high = value.partition("-")
-    return int(low), int(high or low)
+    hit = [both for row in given if (both := through_both(row, dropped))]
+    return [*course.left, *(both for row, other in product(hit, accepted) if (both := through_both(row, other)))]

@@ -31,7 +31,7 @@ def sockets(shown: str) -> Iterator[Socket]:
         address, _, port = local.rpartition(":")
         process = line.partition('users:(("')[2].partition('"')[0]
         # A JVM that sees IPv6 binds its IPv4 sockets as mapped ones.
-        yield Socket(proto, address.strip("[]").partition("%")[0].removeprefix("::ffff:"), int(port), process)
+        yield Socket(proto, address.partition("%")[0].strip("[]").removeprefix("::ffff:"), int(port), process)
 
 
 def loopback(address: str) -> bool:

@@ -172,7 +172,11 @@ def _management(*rules: list[dict[str, Any]], chains: int = 1, **settings: Any) 
     place = {"family": "inet", "table": "t0", "chain": "input"}
     rows = [{"rule": {**place, "expr": [*rule, {"accept": None}]}} for rule in rules]
     listening = 'tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))\n'
-    said = {"ss": listening, "if command -v nft": json.dumps({"nftables": [*({"chain": t} for t in tables), *rows]})}
+    said = {
+        "ss": listening,
+        "systemctl": "",
+        "if command -v nft": json.dumps({"nftables": [*({"chain": t} for t in tables), *rows]}),
+    }
     subject = subject_of(**{"firewall_management_sources": ["192.0.2.0/24", "2001:db8::/32"], **settings})
     return sheet_of(test_management.test_ssh_is_let_in_from_the_management_only, said, subject=subject)
 
@@ -215,7 +219,7 @@ def test_rules_are_followed_into_other_chains_and_maps() -> None:
         rows += [{"rule": {**place, "chain": "input", "expr": list(expression)}}]
         rows += [{"rule": {**place, "chain": "further", "expr": list(inner)}}]
         listening = 'tcp LISTEN 0 128 0.0.0.0:22 0.0.0.0:* users:(("sshd",pid=1,fd=3))\n'
-        said = {"ss": listening, "if command -v nft": json.dumps({"nftables": rows})}
+        said = {"ss": listening, "systemctl": "", "if command -v nft": json.dumps({"nftables": rows})}
         subject = subject_of(firewall_management_sources=["192.0.2.0/24"])
         return faults_of(sheet_of(test_management.test_ssh_is_let_in_from_the_management_only, said, subject=subject))
 

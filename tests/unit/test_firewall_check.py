@@ -11,7 +11,7 @@ from orchestrator.verification.checks import test_network
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.sockets import undeclared
 from orchestrator.verification.subject import Subject
-from tests.unit.asked import FakeHost
+from tests.unit.asked import SETTINGS, FakeHost, faults_of, sheet_of
 
 BRIDGES = ["198.51.100.11", "198.51.100.12", "198.51.100.13", "198.51.100.20"]
 CHAIN = {"family": "inet", "table": "ratssaal", "name": "input", "type": "filter", "hook": "input", "policy": "drop"}
@@ -24,6 +24,10 @@ class _Server(Subject):
         """See Subject."""
         anywhere = {"proto": "tcp", "port": 22, "sources": ["0.0.0.0/0", "::/0"]}
         return [anywhere, {"proto": "tcp", "port": 5222, "sources": [f"{address}/32" for address in BRIDGES]}]
+
+    def listeners(self) -> list[dict[str, Any]]:
+        """See Subject."""
+        return [{"proto": "tcp", "address": "127.0.0.1", "port": 8080, "process": "java"}]
 
 
 def _match(protocol: str, field: str, right: Any) -> dict[str, Any]:
@@ -39,14 +43,32 @@ def _rules(*members: Any, table: str = "ratssaal") -> list[dict[str, Any]]:
     return [{"chain": {**CHAIN, "table": table}}, *({"rule": {**where, "expr": rule}} for rule in rules)]
 
 
-# As systemd 257 prints it; its order is its own.
+# As systemd 252 and 257 print it; its order is its own.
 UNIT = """\
 ExecStart={ path=/usr/sbin/nft ; argv[]=/usr/sbin/nft --file /etc/ratssaal/firewall.nft ; ignore_errors=no ; pid=0 }
 Wants=network-pre.target
 WantedBy=sysinit.target
 Before=shutdown.target network-pre.target
 After=local-fs.target systemd-modules-load.service nftables.service system.slice
+Requires=system.slice
+Requisite=
+BindsTo=
+RootDirectory=
+RootImage=
+ExtensionDirectories=
+ExtensionImages=
+MountImages=
+CapabilityBoundingSet=cap_chown cap_dac_override cap_net_bind_service cap_net_broadcast cap_net_admin cap_net_raw
+User=
+DynamicUser=no
+InaccessiblePaths=
 PrivateNetwork=no
+PrivateUsers=no
+SystemCallFilter=~
+RestrictAddressFamilies=~
+BindPaths=
+BindReadOnlyPaths=
+TemporaryFileSystem=
 NetworkNamespacePath=
 ActiveState=active
 UnitFileState=enabled
@@ -195,13 +217,49 @@ def test_what_opens_nothing_new_is_no_fault(rule: list[dict[str, Any]]) -> None:
         (" network-pre.target\n", "\n", "the firewall is loaded at any time, not before the network"),
         ("Wants=network-pre.target", "Wants=", "the firewall is loaded at any time, not before the network"),
         ("nftables.service system", "system", "nftables.service may empty the firewall after it was loaded"),
-        ("PrivateNetwork=no", "PrivateNetwork=yes", "the firewall's unit works in a network of its own"),
+        ("PrivateNetwork=no", "PrivateNetwork=yes", "the firewall's unit has PrivateNetwork=yes"),
+        ("NetworkNamespacePath=", "NetworkNamespacePath=/run/x", "the firewall's unit has NetworkNamespacePath=/run/x"),
+        (
+            "Wants=",
+            "ExecCondition={ path=/bin/false ; argv[]=/bin/false ; ignore_errors=no ; pid=0 }\nWants=",
+            "the firewall's unit has ExecCondition=/bin/false",
+        ),
+        ("cap_net_admin ", "", "the firewall's unit may not change the network"),
+        ("CapabilityBoundingSet=cap", "Other=cap", "the firewall's unit may not change the network"),
+        ("User=\n", "User=nobody\n", "the firewall's unit has User=nobody"),
+        ("PrivateUsers=no", "PrivateUsers=yes", "the firewall's unit has PrivateUsers=yes"),
+        ("RootDirectory=", "RootDirectory=/srv", "the firewall's unit has RootDirectory=/srv"),
+        (
+            "BindPaths=",
+            "BindPaths=/srv:/etc/ratssaal:rbind",
+            "the firewall's unit has BindPaths=/srv:/etc/ratssaal:rbind",
+        ),
+        ("Requisite=", "Requisite=x.service", "the firewall's unit has Requisite=x.service"),
+        ("Requires=", "Requires=x.service ", "the firewall's unit has Requires=x.service"),
+        ("SystemCallFilter=~", "SystemCallFilter=read write", "the firewall's unit has SystemCallFilter=read write"),
+        ("Families=~", "Families=AF_UNIX", "the firewall's unit has RestrictAddressFamilies=AF_UNIX"),
+        ("Families=~", "Families=~AF_NETLINK", "the firewall's unit has RestrictAddressFamilies=~AF_NETLINK"),
+        (
+            "nftables=enabled",
+            "AssertPathExists =/srv/x",
+            "the firewall's unit starts only with AssertPathExists=/srv/x",
+        ),
         (
             "nftables=enabled",
             "ConditionPathExists=/srv/x",
             "the firewall's unit starts only with ConditionPathExists=/srv/x",
         ),
-        ("/usr/sbin/nft --file /etc/ratssaal/firewall.nft", "/bin/true", "the firewall's unit runs /bin/true"),
+        (
+            "path=/usr/sbin/nft ; argv[]=/usr/sbin/nft --file /etc/ratssaal/firewall.nft",
+            "path=/bin/true ; argv[]=/bin/true",
+            "the firewall's unit runs /bin/true",
+        ),
+        # ExecStart=@/bin/true /usr/sbin/nft ...
+        (
+            "path=/usr/sbin/nft",
+            "path=/bin/true",
+            "the firewall's unit runs /bin/true as /usr/sbin/nft --file /etc/ratssaal/firewall.nft",
+        ),
         ("ExecStart={", "ExecStartWas={", "the firewall's unit runs nothing"),
         (
             "Wants=",
@@ -226,6 +284,27 @@ def test_a_host_without_the_unit_loads_nothing_at_boot() -> None:
 def test_a_unit_that_need_not_wait_for_anothers_rules() -> None:
     alone = UNIT.replace("nftables=enabled", "nftables=disabled").replace("nftables.service system", "system")
     assert _judged(*_rules(*BRIDGES), unit=alone).faults == []
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("User=\n", "User=root\n"),
+        ("Families=~", "Families=AF_UNIX AF_NETLINK"),
+        ("Families=~", "Families=~AF_PACKET"),
+        ("Requires=", "Requires=-.mount "),
+        ("cap_chown cap_dac_override ", ""),
+    ],
+)
+def test_what_does_not_keep_the_unit_from_loading_the_firewall(old: str, new: str) -> None:
+    assert old in UNIT
+    sheet = _judged(*_rules(*BRIDGES), unit=UNIT.replace(old, new))
+    assert (sheet.faults, sheet.untested) == ([], [])
+
+
+def test_what_systemd_does_not_show_is_not_known() -> None:
+    sheet = _judged(*_rules(*BRIDGES), unit=UNIT.replace("PrivateUsers=no\n", ""))
+    assert (sheet.faults, sheet.untested) == ([], ["systemd does not show the PrivateUsers of the firewall's unit"])
 
 
 def test_what_is_loaded_must_be_what_the_next_start_loads() -> None:
@@ -300,6 +379,75 @@ def _first(*expression: dict[str, Any]) -> list[str]:
 )
 def test_rules_are_judged_in_their_order(rule: list[dict[str, Any]], seen: list[str]) -> None:
     assert _first(*rule) == seen
+
+
+def test_a_set_that_rules_fill_may_hold_anybody_later() -> None:
+    """As nft 1.0.6 tells a set with `flags dynamic`: without them."""
+    door = {"set": {"family": "inet", "table": "ratssaal", "name": "door", "type": "ipv4_addr"}}
+    adds = {"set": {"op": "add", "elem": {"payload": {"protocol": "ip", "field": "saddr"}}, "set": "@door"}}
+    where = {"family": "inet", "table": "ratssaal", "chain": "input"}
+    rules = [[_match("tcp", "dport", 7000), adds], [_match("ip", "saddr", "@door"), ACCEPT]]
+    rows: list[dict[str, Any]] = [door, *({"rule": {**where, "expr": rule}} for rule in rules)]
+    assert _seen(*_rules(*BRIDGES), *rows) == ["everything is let in from @door"]
+    assert _seen(*_rules(*BRIDGES), rows[0], rows[2]) == []
+
+
+UNTRACKED = {"match": {"op": "in", "left": STATE, "right": ["invalid", "untracked"]}}
+
+
+@pytest.mark.parametrize(
+    "drop",
+    [[UNTRACKED, DROP], [_mapped(STATE, {"set": [["invalid", DROP], ["untracked", DROP]]})]],
+    ids=["rule", "map"],
+)
+def test_a_drop_of_untracked_packets_hides_nothing_that_lets_in_new_connections(drop: list[dict[str, Any]]) -> None:
+    where = {"family": "inet", "table": "ratssaal", "chain": "input"}
+
+    def with_last(*expression: dict[str, Any]) -> list[str]:
+        rules = [{"rule": {**where, "expr": rule}} for rule in (drop, list(expression))]
+        return _seen(*_rules(*BRIDGES), *rules)
+
+    assert with_last(ACCEPT) == ["everything is let in from anywhere"]
+    assert with_last(TELEPHONE, ACCEPT) == ["4000-4999/tcp is let in from anywhere"]
+    assert with_last(_match("tcp", "dport", 22), ACCEPT) == []
+
+
+def test_only_a_state_without_new_connections_lets_in_nobody() -> None:
+    for state, seen in (("untracked", True), ("new", True), ("established", False), ("invalid", False)):
+        rule = [{"match": {"op": "in", "left": STATE, "right": [state]}}, ACCEPT]
+        assert bool(_with(*rule)) == seen
+
+
+@pytest.mark.parametrize(
+    ("version", "flags", "asked"),
+    [
+        # nft 1.0.6 tells the name of a table in place of a flag.
+        ("1.0.6", "ratssaal", False),
+        ("1.0.6", "persist", False),
+        ("1.1.3", "dormant", False),
+        ("1.1.3", ["dormant", "owner"], False),
+        ("1.1.3", ["owner", "persist"], True),
+        ("1.1.3", "persist", True),
+        ("1.1.3", None, True),
+    ],
+)
+def test_a_table_that_the_kernel_does_not_ask_is_no_firewall(version: str, flags: Any, asked: bool) -> None:
+    table = {"family": "inet", "name": "ratssaal", **({} if flags is None else {"flags": flags})}
+    rows: list[dict[str, Any]] = [{"metainfo": {"version": version}}, {"table": table}]
+    # What sleeps in another table drops nothing either.
+    others = {"table": {**table, "family": "ip"}}
+    shut = {"chain": {**CHAIN, "family": "ip", "hook": "prerouting"}}
+    assert _seen(*rows, *_rules(*BRIDGES)) == ([] if asked else ["0 input chain drops by default"])
+    found = _seen(rows[0], others, shut, *_rules(*BRIDGES))
+    assert found[:1] == (["22/tcp is not let in from 0.0.0.0/0"] if asked else [])
+
+
+def test_a_file_whose_table_sleeps_gives_no_firewall_at_boot() -> None:
+    asleep = {"table": {**BOOT[0]["table"], "flags": "dormant"}}
+    sheet = _judged(*_rules(*BRIDGES), boot=_both([asleep, BOOT[1]], [asleep, BOOT[1]]))
+    assert [seen for seen, _ in sheet.faults] == [
+        "/etc/ratssaal/firewall.nft, which is loaded at boot, has no input chain that drops by default"
+    ]
 
 
 def _in_further(*rules: list[dict[str, Any]]) -> list[str]:
@@ -402,3 +550,20 @@ def test_an_internal_interface_is_asked_on_every_address() -> None:
     assert sheet.faults == []
     assert "http://192.0.2.10:8080 does not answer" in sheet.seen
     assert sheet.untested == ["http://192.0.2.10:8888: curl ended with 127"]
+
+
+@pytest.mark.parametrize(
+    ("groups", "fault"),
+    [
+        (["turn_servers"], ""),
+        (["jitsi_bridges"], "0 internal sockets looked at"),
+        (["jitsi_signalling"], "0 internal sockets looked at"),
+    ],
+)
+def test_internal_services_are_missed_where_they_belong_only(groups: list[str], fault: str) -> None:
+    host = {"address": "192.0.2.10", "address6": "", "groups": groups, "ssh_port": 22}
+    subject = Subject("h1", "192.0.2.10", "", tuple(groups), {"hosts": {"h1": host}, "settings": SETTINGS})
+    said = {"ss": "", "if command -v nft": json.dumps({"nftables": _rules(*BRIDGES)}), "curl": "0.000000 7\n"}
+    sheet = sheet_of(test_network.test_internal_interfaces, said, subject=subject)
+    assert (faults_of(sheet), sheet.untested) == (fault, [])
+    assert "http://192.0.2.10:8080 does not answer" in sheet.seen

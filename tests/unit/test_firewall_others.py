@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator.verification.nftables import Ruleset
+from orchestrator.verification.openings import admitted
 from tests.unit.test_firewall_check import (
     ACCEPT,
     BRIDGES,
@@ -17,6 +19,7 @@ from tests.unit.test_firewall_check import (
     RETURN,
     TELEPHONE,
     _in_further,
+    _judged,
     _mapped,
     _match,
     _meta,
@@ -153,3 +156,69 @@ def test_what_another_policy_drops_is_not_said_to_be_let_in() -> None:
     closed = {"chain": {**CHAIN, "family": "ip", "table": "filter", "name": "INPUT"}}
     seen = _seen(*_rules(*BRIDGES), {"rule": {**where, "expr": [TELEPHONE, ACCEPT]}}, closed)
     assert [words for words in seen if words.startswith("4000")] == ["4000-4999/tcp is let in from ::/0"]
+
+
+def _hooked(*rules: list[dict[str, Any]], **where: Any) -> list[dict[str, Any]]:
+    """Return a chain of another table, at a hook of its own."""
+    place = {"family": where.get("family", "inet"), "table": "others"}
+    chain = {**CHAIN, **place, "policy": "accept", **where}
+    return [{"chain": chain}, *({"rule": {**place, "chain": "input", "expr": rule}} for rule in rules)]
+
+
+@pytest.mark.parametrize(
+    "where",
+    [
+        {"hook": "prerouting"},
+        {"hook": "prerouting", "type": "nat"},
+        {"hook": "input", "type": "nat"},
+        {"hook": "ingress"},
+        {"hook": "ingress", "family": "netdev"},
+        {"hook": "ingress", "family": "netdev", "dev": ["lo", "eth0"]},
+    ],
+)
+def test_what_is_dropped_for_everybody_at_another_hook_is_not_let_in(where: dict[str, Any]) -> None:
+    seen = ["22/tcp is not let in from anywhere", "5222/tcp is not let in from 198.51.100.11"]
+    assert _seen(*_rules(*BRIDGES), *_hooked([SSH, DROP], **where)) == seen[:1]
+    assert _seen(*_rules(*BRIDGES), *_hooked(policy="drop", **where))[:2] == seen
+    assert _seen(*_rules(*BRIDGES), *_hooked([SSH, ACCEPT], [PROSODY, ACCEPT], policy="drop", **where)) == []
+
+
+@pytest.mark.parametrize("where", [{"hook": "output"}, {"hook": "forward"}, {"hook": "ingress", "dev": "lo"}])
+def test_what_is_dropped_elsewhere_may_come_in(where: dict[str, Any]) -> None:
+    assert _seen(*_rules(*BRIDGES), *_hooked(policy="drop", **where)) == []
+
+
+def test_a_drop_at_one_device_closes_no_port_that_others_may_reach() -> None:
+    for where, let_in in (({"hook": "ingress"}, True), ({"hook": "prerouting"}, False)):
+        ruleset = Ruleset([*_rules(*BRIDGES), *_hooked(policy="drop", **where)])
+        assert bool(admitted(ruleset.openings(), "tcp", 22)) == let_in
+        assert not admitted(ruleset.sure(), "tcp", 22)
+
+
+def _told(*rules: list[dict[str, Any]], **where: Any) -> list[str]:
+    """Return what is told of a chain of others, where that is no fault."""
+    sheet = _judged(*_rules(*BRIDGES), BANS, *_hooked(*rules, **where))
+    assert sheet.faults == []
+    return [words for words in sheet.seen if words.startswith("chain")]
+
+
+def test_whom_others_may_keep_out_is_told_without_addresses_of_people() -> None:
+    place = "chain input of table inet others may drop"
+    some = _match("ip", "saddr", {"set": ["203.0.113.7", {"prefix": {"addr": "198.51.100.0", "len": 24}}]})
+    for hook in ("prerouting", "ingress", "input"):
+        assert _told([some, DROP], hook=hook) == [f"{place} 22/tcp, 5222/tcp from 2 networks"]
+    assert _told([BY_BAN, SSH, DROP]) == [f"{place} 22/tcp from 5000 networks"]
+    assert _told([_match("ip", "saddr", "@knock"), SSH, DROP]) == [f"{place} 22/tcp from @knock"]
+    unread = f"{place} 22/tcp from anywhere under conditions that are not read here"
+    assert _told([_meta("iifname", "eth0"), SSH, DROP], [SSH, ACCEPT]) == [unread]
+    assert _told([_mapped({"payload": {"protocol": "tcp", "field": "dport"}}, {"set": [[23, DROP]]})]) == []
+    assert _told([TELEPHONE, DROP]) == _told() == []
+
+
+@pytest.mark.usefixtures("soon")
+def test_thousands_of_rules_that_spare_an_address_each_are_read_soon() -> None:
+    spared = [[_match("ip", "saddr", address), RETURN] for address in BANNED[:300]]
+    assert _beside(*spared, [SSH, DROP]) == ["22/tcp is not let in from anywhere"]
+    found = _in_further(*spared[:100], [TELEPHONE, RETURN], [DROP])
+    assert "4000-4999/tcp is let in from anywhere" in found
+    assert {words.rpartition(" ")[2] for words in found} == {"anywhere", *BANNED[:100]}

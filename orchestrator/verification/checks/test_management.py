@@ -10,10 +10,12 @@ import testinfra.host
 from orchestrator.verification.asking import ask, json_of, text
 from orchestrator.verification.declarations import answered_for
 from orchestrator.verification.networks import Network, plain, within
-from orchestrator.verification.nftables import RULESET, Ruleset, admitted
+from orchestrator.verification.nftables import RULESET, Ruleset
+from orchestrator.verification.openings import admitted
 from orchestrator.verification.reach import targets
 from orchestrator.verification.sheet import Sheet
-from orchestrator.verification.sockets import SS, loopback, sockets
+from orchestrator.verification.sockets import SS, sockets
+from orchestrator.verification.sshsocket import SSH_SOCKET, for_sshd
 from orchestrator.verification.subject import Subject
 
 _KNOCK = "timeout 3 bash -c ': </dev/tcp/{address}/{port}' 2>/dev/null && echo open || echo closed"
@@ -38,11 +40,11 @@ def _within(source: Network | str, declared: list[str]) -> bool:
 def test_ssh_is_let_in_from_the_management_only(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """The loaded firewall, for every port on which sshd listens."""
     declared = _declared(subject)
-    listening, loaded = ask(host, SS, RULESET)
+    listening, held, loaded = ask(host, SS, SSH_SOCKET, RULESET)
     if _everywhere(declared):
         answered_for(subject, "NET-06", sheet, _OPEN)
         return
-    ports = {s.port for s in sockets(text(listening)) if s.process == "sshd" and not loopback(s.address)}
+    ports = {socket.port for socket in for_sshd(sockets(text(listening)), text(held))}
     ruleset = Ruleset(json_of(loaded)["nftables"])
     chains = ruleset.dropping()
     sheet.expect(bool(chains), f"{len(chains)} input chains drop by default", "one: else everybody reaches sshd")

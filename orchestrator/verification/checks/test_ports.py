@@ -47,10 +47,12 @@ def test_ports_from_outside(
         tcp, udp = policy(flows, "tcp", target), policy(flows, "udp", target)
         family = "-6 " if ":" in target.address else ""
         declared = ",".join(map(str, tcp.ports(single=True)))
+        sweep = f"{_SWEEP} {family}{target.address}"
         listed = ",".join(map(str, sorted({*WELL_KNOWN_UDP, *udp_ports(flows)})))
         commands += [
-            f"{_SWEEP} {family}{target.address}",
-            f"{_DECLARED} {declared} {family}{target.address}",
+            sweep,
+            # Where no single port lets us in, nmap has nothing to ask for a second time.
+            f"{_DECLARED} {declared} {family}{target.address}" if declared else sweep,
             f"{_UDP} {listed} {family}{target.address}",
         ]
         meant.append((target.address, tcp, udp))
