@@ -14,7 +14,8 @@ from orchestrator.verification.asking import ask, json_of, text
 from orchestrator.verification.checks.test_network import INTERNAL
 from orchestrator.verification.checks.test_web import answers, request
 from orchestrator.verification.networks import outside as beyond
-from orchestrator.verification.nftables import RULESET, Ruleset, admitted
+from orchestrator.verification.nftables import RULESET, Ruleset
+from orchestrator.verification.openings import admitted
 from orchestrator.verification.prosody import note_unnamed, streams
 from orchestrator.verification.reach import targets
 from orchestrator.verification.servedconfig import Expression, NoConfiguration, origin, read_config, setting
