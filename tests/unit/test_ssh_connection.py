@@ -131,7 +131,7 @@ def test_a_host_that_refuses_a_command_is_an_error_with_its_name(tmp_path: Path)
 
 @pytest.mark.parametrize("before", [b"", b"half an answer"])
 @pytest.mark.parametrize("ended", [False, True])
-@pytest.mark.parametrize("script", ["true", "#" * (8 << 20)])
+@pytest.mark.parametrize("script", ["true", "#" * (8 << 20)], ids=["short", "long"])
 def test_a_connection_that_is_lost_while_a_command_runs_is_told_at_once(
     tmp_path: Path, script: str, ended: bool, before: bytes
 ) -> None:
@@ -151,8 +151,8 @@ def test_a_connection_that_is_lost_while_a_command_runs_is_told_at_once(
     with _served(tmp_path, restart) as (host, known_hosts, _), ssh.connect(host, known_hosts) as connection:
         began = time.monotonic()
         with pytest.raises(ssh.ConnectionFailed, match="h1: the connection was lost while a command ran") as caught:
-            connection.run(script, timeout=20)
-        assert time.monotonic() - began < 10
+            connection.run(script, timeout=120)
+        assert time.monotonic() - began < 60
     assert caught.value.reason is ssh.Reason.UNREACHABLE
     assert "try again when it answers" in str(caught.value.problems[0].hint)
 
