@@ -1,8 +1,12 @@
-"""NET-02 as a whole, with answers of nmap that a test makes up."""
+"""NET-02 and NET-06 from outside, with answers that a test makes up: what silence is worth."""
 
 from __future__ import annotations
 
-from orchestrator.verification.checks import test_ports
+import pytest
+
+from orchestrator.verification.checks import test_management, test_ports
+from orchestrator.verification.nmap import Scan
+from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.subject import Subject
 from tests.unit.asked import SETTINGS, FakeHost, Said, faults_of, sheet_of
 
@@ -13,8 +17,8 @@ _XML = (
 )
 
 
-def _bridge(opened: str) -> str:
-    """Return the faults of a bridge that lets in the administration only, seen from elsewhere."""
+def _bridge(opened: str, echo: str = 'reason="echo-reply"') -> Sheet:
+    """Return what is found at a bridge that lets in the administration only, seen from elsewhere."""
     settings = {**SETTINGS, "firewall_management_sources": ["198.51.100.0/24"]}
     subject = Subject("h1", "192.0.2.10", "", ("jitsi_bridges",), {"hosts": {"h1": _HOST}, "settings": settings})
     said: Said = {
@@ -24,12 +28,77 @@ def _bridge(opened: str) -> str:
         # nmap: "Your port specifications are illegal"
         f"{test_ports._DECLARED} ": (1, "QUITTING!"),
         test_ports._SWEEP: _XML.format("filtered", opened),
+        test_ports._ECHO: f'<nmaprun><host><status state="up" {echo}/></host></nmaprun>',
     }
-    sheet = sheet_of(test_ports.test_ports_from_outside, said, outside=FakeHost(said), subject=subject)
-    assert sheet.untested == []
-    return faults_of(sheet)
+    return sheet_of(test_ports.test_ports_from_outside, said, outside=FakeHost(said), subject=subject)
 
 
-def test_where_no_single_port_lets_us_in_none_is_asked_again() -> None:
-    assert _bridge("") == ""
-    assert _bridge('<port portid="23"><state state="open"/></port>') == "192.0.2.10: 23/tcp open"
+def test_where_no_single_port_lets_us_in_an_echo_is_asked_for() -> None:
+    good = _bridge("")
+    assert (good.faults, good.untested) == ([], [])
+    assert "192.0.2.10: of 65535 TCP ports, looked at half-open, are open: none" in good.seen
+    bad = _bridge('<port portid="23"><state state="open"/></port>', "")
+    assert (faults_of(bad), bad.untested) == ("192.0.2.10: 23/tcp open", [])
+    assert "nothing at all answers" in _bridge("", 'reason="no-response"').untested[0]
+
+
+def _judged(tcp: Scan, udp: Scan, *, answers: bool) -> tuple[list[str], list[str]]:
+    sheet = Sheet()
+    test_ports.judge_way("h", [tcp, udp], answers, sheet)
+    assert sheet.faults == []
+    return sheet.seen, sheet.untested
+
+
+def test_silence_everywhere_proves_nothing() -> None:
+    silent, udp = Scan(rest="filtered"), Scan(rest="open|filtered")
+    lost = ["h: nothing at all answers, no echo either: whether anything gets there is not known"]
+    assert _judged(silent, udp, answers=False) == ([], lost)
+    assert _judged(Scan("nmap ran out of time"), udp, answers=False) == ([], lost)
+    assert _judged(silent, udp, answers=True) == ([], [])
+    assert _judged(Scan(rest="closed"), udp, answers=False) == ([], [])
+    assert _judged(silent, Scan(states={9: "closed"}, rest="open|filtered"), answers=False) == ([], [])
+    assert _judged(silent, Scan(states={3478: "open"}, rest="open|filtered"), answers=False) == ([], [])
+
+
+def test_where_only_the_web_answers_it_is_said_what_that_is_worth() -> None:
+    said = ["h: only 80, 443 answered, as it would through a network that lets out nothing else"]
+    web, udp = {80: "open", 443: "open"}, Scan(rest="open|filtered")
+    assert _judged(Scan(states=web, rest="filtered"), udp, answers=True) == (said, [])
+    for states, rest in (({**web, 22: "open"}, "filtered"), ({**web, 22: "closed"}, "filtered"), (web, "closed")):
+        assert _judged(Scan(states=states, rest=rest), udp, answers=True) == ([], [])
+    assert _judged(Scan(states=web, rest="filtered"), Scan(states={3478: "open"}), answers=True) == ([], [])
+
+
+@pytest.mark.parametrize(
+    ("groups", "opened", "seen", "fault", "untested"),
+    [
+        (["jitsi_signalling"], (443,), "SSH does not answer on 192.0.2.10:22", "", ""),
+        (["jitsi_signalling"], (22, 443), "", "SSH answers on 192.0.2.10:22", ""),
+        (["jitsi_signalling"], (22,), "", "SSH answers on 192.0.2.10:22", ""),
+        (
+            ["jitsi_signalling"],
+            (80,),
+            "",
+            "",
+            "SSH does not answer on 192.0.2.10:22, nor does 443/tcp, which lets us in: whether anything gets there is not known",
+        ),
+        (["jitsi_bridges"], (), "SSH does not answer on 192.0.2.10:22", "", ""),
+    ],
+)
+def test_sshs_silence_counts_where_another_port_answers(
+    groups: list[str], opened: tuple[int, ...], seen: str, fault: str, untested: str
+) -> None:
+    settings = {
+        "jitsi_domain": "meet.example.org",
+        "firewall_management_sources": ["198.51.100.0/24"],
+        # Nobody needs to listen there.
+        "firewall_extra_flows": [{"proto": "tcp", "port": 9000}],
+    }
+    host = {**_HOST, "groups": groups}
+    subject = Subject("h1", "192.0.2.10", "", tuple(groups), {"hosts": {"h1": host}, "settings": settings})
+    knock = "timeout 3 bash -c ': </dev/tcp/192.0.2.10/{}'"
+    said: dict[str, str | tuple[int, str]] = {"python3": "203.0.113.9\n", "for tool in bash": "/usr/bin/bash\n"}
+    said |= {knock.format(port): "open\n" if port in opened else "closed\n" for port in (22, 80, 443)}
+    check = test_management.test_ssh_does_not_answer_strangers
+    sheet = sheet_of(check, {}, outside=FakeHost(said), subject=subject)
+    assert ("; ".join(sheet.seen), faults_of(sheet), "; ".join(sheet.untested)) == (seen, fault, untested)

@@ -23,6 +23,7 @@ WELL_KNOWN_UDP = (
     *(3283, 3702, 4500, 5060, 5349, 5351, 5353, 5683, 10001, 11211, 27015, 33848, 47808, 51820),
 )
 EVERY = "-"
+_WEB = {80, 443}
 # By root half-open: what sshd never accepts it cannot hold against us (OpenSSH 9.8 PerSourcePenalties). Without root by
 # whole connections: two to sshd, a second of its penalty each, of fifteen that it forgives.
 _HOW = 'if [ "$(id -u)" = 0 ]; then how=-sS; else how=-sT; fi; nmap $how'
@@ -31,6 +32,8 @@ _XML = "-n -Pn -oX -"
 _SWEEP = f"{_HOW} {_XML} --min-rate 5000 --max-retries 1 --host-timeout 100s -p-"
 # What must be open is asked for again and again, so that a lost packet is no fault.
 _DECLARED = f"{_HOW} {_XML} --max-retries 6 --host-timeout 60s -p"
+# Where no single port lets us in, an echo alone tells a host that drops all from a way that ends before it.
+_ECHO = "nmap -sn -PE --disable-arp-ping -n -oX - --host-timeout 60s"
 _UDP = f"nmap -sU {_XML} --max-retries 3 --host-timeout 60s -p"
 
 
@@ -47,23 +50,25 @@ def test_ports_from_outside(
         tcp, udp = policy(flows, "tcp", target), policy(flows, "udp", target)
         family = "-6 " if ":" in target.address else ""
         declared = ",".join(map(str, tcp.ports(single=True)))
-        sweep = f"{_SWEEP} {family}{target.address}"
         listed = ",".join(map(str, sorted({*WELL_KNOWN_UDP, *udp_ports(flows)})))
         commands += [
-            sweep,
-            # Where no single port lets us in, nmap has nothing to ask for a second time.
-            f"{_DECLARED} {declared} {family}{target.address}" if declared else sweep,
+            f"{_SWEEP} {family}{target.address}",
+            f"{f'{_DECLARED} {declared}' if declared else _ECHO} {family}{target.address}",
             f"{_UDP} {listed} {family}{target.address}",
         ]
         meant.append((target.address, tcp, udp))
     results = ask(outside, *commands)
     for number, (address, tcp, udp) in enumerate(meant):
         swept, asked, datagrams = results[3 * number : 3 * number + 3]
-        judge_tcp(address, tcp, read(swept.stdout), read(asked.stdout), sheet)
+        single = bool(tcp.ports(single=True))
+        found = [read(swept.stdout)]
+        judge_tcp(address, tcp, found[0], read(asked.stdout) if single else found[0], sheet)
         if "requires root privileges" in datagrams.stderr + datagrams.stdout:
             sheet.could_not_look(f"{address}: UDP cannot be scanned without root at the vantage point")
         else:
-            judge_udp(address, udp, _usable(address, read(datagrams.stdout), datagrams), sheet)
+            found.append(_usable(address, read(datagrams.stdout), datagrams))
+            judge_udp(address, udp, found[1], sheet)
+        judge_way(address, found, single or 'reason="echo-reply"' in asked.stdout, sheet)
 
 
 def udp_ports(flows: Iterable[Mapping[str, Any]]) -> set[int]:
@@ -74,6 +79,19 @@ def udp_ports(flows: Iterable[Mapping[str, Any]]) -> set[int]:
             low, high = bounds(flow)
             found |= {low, (low + high) // 2, high}
     return found
+
+
+def judge_way(address: str, found: Iterable[Scan], answers: bool, sheet: Sheet) -> None:
+    """Note what silence is worth: nothing where nothing at all answers; less where only what every network lets out does."""
+    opened = {port for scan in found for port in scan.open}
+    refused = any("closed" in (scan.rest, *scan.states.values()) for scan in found)
+    if not opened and not refused and not answers:
+        sheet.could_not_look(
+            f"{address}: nothing at all answers, no echo either: whether anything gets there is not known"
+        )
+    elif not refused and opened and opened <= _WEB:
+        words = f"{address}: only {shown(opened)} answered, as it would through a network that lets out nothing else"
+        sheet.expect(True, words, "")
 
 
 def _usable(address: str, scan: Scan, result: CommandResult | None = None) -> Scan:
