@@ -1,4 +1,4 @@
-"""Which directory nginx hands out under which address, by its own account (`nginx -T`)."""
+"""What nginx is set to do, by its own account (`nginx -T`)."""
 
 from __future__ import annotations
 
@@ -72,40 +72,6 @@ def read_nginx(shown: str) -> Directive:
         elif (text := next((part for part in (double, single, word) if part is not None), None)) is not None:
             words.append(text)
     return root
-
-
-def places(shown: str, domain: str) -> list[Place]:
-    """Return every directory that a server hands out; `domain` stands for servers without a name of their own."""
-    found = []
-    for server in read_nginx(shown).all("server"):
-        if not server.block:
-            continue  # a line of an upstream
-        base = _base(server, domain)
-        found += [
-            Place(base, "/", root.words[1].partition("$")[0]) for root in server.all("root") if len(root.words) > 1
-        ]
-        for location in server.all("location"):
-            found += [_aliased(base, location, alias.words[1]) for alias in location.block if alias.name == "alias"]
-    return list(dict.fromkeys(found))
-
-
-def _base(server: Directive, domain: str) -> str:
-    names = [word for names in server.all("server_name") for word in names.words[1:]]
-    plain = [name for name in names if re.fullmatch(r"[\w.-]+", name) and name != "_"]
-    listens = [listen.words[1:] for listen in server.all("listen") if len(listen.words) > 1]
-    tls = any("ssl" in words for words in listens)
-    ports = [int(words[0].rpartition(":")[2]) for words in listens if re.fullmatch(r"(.*:)?\d+", words[0])]
-    # Behind another server's PROXY protocol it is reached where that one listens.
-    port = 443 if any("proxy_protocol" in words for words in listens) else next(iter(ports), 443 if tls else 80)
-    return f"{'https' if tls else 'http'}://{(plain or [domain])[0]}:{port}"
-
-
-def _aliased(base: str, location: Directive, alias: str) -> Place:
-    words = location.words[1:]
-    if len(words) > 1 and words[0].startswith("~"):
-        # `location ~ ^/(libs|css)/(.*)$ { alias /usr/share/x/$1/$2; }`: the address continues as the path does
-        return Place(base, "/", alias.partition("$")[0])
-    return Place(base, words[-1] if words else "/", alias)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,7 +22,6 @@ from orchestrator.verification.checks import (
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 from orchestrator.verification.support import load_support, older
-from orchestrator.verification.webserver import places
 from tests.unit.asked import SETTINGS, TOPOLOGY, FakeHost, Said, faults_of, sheet_of, subject_of
 
 
@@ -278,35 +277,6 @@ def test_recordings_are_judged_by_age_and_answer() -> None:
         assert "https://meet.example.org/r/old.mp4" in asked(answer).untested[0]
     assert "/r/ lists old.mp4" in faults_of(asked("403||other", "HTTP/1.1 200 OK\n\n<a href='old.mp4'>"))
     assert "/r/ does not answer" in asked("403||other", "").untested[0]
-
-
-def test_places_that_nginx_hands_out() -> None:
-    found = places(
-        r"""
-        upstream x { server 127.0.0.1:5280; }
-        server { listen 80 default_server; server_name _; return 301 https://$host$request_uri; }
-        server {
-            listen 127.0.0.1:4443 ssl proxy_protocol; # behind HAProxy
-            server_name meet.example.org;
-            root /usr/share/jitsi-meet;
-            location = /config.js { alias "/etc/jitsi/meet/x-config.js"; }
-            location ^~ /aufnahmen/ { alias /srv/recordings/; }
-            location ~ ^/([^/?&:'"]+)$ { try_files $uri @root; }
-            location ~ ^/(libs|css)/(.*)$ { alias /usr/share/jitsi-meet/$1/$2; }
-        }
-        server { listen [::]:8443 ssl; server_name ~^x; location /films { root /srv/films; } }
-        """,
-        "fallback.example",
-    )
-
-    def urls(path: str) -> list[str]:
-        return list(dict.fromkeys(place.url(path) for place in found if place.covers(path)))
-
-    assert urls("/srv/recordings/a b.mp4") == ["https://meet.example.org:443/aufnahmen/a%20b.mp4"]
-    assert urls("/etc/jitsi/meet/x-config.js") == ["https://meet.example.org:443/config.js"]
-    assert urls("/usr/share/jitsi-meet/x/y.mp4") == ["https://meet.example.org:443/x/y.mp4"]
-    assert urls("/srv/films/films/z.mp4") == ["https://fallback.example:8443/films/z.mp4"]
-    assert urls("/srv/recordings2/a.mp4") == []
 
 
 @pytest.mark.parametrize(
