@@ -21,7 +21,7 @@ LOCKED_OUT = ("-e", '{"firewall_management_sources": ["192.0.2.0/24"], "firewall
 def _ruleset(site: LabSite) -> str:
     return ssh(
         site,
-        "nft --stateless list table inet ratssaal; cat /etc/ratssaal/firewall.nft; ls -A /etc/ratssaal /var/lib/ratssaal/guard",
+        "nft --stateless list table inet ratssaal; cat /etc/ratssaal/firewall.nft; ls -A /etc /etc/ratssaal /var/lib/ratssaal/guard",
     )
 
 
@@ -116,5 +116,5 @@ def test_a_good_change_stays(site: LabSite, tmp_path: Path) -> None:
     assert _trial(site, tmp_path, "MaxAuthTries 5").returncode == 0
     time.sleep(SECONDS + 2)
     assert "maxauthtries 5" in ssh(site, "sshd -T")
-    assert ".ratssaal" not in ssh(site, "ls -A /etc/ssh/sshd_config.d")
+    assert ".ratssaal" not in ssh(site, "ls -A /etc/ssh/sshd_config.d /etc/ssh")
     ssh(site, "rm /etc/ssh/sshd_config.d/00-aaa-trial.conf; systemctl reload ssh")

@@ -63,7 +63,7 @@ def _no_more_moves(tmp_path: Path) -> None:
 
 def _left(tmp_path: Path) -> list[str]:
     """Return what an undo keeps."""
-    return sorted(path.name for path in (*tmp_path.glob("guard/*"), *tmp_path.glob("etc/.*")))
+    return sorted(path.name for path in (*tmp_path.glob("guard/*"), *tmp_path.glob(".*"), *tmp_path.glob("etc/.*")))
 
 
 def test_an_undo_that_cannot_put_back_keeps_the_old_state_and_says_so(host: Any, tmp_path: Path) -> None:
@@ -172,7 +172,7 @@ def test_what_was_confirmed_leaves_nothing_behind(host: Any, tmp_path: Path) -> 
     (tmp_path / "etc/one").write_text(OLD)
     step = _change(a_file(tmp_path / "etc/one", NEW))
     apply(host, step, phased=True)
-    assert _left(tmp_path) == [".one.ratssaal-before-x", "x"]
+    assert _left(tmp_path) == [".etc:one.ratssaal-before-x", "x"]
     assert apply(host, _phase(step, "confirm"), phased=True)["changed"] is True
     assert (tmp_path / "etc/one").read_text() == NEW
     assert _left(tmp_path) == []
@@ -193,7 +193,7 @@ def test_what_a_killed_confirmation_left_goes_and_undoes_nothing(
         patched.setattr(host.guard.shutil, "rmtree", die)
         with pytest.raises(KeyboardInterrupt):
             apply(host, _phase(step, "confirm"), phased=True)
-    assert ".one.ratssaal-before-x" in _left(tmp_path)
+    assert ".etc:one.ratssaal-before-x" in _left(tmp_path)
     assert apply(host, _phase(step, "look"), phased=True)["changed"] is False
     assert (tmp_path / "etc/one").read_text() == NEW
     assert _left(tmp_path) == []
@@ -281,8 +281,9 @@ def test_everything_is_on_the_disk_before_the_undo_is_in_place(
         host.guard.Guard(SimpleNamespace(params=step["guard"])).save()
     guard, etc = tmp_path / "guard", tmp_path / "etc"
     assert synced == [
-        f"{etc}/.one.ratssaal-before-x",
+        f"{tmp_path}/.etc:one.ratssaal-before-x",
         f"{guard}/x.draft/restore",
+        str(tmp_path),
         str(etc),
         f"{guard}/x.draft",
         f"-> {guard}/x",

@@ -100,12 +100,14 @@ class Guard:
         return found | {"diff": [diff(entry, reasons[entry["dest"]]) for entry in shown]}
 
     def beside(self, entry):
-        """Return where a file's old state lies: in its own directory, so that a full disk still lets it be renamed back.
+        """Return where a file's old state lies: a directory above its own, so that a full disk still lets it be renamed back.
 
-        No program takes it for one of its files: it is hidden, and ends with none of their suffixes.
+        Not in its own: that would change once more at the confirmation, after the service has read it. No program takes it for
+        one of its files: it is hidden, and ends with none of their suffixes.
         """
         folder, name = os.path.split(entry["dest"])
-        return os.path.join(folder, ".%s.ratssaal-before-%s" % (name, self.parameters["name"]))
+        above, folder = os.path.split(folder)
+        return os.path.join(above, ".%s:%s.ratssaal-before-%s" % (folder, name, self.parameters["name"]))
 
     def save(self):
         """Keep the old state and write the script that puts it back, both on the disk before anything changes."""
@@ -123,8 +125,9 @@ class Guard:
         sync_folder(_GUARD)
 
     def folders(self):
-        """Return the directories of the files, as far as there are any yet."""
-        return sorted(filter(os.path.isdir, {os.path.dirname(entry["dest"]) for entry in self.entries}))
+        """Return the directories of the files and of their old state, as far as there are any yet."""
+        paths = [path for entry in self.entries for path in (entry["dest"], self.beside(entry))]
+        return sorted(filter(os.path.isdir, {os.path.dirname(path) for path in paths}))
 
     def keep(self, entry):
         """Keep a file's old state, as a second name of it, and return the line that puts it back."""
