@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import testinfra.host
 
-from orchestrator.verification import sshd
+from orchestrator.verification import acl, sshd
 from orchestrator.verification.asking import ask, json_of, text
 from orchestrator.verification.crypto import SshPart, chosen, signs_by
 from orchestrator.verification.sheet import Sheet
@@ -35,8 +35,11 @@ MINIMUM_TRIES = 3
 MINIMUM_LENGTH = 22
 
 # Runs on the host, so that no secret ever leaves it: only names, lengths and modes are printed.
-_SECRETS = r"""python3 - <<'END'
-import errno, glob, json, os, pwd, grp, re, stat, struct, subprocess
+_SECRETS = (
+    r"""python3 - <<'END'
+import glob, json, os, pwd, grp, re, stat, subprocess"""
+    + acl.READ
+    + r"""
 places = {
     "/etc/turnserver.conf": r"^\s*static-auth-secret\s*=\s*\x22?([^\x22\s]+)",
     "/etc/jitsi/videobridge/jvb.conf": r"PASSWORD\s*[=:]\s*\x22?([^\x22\s]+)",
@@ -113,16 +116,6 @@ def named_by(look, number):
 def members(number):
     listed = getattr(named_by(grp.getgrgid, number), "gr_mem", [])
     return {name for name, own in people.items() if name in listed or own == number}
-def granted(path):
-    # Whom a list of access names: version, then tag, permissions and number of each entry (Linux: posix_acl_xattr.h).
-    try:
-        entries = list(struct.iter_unpack("<HHI", os.getxattr(path, "system.posix_acl_access")[4:]))
-    except OSError as error:
-        if error.errno in (errno.ENODATA, errno.ENOTSUP):
-            return []
-        raise
-    mask = next((bits for tag, bits, _ in entries if tag == 0x10), 7)
-    return [({2: "user", 8: "group"}[tag], number) for tag, bits, number in entries if tag in (2, 8) and bits & mask & 6]
 known = set()
 for path, pattern in sorted(places.items()):
     if not os.path.exists(path):
@@ -137,7 +130,7 @@ for path, pattern in sorted(places.items()):
     # Prosody 13 writes accounts as 0644, into a directory that nobody else can enter.
     if path.startswith("/var/lib/prosody/") and not os.stat("/var/lib/prosody").st_mode & 0o001:
         mode &= 0o770
-    access, look = granted(path), {"user": pwd.getpwuid, "group": grp.getgrgid}
+    access, look = named_in_list(path, 6), {"user": pwd.getpwuid, "group": grp.getgrgid}
     groups = [info.st_gid, *(number for kind, number in access if kind == "group")]
     rows.append({
         "path": path, "mode": mode, "owner": pwd.getpwuid(info.st_uid).pw_name, "group": group.gr_name,
@@ -152,6 +145,7 @@ for path in sorted(answers):
         rows.append({"path": path, "mode": os.stat(path).st_mode & 0o7777, "copied": True, "anybody": path in readable})
 print(json.dumps(rows))
 END"""
+)
 # Who may own such files and which groups may read them, besides root.
 _SERVICES = {
     "/etc/turnserver.conf": {"turnserver"},

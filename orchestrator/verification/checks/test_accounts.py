@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import testinfra.host
 
-from orchestrator.verification import pam, sshd
+from orchestrator.verification import acl, pam, sshd
 from orchestrator.verification.asking import ask, json_of, text
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
@@ -31,7 +31,8 @@ _ACCOUNTS = (
 # A pattern, or a directory that stands for all its programs, is what it fits. What doas sets in the environment stays on the host.
 _SUDO = (
     r"""python3 - <<'END'
-import errno, glob, grp, json, os, pwd, re, shutil, stat, struct, subprocess"""
+import errno, glob, grp, json, os, pwd, re, shutil, stat, subprocess"""
+    + acl.READ
     + pam.READ
     + r"""
 said = {"installed": [name for name in ("sudo", "doas", "sudo-rs") if shutil.which(name)], "failed": "", "rules": {}, "doas": ""}
@@ -62,16 +63,8 @@ def named_by(look, number):
     except KeyError:
         return str(number)
 def writers(path):
-    # Whom a list of access lets write: version, then tag, permissions and number of each entry (Linux: posix_acl_xattr.h).
-    try:
-        entries = list(struct.iter_unpack("<HHI", os.getxattr(path, "system.posix_acl_access")[4:]))
-    except OSError as error:
-        if error.errno in (errno.ENODATA, errno.ENOTSUP):
-            return []
-        raise
-    mask = next((bits for tag, bits, _ in entries if tag == 0x10), 7)
-    found = [(tag, number) for tag, bits, number in entries if tag in (2, 8) and bits & mask & 2 and number]
-    return ["user " + named_by(pwd.getpwuid, number) if tag == 2 else "group " + named_by(grp.getgrgid, number) for tag, number in found]
+    looks = {"user": pwd.getpwuid, "group": grp.getgrgid}
+    return [kind + " " + named_by(looks[kind], number) for kind, number in named_in_list(path, 2) if number]
 places = {}
 def look(at, kind="program"):
     while True:
