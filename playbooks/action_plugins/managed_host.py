@@ -42,6 +42,7 @@ _PACKAGES = {
     "beforehand": _dicts(dest=_TEXT, content=_TEXT),
     "restarts": _LIST,
     "update": {"type": "str", "choices": ["missing", "changed"], "default": "missing"},
+    "security_updates": {"type": "bool", "default": False},
     "lock_timeout": {"type": "int", "default": 120},
 }
 _ACCOUNTS = {

@@ -74,6 +74,10 @@ options:
             type: str
             choices: [missing, changed]
             default: missing
+          security_updates:
+            description: Run C(unattended-upgrade) where this host was never brought up to date; later updates are its timer's.
+            type: bool
+            default: false
           lock_timeout:
             description: Seconds to wait for somebody else's apt.
             type: int

@@ -100,7 +100,14 @@ def test_whatever_a_step_cannot_write_fails_the_task_and_is_named(
     nothing: dict[str, Any] = {key: [] for key in ("hold", "absent", "debconf", "withdrawn", "beforehand", "restarts")}
     wanted: dict[str, Any] = {
         "accounts": {"accounts": [], "absent_others_in": [], "watched": watched},
-        "packages": nothing | {"names": ["tst"], "versions": {}, "update": "missing", "lock_timeout": 1},
+        "packages": nothing
+        | {
+            "names": ["tst"],
+            "versions": {},
+            "update": "missing",
+            "security_updates": False,
+            "lock_timeout": 1,
+        },
     }
     result = _alone(code, a_file(tmp_path / "one"), {kind: wanted[kind]})
     assert (result["failed"], result["msg"]) == (True, f"/var/lib/ratssaal/pending/restart/tst.service: {FULL}")

@@ -18,7 +18,10 @@ _LOCKS = (
     "/var/lib/dpkg/lock",
     "/var/lib/apt/lists/lock",
     "/var/cache/apt/archives/lock",
+    "/var/run/unattended-upgrades.lock",
 )
+# Left behind once this host had the security updates of its first day.
+_BROUGHT_UP_TO_DATE = "/var/lib/ratssaal/security-updates"
 # A converge installs packages in several steps; reading the lists takes longer than installing most of them.
 _LISTS_READ = "/run/ratssaal/package-lists-read"
 _YOUNG_SECONDS = 600
@@ -203,6 +206,28 @@ class Packages:
         os.makedirs(os.path.dirname(_LISTS_READ), mode=0o755, exist_ok=True)
         replace(_LISTS_READ, _sources().encode(), 0o644, os.getuid(), os.getgid())
 
+    def behind(self):
+        """Say whether this host never got the security updates that were out when it became ours."""
+        return self.step.params["security_updates"] and not os.path.exists(_BROUGHT_UP_TO_DATE)
+
+    def catch_up(self):
+        """Install what security updates there are, once: an image is months old, and the first night's run comes after people.
+
+        Later ones are the nightly run's, since a restarted nginx or coturn is noticed by day.
+        """
+        if not self.behind():
+            return
+        if not _lists_are_young():
+            self.refresh()
+        told = self.run(["apt-get", "-s", "-q", "dist-upgrade"])
+        names = re.findall(r"^Inst (\S+) .*-[Ss]ecurity\b", told, flags=re.MULTILINE)
+        if names:
+            # Its services are restarted by their scripts: what runs is not to be what had the hole.
+            self.change("security updates: %s" % " ".join(names), ["unattended-upgrade", "-v"], environment={})
+        if not self.step.check_mode:
+            os.makedirs(os.path.dirname(_BROUGHT_UP_TO_DATE), mode=0o755, exist_ok=True)
+            replace(_BROUGHT_UP_TO_DATE, b"", 0o644, os.getuid(), os.getgid())
+
     def preseed(self, answers):
         """Answer debconf's questions."""
         if answers and not self.step.check_mode:
@@ -373,6 +398,7 @@ def bring(step):
     packages = Packages(step)
     unwanted = packages.installed.keys() & set(step.params["absent"])
     busy = packages.missing() or packages.broken or packages.outdated() or unwanted or packages.given_away()
+    busy = busy or packages.behind()
     if busy and not step.check_mode:
         step.begins()
         _wait_for_locks(step)
@@ -381,6 +407,7 @@ def bring(step):
         packages.repair()
         packages.withdraw()
         packages.install()
+        packages.catch_up()
         packages.hold()
         packages.remove()
     except (FileProblem, OSError) as problem:
