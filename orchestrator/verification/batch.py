@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
+import shlex
 import time
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
@@ -24,6 +26,7 @@ _ROUND_BYTES = 32 << 20
 # nor what a shell's profile prints for an answer: the answers follow a mark that nobody can guess. A command that does not
 # end, or prints without end, is killed with everything that it started; all are when the program itself is told to end, or
 # when nobody listens any more to the empty lines that it prints meanwhile: by them, a slow host is told from one that hangs.
+# What is a Python program itself runs in a fork that has most modules already: importing them costs more than most programs do.
 _SCRIPT = """
 import os, threading
 def end(*_):
@@ -45,8 +48,66 @@ FILES, RUNNING, KEPT, DONE = (), set(), [], threading.Event()
 # Before the other modules are there: just after its boot, that took an emulated host more than 20 s.
 beats = threading.Thread(target=beat, daemon=True)
 beats.start()
-import base64, concurrent.futures, json, selectors, signal, subprocess, time
+import base64, concurrent.futures, glob, json, pathlib, pwd, re, selectors, shlex, signal, socket, stat, subprocess, sys, time
+import traceback, warnings
 {prelude}
+class Fork:
+    "A Python program that waits for its start; it is made while there is no other thread that holds a lock."
+    def __init__(self, program, argv):
+        (stdin, self.start), (self.stdout, stdout), (self.stderr, stderr) = (os.pipe() for _ in range(3))
+        self.returncode, self.pid = None, os.fork()
+        if not self.pid:
+            be(program, argv, (stdin, stdout, stderr))
+        for end in (stdin, stdout, stderr):
+            os.close(end)
+        self.stdout, self.stderr = open(self.stdout, "rb", 0), open(self.stderr, "rb", 0)
+    def __enter__(self):
+        os.write(self.start, b"s")
+        os.close(self.start)
+        return self
+    def __exit__(self, *_):
+        self.stdout.close()
+        self.stderr.close()
+        if self.returncode is None:
+            os.waitpid(self.pid, 0)
+    def wait(self, seconds):
+        ends = time.monotonic() + seconds
+        while True:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self.returncode = os.waitstatus_to_exitcode(status)
+                return
+            if time.monotonic() > ends:
+                raise subprocess.TimeoutExpired(self.pid, seconds)
+            time.sleep(0.002)
+def be(program, argv, ends):
+    os.setsid()
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    for number, end in enumerate(ends):
+        os.dup2(end, number)
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number > 2 and number not in FILES:
+            try:
+                os.close(number)
+            except OSError:
+                pass
+    if not os.read(0, 1):
+        os._exit(0)
+    code = 1
+    names = {{"encoding": sys.stdout.encoding, "errors": sys.stdout.errors, "closefd": False}}
+    sys.argv, sys.stdout, sys.stderr = argv, open(1, "w", **names), open(2, "w", **names)
+    try:
+        exec(compile(program, "<string>", "exec"), {{"__name__": "__main__"}})
+        code = 0
+    except SystemExit as left:
+        code = left.code if isinstance(left.code, int) else 0 if left.code is None else print(left.code, file=sys.stderr) or 1
+    except BaseException:
+        traceback.print_exc()
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    finally:
+        os._exit(code & 255)
 signal.signal(signal.SIGTERM, end)
 def read(child):
     ends, size, parts = time.monotonic() + {seconds}, 0, {{child.stdout: [], child.stderr: []}}
@@ -73,11 +134,13 @@ def read(child):
     except subprocess.TimeoutExpired:
         raise TimeoutError("no answer within {seconds} s")
     return [b"".join(told) for told in parts.values()]
-def run(command):
+def begun(command):
     pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
-    with subprocess.Popen(
+    return subprocess.Popen(
         ["/bin/sh", "-c", command], stdin=quiet, stdout=pipe, stderr=pipe, start_new_session=True, pass_fds=FILES
-    ) as child:
+    )
+def run(command):
+    with begun(command) if isinstance(command, str) else command as child:
         RUNNING.add(child.pid)
         try:
             out, err = read(child)
@@ -89,6 +152,9 @@ def run(command):
     return [code, base64.b64encode(out).decode(), base64.b64encode(err).decode()]
 commands = json.loads(base64.b64decode("{commands}"))
 now = time.time()
+# The one other thread prints empty lines, and imports nothing.
+warnings.simplefilter("ignore", DeprecationWarning)
+commands = [command if isinstance(command, str) else Fork(*command) for command in commands]
 try:
     with concurrent.futures.ThreadPoolExecutor(min(8, 2 * (os.cpu_count() or 1))) as pool:
         rows = list(pool.map(run, commands))
@@ -197,9 +263,23 @@ def _asks(check: Callable[[], Any]) -> bool:
 def script(commands: list[str], *, seconds: int, prelude: str = "") -> tuple[str, str]:
     """Return the Python program that runs commands side by side, each for at most `seconds`, and its answers' mark."""
     mark = secrets.token_hex(16)
-    encoded = base64.b64encode(json.dumps(commands).encode()).decode()
+    encoded = base64.b64encode(json.dumps([_program(command) or command for command in commands]).encode()).decode()
     limits = {"seconds": seconds, "command_bytes": _COMMAND_BYTES, "round_bytes": _ROUND_BYTES}
     return _SCRIPT.format(commands=encoded, mark=mark, prelude=prelude, **limits), mark
+
+
+_HERE_DOCUMENT = re.compile(r"python3 - <<'END'\n(.*)\nEND\n*", re.DOTALL)
+
+
+def _program(command: str) -> tuple[str, list[str]] | None:
+    """Return the Python program, with its sys.argv, that a shell command is and nothing else."""
+    found = _HERE_DOCUMENT.fullmatch(command)
+    if found is not None:
+        return found.group(1), ["-"]
+    if not command.startswith("python3 -c "):
+        return None
+    words = shlex.split(command)
+    return (words[2], ["-c", *words[3:]]) if shlex.join(words) == command else None
 
 
 def answers(commands: list[str], printed: str, mark: str) -> tuple[float, Answers]:

@@ -37,8 +37,9 @@ read("/etc/ssh/sshd_config", "")
 # (systemd: core/unit.c, unit_notify). What a condition gives in words of its own ("5m", "+ssh-rsa") sshd is asked for: it starts
 # from its own lists there, not from those that hold for everybody (OpenSSH: servconf.c, copy_set_server_options).
 FURTHER = (
-    r"""mkdir -p /run/sshd; python3 - <<'END'
-import glob, json, os, re, subprocess"""
+    r"""python3 - <<'END'
+import glob, json, os, re, subprocess
+os.makedirs("/run/sshd", exist_ok=True)"""
     + READ
     + r"""
 def plain(word, value):

@@ -29,7 +29,7 @@ FURTHER: dict[str, Any] = {
 
 
 def _sshd(shown: str = SSHD, **further: Any) -> Sheet:
-    said = {"mkdir -p /run/sshd; sshd -T": shown, "mkdir -p /run/sshd; python3": json.dumps({**FURTHER, **further})}
+    said = {"mkdir -p /run/sshd; sshd -T": shown, "python3 - <<": json.dumps({**FURTHER, **further})}
     return sheet_of(test_access.test_sshd, said)
 
 
@@ -80,7 +80,7 @@ def test_an_sshd_that_is_built_without_gssapi_needs_not_speak_of_it() -> None:
 
 
 def _algorithms(shown: str = "", **further: Any) -> Sheet:
-    said = {"mkdir -p /run/sshd; sshd -T": shown, "mkdir -p /run/sshd; python3": json.dumps({**FURTHER, **further})}
+    said = {"mkdir -p /run/sshd; sshd -T": shown, "python3 - <<": json.dumps({**FURTHER, **further})}
     return sheet_of(test_access.test_ssh_algorithms_beyond_the_ordinary, said, subject=subject_of())
 
 

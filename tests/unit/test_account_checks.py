@@ -272,7 +272,7 @@ def test_keys_for_some_addresses_only_are_named_and_not_taken_for_none(tmp_path:
 def _idle(*conditional: list[str], arguments: str = "", idle: str = "idle=900\n") -> Sheet:
     further = {"conditional": conditional, "arguments": arguments, "later": ""}
     said = {
-        "mkdir -p /run/sshd; python3": json.dumps(further),
+        "python3 - <<": json.dumps(further),
         "mkdir -p /run/sshd; sshd -T": "clientaliveinterval 300\nclientalivecountmax 2\n",
         "env -i": idle,
     }

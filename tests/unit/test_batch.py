@@ -6,6 +6,7 @@ import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
@@ -108,3 +109,60 @@ def test_the_program_says_that_it_is_at_work_before_all_of_it_is_there() -> None
         late.cancel()
         child.communicate(b"x", timeout=20)
     assert child.returncode == 0
+
+
+def test_a_python_program_runs_as_by_a_shell() -> None:
+    programs = [
+        "python3 - <<'END'\nimport sys\nprint(sys.argv, __name__, sys.stdin.read())\nEND",
+        "python3 -c 'import sys; print(sys.argv[1:]); sys.exit(3)' 'a b' \"c\"",
+        "python3 -c 'import sys; print(sys.argv[1:]); sys.exit(3)' 'a b' c",
+        "python3 -c 'import sys; sys.exit(\"no\")'",
+        "python3 -c 'print(1); 1 / 0'",
+        "python3 -c 'import os; os.write(1, b\"\\xff\"); os.kill(os.getpid(), 9)'",
+        "python3 -c 'import os; print(os.getpgid(0) == os.getpid(), sorted(os.listdir(\"/proc/self/fd\")))'",
+    ]
+    program, mark = script([*programs, *(f"{each}\n:" for each in programs)], seconds=10)
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True)
+    _, told = answers([*programs, *(f"{each}\n:" for each in programs)], done.stdout, mark)
+    for each in programs[:2]:
+        assert told[each][1] == told[f"{each}\n:"][1] != b""
+    assert [told[each][0] for each in programs[1:6]] == [3, 3, 1, 1, -9]
+    assert told[programs[3]][2] == b"no\n"
+    assert told[programs[4]][1] == b"1\n"
+    assert b"ZeroDivisionError" in told[programs[4]][2]
+    assert told[programs[5]][1] == b"\xff"
+    assert told[programs[6]][1] == b"True ['0', '1', '2', '3']\n"
+
+
+def test_a_python_program_that_hangs_or_never_begins_is_ended() -> None:
+    hangs = 'python3 -c \'import subprocess; subprocess.run(["sleep", "67"])\''
+    program, mark = script([hangs, "echo there"], seconds=1)
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True)
+    _, told = answers([hangs, "echo there"], done.stdout, mark)
+    assert told[hangs] == (124, b"", b"no answer within 1 s")
+    assert told["echo there"][1] == b"there\n"
+    assert subprocess.run(["pgrep", "-f", "^sleep 67"], check=False).returncode == 1
+
+
+def test_python_programs_that_wait_for_their_start_end_with_the_program() -> None:
+    waiting = [f"python3 -c 'print({number})'" for number in range(3)]
+    program, _ = script([*["exec sleep 69"] * 40, *waiting], seconds=60)
+    child = subprocess.Popen([sys.executable, "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert child.stdin is not None
+    child.stdin.write(program)
+    child.stdin.close()
+    own = ["pgrep", "-P", str(child.pid)]
+    for _ in range(100):
+        forks = subprocess.run([*own, "python"], capture_output=True, text=True, check=False).stdout.split()
+        if len(forks) == 3 and subprocess.run([*own, "sleep"], capture_output=True, check=False).returncode == 0:
+            break
+        time.sleep(0.1)
+    assert len(forks) == 3
+    child.kill()
+    child.wait()
+    subprocess.run(["pkill", "-f", "^sleep 69$"], check=True)
+    time.sleep(0.5)
+    # Who is ended waits as a zombie where the first process of a container reaps nobody.
+    assert not [
+        pid for pid in forks if Path("/proc", pid, "cmdline").exists() and Path("/proc", pid, "cmdline").read_text()
+    ]

@@ -83,7 +83,9 @@ ORDINARY: dict[str, Any] = {"conditional": [], "arguments": "sshd: /usr/sbin/ssh
 
 
 def _further(**further: Any) -> dict[str, str]:
-    return {"mkdir -p /run/sshd; python3": json.dumps({**ORDINARY, **further})}
+    return {
+        "python3 - <<'END'\nimport glob, json, os, re, subprocess\nos.makedirs": json.dumps({**ORDINARY, **further})
+    }
 
 
 def _keys(*accounts: Any, admins: Any = None, arguments: str = "", **given: Any) -> Sheet:

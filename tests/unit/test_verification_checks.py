@@ -392,7 +392,7 @@ _TABLES = """\
 def test_a_unit_may_not_be_exposed_beyond_its_limit(told: str, faults: str, untested: list[str]) -> None:
     topology = {**TOPOLOGY, "settings": {**SETTINGS, "jitsi_turn_tls": "port5349"}}
     subject = Subject("h1", "192.0.2.10", "", ("turn_servers",), topology)
-    said = {"LC_ALL=C systemd-analyze security": told, "for pid in": "turnserver 1\n"}
+    said = {"LC_ALL=C systemd-analyze security": told, "python3 -c": "coturn.service turnserver 1\n"}
     sheet = sheet_of(test_system.test_sandboxes, said, subject=subject)
     assert faults_of(sheet) == faults
     assert sheet.untested == untested
@@ -409,14 +409,14 @@ def test_exposures_of_several_units_are_told_apart() -> None:
 @pytest.mark.parametrize(
     ("processes", "faults", "untested"),
     [
-        ("turnserver 1\n1\n", "", []),
-        ("turnserver 1\nturnserver 0\n", "coturn: started without its sandbox", []),
-        ("root 1\n", "coturn: runs as root", []),
-        ("", "", ["coturn does not run"]),
+        ([("turnserver", "1")], "", []),
+        ([("turnserver", "1"), ("turnserver", "0")], "coturn: started without its sandbox", []),
+        ([("root", "1")], "coturn: runs as root", []),
+        ([], "", ["coturn does not run"]),
     ],
-    ids=["inside, and one that just ended", "outside", "root", "nothing"],
+    ids=["inside", "outside", "root", "nothing"],
 )
-def test_processes_run_in_their_sandbox(processes: str, faults: str, untested: list[str]) -> None:
+def test_processes_run_in_their_sandbox(processes: list[tuple[str, str]], faults: str, untested: list[str]) -> None:
     sheet = Sheet()
     test_system._judge_processes("coturn", processes, sheet)
     assert faults_of(sheet) == faults

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -35,9 +36,11 @@ def test_units(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> Non
     active, enabled = ask(
         host,
         f"systemctl is-active {' '.join(units)}; true",
-        f"for unit in {' '.join(units)}; do state=$(systemctl is-enabled $unit 2>/dev/null); echo ${{state:-unknown}}; done; true",
+        f"systemctl show -p Id -p UnitFileState {' '.join(units)}",
     )
-    for unit, state, boot in zip(units, text(active).split(), text(enabled).split(), strict=True):
+    boots = [re.search("^UnitFileState=(.*)$", told, re.M) for told in text(enabled).split("\n\n")]
+    for unit, state, found in zip(units, text(active).split(), boots, strict=True):
+        boot = found.group(1) if found and found.group(1) else "unknown"
         sheet.expect(state == "active", f"{unit} is {state}", "active")
         sheet.expect(boot == "enabled", f"{unit} is {boot} at boot", "enabled")
 

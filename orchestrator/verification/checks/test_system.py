@@ -274,25 +274,44 @@ def exposures(told: str) -> dict[str, Exposure]:
     return found
 
 
+# Each process of each unit: the unit, its user, and whether it may get more rights than it has (proc(5): NoNewPrivs).
+_PROCESSES = """
+import pathlib, pwd, re, subprocess, sys
+show = ["systemctl", "show", "-p", "Id", "-p", "ControlGroup", *sys.argv[1:]]
+for told in subprocess.run(show, capture_output=True, text=True, check=True).stdout.split("\\n\\n"):
+    unit = dict(line.split("=", 1) for line in told.splitlines())
+    if not unit.get("ControlGroup"):
+        continue
+    for pid in pathlib.Path("/sys/fs/cgroup" + unit["ControlGroup"], "cgroup.procs").read_text().split():
+        try:
+            status = pathlib.Path("/proc", pid, "status").read_text()
+        except OSError:
+            continue
+        uid = int(re.search(r"^Uid:\\s*\\d+\\s+(\\d+)", status, re.M)[1])
+        try:
+            user = pwd.getpwuid(uid).pw_name
+        except KeyError:
+            user = uid
+        print(unit["Id"], user, re.search(r"^NoNewPrivs:\\s*(\\d)", status, re.M)[1])
+"""
+
+
 @pytest.mark.control("OS-08")
 def test_sandboxes(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """The exposure that systemd computes from what is in effect, and the users of the processes."""
     units = subject.units()
     (control,) = select(("OS-08",))
     # One process for all units; it ends with 1 where it knows one of them not, and tells of the others nevertheless.
-    measured, *users = ask(
+    measured, processes = ask(
         host,
         f"LC_ALL=C systemd-analyze security --no-pager {' '.join(f'{unit}.service' for unit in units)} 2>&1; true",
-        *(
-            f"for pid in $(cat /sys/fs/cgroup$(systemctl show -P ControlGroup {unit}.service)/cgroup.procs); "
-            "do echo $(ps -o user:32= -p $pid) $(sed -n 's/^NoNewPrivs:\\s*//p' /proc/$pid/status); done"
-            for unit in units
-        ),
+        f"python3 -c {shlex.quote(_PROCESSES)} {' '.join(f'{unit}.service' for unit in units)}",
     )
     known = exposures(text(measured))
-    for unit, processes in zip(units, users, strict=True):
+    rows = [line.split() for line in text(processes).splitlines()]
+    for unit in units:
         _judge_exposure(unit, known.get(unit), control.limits[unit], sheet)
-        _judge_processes(unit, text(processes), sheet)
+        _judge_processes(unit, [(user, flag) for name, user, flag in rows if name == f"{unit}.service"], sheet)
 
 
 def _judge_exposure(unit: str, found: Exposure | None, limit: float, sheet: Sheet) -> None:
@@ -304,9 +323,8 @@ def _judge_exposure(unit: str, found: Exposure | None, limit: float, sheet: Shee
         sheet.expect(False, f"{unit}: exposure {found.level}, mostly {found.worst()}", f"at most {limit}")
 
 
-def _judge_processes(unit: str, told: str, sheet: Sheet) -> None:
-    """Judge lines of user and NoNewPrivs; a process that ended meanwhile leaves a shorter line."""
-    rows = [line.split() for line in told.splitlines() if len(line.split()) == 2]
+def _judge_processes(unit: str, rows: list[tuple[str, str]], sheet: Sheet) -> None:
+    """Judge the user and NoNewPrivs of each process."""
     if not rows:
         sheet.could_not_look(f"{unit} does not run")
         return
