@@ -90,7 +90,7 @@ def _further(**further: Any) -> dict[str, str]:
 
 def _keys(*accounts: Any, admins: Any = None, arguments: str = "", **given: Any) -> Sheet:
     declared = admins if admins is not None else [{"account": "root", "who": "A", "keys": [KEY]}]
-    said = {**_said(*accounts, **given), **_further(arguments=arguments)}
+    said = {**_further(arguments=arguments), **_said(*accounts, **given)}
     subject = subject_of(verification_admins=declared)
     return sheet_of(test_admins.test_every_key_is_somebodys, said, subject=subject)
 
