@@ -22,7 +22,7 @@ apt-get -qq update && apt-get -qq install --yes --no-install-recommends docker.i
 mkdir -p /root/image/bin && cp /bin/busybox /root/image/bin/ && tar -C /root/image -c . | docker import - town:lab
 docker run -d --restart always --name web -p 127.0.0.1:8085:80 town:lab /bin/busybox httpd -f -p 80 -h /bin
 """
-
+WITHOUT_DOCKER = "{ docker rm -f open web; DEBIAN_FRONTEND=noninteractive apt-get -qq purge --yes docker.io docker-cli; nft flush ruleset; }"
 
 # What a container publishes on the host's loopback is declared as well: nobody else may come in there.
 DECLARED = """
@@ -46,24 +46,24 @@ def test_docker_goes_on_forwarding(machine13: LabSite) -> None:
     machine, settings = machine13, machine13.path / "group_vars/all/site.yml"
     undeclared = settings.read_text()
     settings.write_text(undeclared + DECLARED)
-    ssh(machine, DOCKER)
-    _container_lives(machine)
-    assert play(machine).changed > 0
-    assert play(machine).changed == 0
-    ssh(machine, "systemctl restart ratssaal-firewall docker")
-    _container_lives(machine)
-    reboot(machine)
-    _container_lives(machine)
-    controls = ("NET-01", "NET-03", "NET-04", "NET-09")
-    assert failed(verify(load(machine), controls=controls, quick=True)) == {}
-    ssh(machine, "docker run -d --name open -p 8086:80 town:lab /bin/busybox httpd -f -p 80 -h /bin")
-    found = failed(verify(load(machine), controls=controls, quick=True))
-    assert "8086/tcp is published on 0.0.0.0 by docker's open" in found["NET-04"][0].seen
-    ssh(
-        machine,
-        "docker rm -f open web; apt-get -qq purge --yes docker.io docker-cli >/dev/null 2>&1; nft flush ruleset",
-    )
-    settings.write_text(undeclared)
+    try:
+        ssh(machine, DOCKER)
+        _container_lives(machine)
+        assert play(machine).changed > 0
+        assert play(machine).changed == 0
+        ssh(machine, "systemctl restart ratssaal-firewall docker")
+        _container_lives(machine)
+        reboot(machine)
+        _container_lives(machine)
+        controls = ("NET-01", "NET-03", "NET-04", "NET-09")
+        assert failed(verify(load(machine), controls=controls, quick=True)) == {}
+        ssh(machine, "docker run -d --name open -p 8086:80 town:lab /bin/busybox httpd -f -p 80 -h /bin")
+        found = failed(verify(load(machine), controls=controls, quick=True))
+        assert "8086/tcp is published on 0.0.0.0 by docker's open" in found["NET-04"][0].seen
+    finally:
+        # The other tests on this machine want none of it.
+        ssh(machine, f"{WITHOUT_DOCKER} >/dev/null 2>&1", check=False)
+        settings.write_text(undeclared)
     assert play(machine).changed > 0
     reboot(machine)
 
