@@ -40,8 +40,8 @@ def start(folder: Path, *, prefix: tuple[str, ...] = ()) -> tuple[subprocess.Pop
     (folder / "town").mkdir()
     (folder / "runtime").mkdir()
     child = subprocess.Popen(
-        # Whoever runs the tests in the background of a shell ignores SIGINT, and so would every child.
-        ["env", "--default-signal=INT", *prefix, sys.executable, "-c", WAITING],
+        # Whoever runs the tests in the background of a shell ignores SIGINT, or SIGHUP by nohup, and so would every child.
+        ["env", "--default-signal=INT,HUP", *prefix, sys.executable, "-c", WAITING],
         cwd=folder,
         env={**os.environ, "XDG_RUNTIME_DIR": str(folder / "runtime")},
         stdin=subprocess.DEVNULL,
