@@ -22,7 +22,11 @@ apt-get -qq update && apt-get -qq install --yes --no-install-recommends docker.i
 mkdir -p /root/image/bin && cp /bin/busybox /root/image/bin/ && tar -C /root/image -c . | docker import - town:lab
 docker run -d --restart always --name web -p 127.0.0.1:8085:80 town:lab /bin/busybox httpd -f -p 80 -h /bin
 """
-WITHOUT_DOCKER = "{ docker rm -f open web; DEBIAN_FRONTEND=noninteractive apt-get -qq purge --yes docker.io docker-cli; nft flush ruleset; }"
+WITHOUT_DOCKER = """
+docker rm -f open web
+DEBIAN_FRONTEND=noninteractive apt-get -qq purge --yes docker.io docker-cli
+nft flush ruleset
+"""
 
 # What a container publishes on the host's loopback is declared as well: nobody else may come in there.
 DECLARED = """
@@ -62,7 +66,7 @@ def test_docker_goes_on_forwarding(machine13: LabSite) -> None:
         assert "8086/tcp is published on 0.0.0.0 by docker's open" in found["NET-04"][0].seen
     finally:
         # The other tests on this machine want none of it.
-        ssh(machine, f"{WITHOUT_DOCKER} >/dev/null 2>&1", check=False)
+        ssh(machine, WITHOUT_DOCKER, check=False)
         settings.write_text(undeclared)
     assert play(machine).changed > 0
     reboot(machine)
