@@ -38,7 +38,7 @@ lint: setup ## style, types, Ansible and shell checks
 	shellcheck --exclude=SC1090,SC1091 $$(grep -rlE '^#!/bin/(ba)?sh' orchestrator/lab/standins/packages)
 
 unit: setup ## tests that need neither root nor a host
-	$(BIN)/python -m pytest -q -n 2 tests/unit
+	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit
 
 scenarios: setup ## tests on throwaway lab hosts (root)
 	$(AS_ROOT) $(BIN)/python -m pytest -q -ra -n 4 --dist loadfile --no-loadscope-reorder --durations=15 tests/scenarios
