@@ -4,7 +4,9 @@ VENV := .venv
 BIN := $(VENV)/bin
 PYTHON ?= python3
 # The lab needs root. On an operator's machine make asks for it by sudo, and only where it is needed.
-AS_ROOT := $(if $(filter 0,$(shell id -u)),,sudo --preserve-env=XDG_STATE_HOME)
+SUDO := $(shell command -v sudo)
+NO_SUDO = { echo "this needs root, and sudo is not installed: run make as root" >&2; exit 2; };
+AS_ROOT := $(if $(filter 0,$(shell id -u)),,$(if $(SUDO),,$(NO_SUDO)) sudo --preserve-env=XDG_STATE_HOME)
 
 .PHONY: help setup rehearse test lint unit scenarios machine test-vm load docs bench clean
 .DEFAULT_GOAL := help

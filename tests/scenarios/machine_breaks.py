@@ -21,4 +21,29 @@ BREAKS = [
         "swapoff /planted.swap && rm /planted.swap",
         repaired=Result.DECLARED,
     ),
+    # What is in effect, whatever the files say; in a container these belong to the machine below it.
+    Break(
+        "OS-06",
+        "sysctl -qw kernel.kptr_restrict=0",
+        "kernel.kptr_restrict is 0",
+        "sysctl -qw kernel.kptr_restrict=2",
+    ),
+    Break(
+        "NET-10",
+        "sysctl -qw net.core.rmem_max=212992",
+        "net.core.rmem_max is 212992",
+        "sysctl -qw net.core.rmem_max=10485760",
+    ),
+    Break(
+        "OS-03",
+        "touch /boot/vmlinuz-99.0.0-1-amd64",
+        "99.0.0-1-amd64 is the newest installed",
+        "rm /boot/vmlinuz-99.0.0-1-amd64",
+    ),
+    Break(
+        "OS-10",
+        "systemctl stop chrony",
+        "chrony does not answer",
+        "systemctl start chrony && timeout 300 sh -c 'until chronyc -n tracking | grep -q \"Leap status.*Normal\"; do sleep 2; done'",
+    ),
 ]

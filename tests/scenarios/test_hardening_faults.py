@@ -29,13 +29,30 @@ table inet operator {
 
 
 def test_an_operators_own_rules_stay(site: LabSite) -> None:
-    """Ours are a table of their own: others' are neither removed nor rewritten, not at boot either."""
+    """Ours are a table of their own: others' are neither removed nor rewritten."""
     ssh(site, f"cat > /etc/nftables.conf <<'END'\n{OPERATORS_TABLE}END\nnft -f /etc/nftables.conf")
     before = ssh(site, "sha256sum /etc/nftables.conf; nft --stateless list table inet operator")
     ssh(site, "echo '# altered' >> /etc/ratssaal/firewall.nft")
     assert play(site).changed > 0
     assert ssh(site, "sha256sum /etc/nftables.conf; nft --stateless list table inet operator") == before
     assert failed(verify(load(site), controls=("NET-01", "NET-03", "NET-05"), quick=True)) == {}
+
+
+@pytest.mark.parametrize("change", ["start", "restart", "reload", "stop"])
+def test_debians_own_firewall_service_leaves_ours(site: LabSite, change: str) -> None:
+    """Its file begins by emptying all tables, ours among them (nftables:debian/nftables.conf)."""
+    ssh(site, f"cp -p /etc/nftables.conf /root; cat > /etc/nftables.conf <<'END'\nflush ruleset{OPERATORS_TABLE}END")
+    ours = "nft --stateless list table inet ratssaal | sha256sum"
+    before = ssh(site, ours)
+    try:
+        if change != "start":
+            ssh(site, "systemctl start nftables")
+        ssh(site, f"systemctl {change} nftables")
+        assert ssh(site, "nft list tables").count("inet operator") == (change != "stop")
+        assert ssh(site, ours) == before
+    finally:
+        ssh(site, "systemctl stop nftables; mv /root/nftables.conf /etc/", check=False)
+    assert failed(verify(load(site), controls=("NET-03",), quick=True)) == {}
 
 
 def test_what_changed_since_the_night_before_is_named(site: LabSite) -> None:

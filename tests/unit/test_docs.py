@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import re
+import subprocess
+import sys
 from pathlib import Path
 from types import ModuleType
 
@@ -29,6 +32,14 @@ def test_page_is_current(name: str) -> None:
     path = ROOT / name
     assert path.is_file(), f"{name} is missing: run `make docs`"
     assert path.read_text() == PAGES[name], f"{name} is out of date: run `make docs`"
+
+
+@pytest.mark.parametrize("words", [("verify",), ("users", "add")])
+def test_a_commands_page_is_what_its_help_prints(words: tuple[str, ...]) -> None:
+    argv = [str(Path(sys.executable).with_name("ratssaal")), *words, "--help"]
+    environment = {**os.environ, "COLUMNS": "120"}
+    told = subprocess.run(argv, env=environment, capture_output=True, text=True, check=True).stdout
+    assert f"```text\n{told}```\n" in PAGES[f"docs/commands/{words[0]}.md"]
 
 
 def test_no_page_is_left_over() -> None:

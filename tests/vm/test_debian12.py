@@ -16,7 +16,7 @@ def test_it_has_a_kernel_of_its_own(machine12: LabSite) -> None:
 
 
 def test_everything_stands_after_a_real_reboot(machine12: LabSite) -> None:
-    assert after_a_reboot(machine12) == ([], list(SETTINGS.values()))
+    assert after_a_reboot(machine12) == ({}, list(SETTINGS.values()))
 
 
 def test_a_second_run_changes_nothing(machine12: LabSite) -> None:
