@@ -12,21 +12,22 @@ from statistics import median
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """What a command took: seconds of wall time and of CPU on this machine."""
+    """What a command took: seconds of wall time and of CPU on this machine; and what it printed."""
 
     wall: float
     cpu: float
+    output: str = ""
 
 
 def cost(argv: list[str], *, cwd: Path | None = None, env: dict[str, str] | None = None) -> Cost:
     """Run `argv` once and return its cost; a command that fails raises CalledProcessError."""
     before = os.times()
     begun = time.monotonic()
-    subprocess.run(argv, cwd=cwd, env=env, check=True, capture_output=True)
+    done = subprocess.run(argv, cwd=cwd, env=env, check=True, capture_output=True, text=True)
     wall = time.monotonic() - begun
     after = os.times()
     cpu = (after.children_user - before.children_user) + (after.children_system - before.children_system)
-    return Cost(wall=wall, cpu=cpu)
+    return Cost(wall=wall, cpu=cpu, output=done.stdout)
 
 
 def alternate(first: list[str], second: list[str], *, rounds: int) -> tuple[Cost, Cost]:
