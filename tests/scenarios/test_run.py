@@ -27,7 +27,7 @@ from orchestrator.lab import machines, processes
 from orchestrator.lab.lab import LabSite
 from orchestrator.verification.catalogue import load_catalogue
 from orchestrator.verification.runner import verify
-from tests.scenarios.breaks import unexpected
+from tests.scenarios.breaks import failed, unexpected
 from tests.scenarios.conftest import BIN, load, ratssaal, ssh, throwaway
 from tests.unit.test_preflight_local import Authority, key_pem, pem
 
@@ -77,13 +77,18 @@ def _transitions(journal: Path) -> list[Mapping[str, Any]]:
     return [json.loads(line) for line in journal.read_text().splitlines(keepends=True) if line.endswith("\n")]
 
 
+def _expect_nothing_left(site: LabSite) -> None:
+    """Nothing of a killed run is on the host."""
+    assert ssh(site, "dpkg --audit") == ""
+    assert ssh(site, "ls /var/lib/ratssaal/lock.json 2>/dev/null; find /var/lib/ratssaal/pending -type f; true") == ""
+
+
 def _finish_and_compare(site: LabSite, state: Path) -> None:
     """One plain re-run must be enough."""
     done = ratssaal(site, state, "provision", "--harden")
     assert done.returncode == 0, done.stderr
     assert "was taken over" in done.stderr
-    assert ssh(site, "dpkg --audit") == ""
-    assert ssh(site, "ls /var/lib/ratssaal/lock.json 2>/dev/null; find /var/lib/ratssaal/pending -type f; true") == ""
+    _expect_nothing_left(site)
     assert unexpected(verify(load(site))) == {}
     again = ratssaal(site, state, "provision", "--harden", "--json")
     assert json.loads(again.stdout)["changed"] == 0
@@ -121,6 +126,8 @@ def test_killed_at_random_instants(killed_at_random: LabSite, tmp_path: Path) ->
     _kill_on_the_way(site, tmp_path, chance)
     done = ratssaal(site, tmp_path, "provision", "--harden", "--skip-preflight")
     assert done.returncode == 0, done.stderr
+    _expect_nothing_left(site)
+    assert failed(verify(load(site), quick=True)) == {}
     _kill_while_it_changes(site, tmp_path, chance)
     _finish_after_one_more_kill(site, tmp_path)
     assert "<title>Rathaus 5</title>" in ssh(site, "cat /usr/share/ratssaal/pages/title.html")
