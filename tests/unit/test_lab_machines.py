@@ -7,6 +7,7 @@ import multiprocessing
 import multiprocessing.synchronize
 import os
 import shutil
+import sys
 from pathlib import Path
 
 import pytest
@@ -132,9 +133,10 @@ def test_bad_names_are_refused_with_a_hint(name: str) -> None:
 
 def test_without_root_the_hint_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sys, "argv", ["/opt/our tools/ratssaal", "lab", "up", "one"])
     with pytest.raises(UsageError, match="needs root") as caught:
         Lab().up("one")
-    assert caught.value.problems[0].hint.startswith("sudo ")
+    assert caught.value.problems[0].hint == "sudo '/opt/our tools/ratssaal' lab up one"
     assert caught.value.exit_code == 2
     with pytest.raises(UsageError, match="needs root"):
         Lab().down("one")
