@@ -8,6 +8,7 @@ import multiprocessing
 import multiprocessing.synchronize
 import os
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -20,6 +21,7 @@ from orchestrator.lab.hosts import LabHost, unmount
 from orchestrator.lab.lab import Lab, check_able
 from orchestrator.lab.locks import Busy, locked
 from orchestrator.lab.network import Network
+from orchestrator.lab.standins import repository as standins
 
 HOST = LabHost("h2", 2, Network("one", 3), Path("/state/one/hosts/h2"))
 
@@ -167,6 +169,17 @@ def test_what_fails_in_a_lab_has_a_hint(monkeypatch: pytest.MonkeyPatch, tmp_pat
     with pytest.raises(Unreachable, match="no such kernel") as lost:
         machines.wait_for(host, lambda *_: False, 0)
     assert lost.value.problems[0].hint.startswith("ratssaal lab up one")
+
+
+def test_a_stand_in_that_cannot_be_built_has_a_hint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def build(*_: object) -> None:
+        raise subprocess.CalledProcessError(1, ["dpkg-deb"], stderr="no space left")
+
+    monkeypatch.setattr(standins, "CACHE", tmp_path)
+    monkeypatch.setattr(standins, "_build", build)
+    with pytest.raises(TaskFailed, match="dpkg-deb failed: no space left") as caught:
+        standins._build_into(tmp_path / "cached", ["13"])
+    assert f"df -h {tmp_path}" in caught.value.problems[0].hint
 
 
 def test_what_cannot_be_unmounted_names_how_to_see_who_holds_it(
