@@ -97,9 +97,12 @@ class _Recorder:
         elif event.status == "ok":
             self._counts["ok"] += 1
         elif event.status == "failed":
-            self.problems.append(Problem(f"{event.name}: {event.message}", event.host))
+            # A hint of the task's own stands in its message.
+            hint = f"the whole output: {self._log.console}; once that is repaired, the same command again goes on"
+            self.problems.append(Problem(f"{event.name}: {event.message}", event.host, hint))
         elif event.status == "unreachable":
-            self.unreachable.append(Problem(event.message or "cannot be reached", event.host))
+            hint = f"once the host answers, the same command again goes on; the whole output: {self._log.console}"
+            self.unreachable.append(Problem(event.message or "cannot be reached", event.host, hint))
 
     def end_step(self) -> None:
         """Write the end of the step that runs, if one does."""
@@ -186,11 +189,11 @@ def _run_playbooks(
 def _require(code: int, recorder: _Recorder, log: journal.Journal, playbook: str) -> None:
     if code == 0:
         return
-    hint = f"the whole output: {log.console}"
     if recorder.problems:
-        raise TaskFailed([Problem(p.message, p.where, hint) for p in (*recorder.problems, *recorder.unreachable)])
+        raise TaskFailed([*recorder.problems, *recorder.unreachable])
     if recorder.unreachable:
         raise Unreachable(recorder.unreachable)
+    hint = f"the whole output: {log.console}"
     tail = "\n".join(log.console.read_text(errors="replace").strip().splitlines()[-5:])
     raise TaskFailed([Problem(f"ansible-playbook ended with code {code}: {tail}", playbook, hint)])
 

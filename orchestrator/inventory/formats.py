@@ -5,9 +5,12 @@ Each rule takes a value and returns what is wrong with it, as (location inside t
 
 from __future__ import annotations
 
+import errno
 import ipaddress
 import os
 import re
+import shlex
+import stat
 import zoneinfo
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import date
@@ -100,10 +103,26 @@ def faults(name: str, value: Any, site: Path) -> Iterator[Fault]:
 def _existing(value: Any, site: Path) -> Iterator[Fault]:
     entries: Mapping[Any, Any] = value if isinstance(value, Mapping) else {None: value}
     for key, text in entries.items():
-        if isinstance(text, str) and text and not os.path.isfile(control_path(text, site)):
+        path = control_path(text, site) if isinstance(text, str) and text else None
+        fault = _file_fault(path) if path else None
+        if fault:
             location: Location = () if key is None else (str(key),)
-            hint = f"looked for {control_path(text, site)}; paths are relative to the site's directory"
-            yield location, f"the file {text!r} does not exist", hint
+            yield location, f"the file {text!r} {fault[0]}", fault[1]
+
+
+def _file_fault(path: Path) -> tuple[str, str] | None:
+    """Return (message, hint) when a file is not there or cannot be read; it is not opened, since a pipe would wait."""
+    try:
+        regular = stat.S_ISREG(os.stat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError, ValueError):
+        return "does not exist", f"looked for {path}; paths are relative to the site's directory"
+    except OSError as error:
+        return f"cannot be read: {error.strerror}", f"ls -l {shlex.quote(str(path))}"
+    if not regular:
+        return "is no regular file", f"ls -ld {shlex.quote(str(path))}"
+    if not os.access(path, os.R_OK):
+        return f"cannot be read: {os.strerror(errno.EACCES)}", f"ls -l {shlex.quote(str(path))}"
+    return None
 
 
 def _is_address(value: str) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -17,6 +17,7 @@ from orchestrator.inventory.secret import Secret
 from orchestrator.inventory.specs import load_options
 from orchestrator.inventory.undecided import undecided
 from orchestrator.inventory.vault import VaultAccess
+from orchestrator.inventory.yamlfiles import SiteFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +46,7 @@ class Site:
     lab: bool
     undecided: tuple[str, ...]
     topology: dict[str, Any]
+    files: SiteFiles = field(repr=False, compare=False)
 
     @property
     def hosts_file(self) -> Path:
@@ -63,6 +65,10 @@ class Site:
                 return host
         raise KeyError(name)
 
+    def where(self, name: str, host: str = "") -> str:
+        """Return "file:line" of what decides a host's variable; without a host, of what `settings` has."""
+        return self.files.where(name, host or _reference(self.groups))
+
 
 def load_site(path: Path, vault: VaultAccess, *, options: Options | None = None) -> Site:
     """Read, judge and return the site at `path`; raises InvalidSite with all problems at once.
@@ -79,8 +85,7 @@ def load_site(path: Path, vault: VaultAccess, *, options: Options | None = None)
 
 
 def _build(raw: RawSite, options: Options) -> Site:
-    reference = raw.groups.get(SIGNALLING) or raw.groups["all"]
-    variables = raw.hostvars[reference[0]]
+    variables = raw.hostvars[_reference(raw.groups)]
     settings = {name: option.default for name, option in options.items() if not option.secret}
     secrets: dict[str, Any] = {}
     for name, value in variables.items():
@@ -105,7 +110,13 @@ def _build(raw: RawSite, options: Options) -> Site:
         lab=bool(settings.get("ratssaal_lab")),
         undecided=undecided(settings, secrets, path=raw.path),
         topology=topology_from_hostvars(raw.hostvars, raw.groups, settings),
+        files=raw.files,
     )
+
+
+def _reference(groups: Mapping[str, tuple[str, ...]]) -> str:
+    """Return the host whose variables are the site's settings."""
+    return (groups.get(SIGNALLING) or groups["all"])[0]
 
 
 def _host(raw: RawSite, name: str) -> Host:

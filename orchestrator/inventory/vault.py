@@ -23,6 +23,7 @@ from orchestrator.inventory.secret import Secret
 
 VAULT = Path("group_vars/all/vault.yml")
 HEADER = "$ANSIBLE_VAULT;"
+_COMMAND = "--vault-password-command"
 
 
 def default_password_file(site_name: str) -> Path:
@@ -89,7 +90,7 @@ class VaultAccess:
         if password_file is not None:
             return cls(password_file, source="--vault-password-file")
         if password_command:
-            return cls(command=password_command, source="--vault-password-command")
+            return cls(command=password_command, source=_COMMAND)
         environment = os.environ.get("ANSIBLE_VAULT_PASSWORD_FILE")
         if environment:
             return cls(Path(environment).expanduser(), source="ANSIBLE_VAULT_PASSWORD_FILE")
@@ -106,7 +107,8 @@ class VaultAccess:
         """
         if self._file is not None:
             if not os.path.isfile(self._file):
-                raise _missing(f"the vault password file {self._file} does not exist (named by {self.source})")
+                message = f"the vault password file does not exist (named by {self.source})"
+                raise _missing(message, str(self._file))
             return ["--vault-password-file", os.path.realpath(self._file)]
         if self._temporary is None:
             password = self._obtain()
@@ -140,21 +142,21 @@ class VaultAccess:
                     shlex.split(self._command), capture_output=True, text=True, timeout=120, check=False
                 )
             except (OSError, ValueError, subprocess.TimeoutExpired) as error:
-                raise _missing(f"the vault password command cannot be run: {error}") from error
+                raise _missing(f"the vault password command cannot be run: {error}", _COMMAND) from error
             if result.returncode != 0 or not result.stdout.strip():
                 reason = result.stderr.strip().splitlines()[-1:] or [f"exit code {result.returncode}, no output"]
-                raise _missing(f"the vault password command gave no password: {reason[0]}")
+                raise _missing(f"the vault password command gave no password: {reason[0]}", _COMMAND)
             lines = len(result.stdout.strip().splitlines())
             if lines > 1:
                 hint = "it must print the password alone, such as: sh -c 'pass show ratssaal/SITE | head -n 1'"
-                raise InvalidSite([Problem(f"the vault password command printed {lines} lines", "", hint)])
+                raise InvalidSite([Problem(f"the vault password command printed {lines} lines", _COMMAND, hint)])
             return Secret(result.stdout.rstrip("\r\n"))
         return Secret(self._ask()) if self._ask is not None else None
 
 
-def _missing(message: str) -> InvalidSite:
+def _missing(message: str, where: str) -> InvalidSite:
     hint = "ratssaal ... --vault-password-file FILE, or --vault-password-command 'pass show ratssaal/SITE'"
-    return InvalidSite([Problem(message, "", hint)])
+    return InvalidSite([Problem(message, where, hint)])
 
 
 def _write_temporary(password: Secret) -> Path:
@@ -205,7 +207,7 @@ def read_vault(site: Path, access: VaultAccess) -> dict[str, Any]:
         raise InvalidSite([misplaced])
     arguments = access.ansible_args()
     if not arguments:
-        raise _missing(f"there is no password for the vault {path}")
+        raise _missing("there is no password for the vault", f"{path}:1")
     try:
         values = yaml.safe_load(ansible_tools.vault_decrypt(path, arguments)) or {}
     except ansible_tools.ToolFailed as error:
@@ -224,7 +226,8 @@ def write_vault(site: Path, values: Mapping[str, Any], access: VaultAccess) -> N
     try:
         encrypted = ansible_tools.vault_encrypt(text, access.ansible_args())
     except ansible_tools.ToolFailed as error:
-        raise InvalidSite([Problem(f"the vault cannot be encrypted: {error}", str(site / VAULT))]) from error
+        hint = f"the password came from {access.source}; give a right one with --vault-password-file FILE"
+        raise InvalidSite([Problem(f"the vault cannot be encrypted: {error}", str(site / VAULT), hint)]) from error
     try:
         write_private(site / VAULT, encrypted)
     except OSError as error:
@@ -236,6 +239,10 @@ def _unwritable(path: Path, error: OSError) -> InvalidSite:
     return InvalidSite([Problem(f"cannot be written: {error.strerror}", str(path), hint)])
 
 
+def _closed_directory(path: Path, error: OSError) -> Problem:
+    return Problem(f"cannot be read: {error.strerror}", str(path), f"ls -ld {shlex.quote(str(path))}")
+
+
 @contextmanager
 def changed_vault(site: Path, access: VaultAccess) -> Iterator[dict[str, Any]]:
     """Yield the vault's values to change; they are written back when the block ends without an error.
@@ -245,7 +252,7 @@ def changed_vault(site: Path, access: VaultAccess) -> Iterator[dict[str, Any]]:
     try:
         directory = os.open((site / VAULT).parent, os.O_RDONLY)
     except OSError as error:
-        raise InvalidSite([vault_problem(site) or Problem(str(error), str(site / VAULT))]) from error
+        raise InvalidSite([vault_problem(site) or _closed_directory((site / VAULT).parent, error)]) from error
     try:
         fcntl.flock(directory, fcntl.LOCK_EX)
         values = read_vault(site, access)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import subprocess
 from collections.abc import Mapping
@@ -113,7 +114,8 @@ def unmount(root: Path) -> None:
             if done.returncode == 0:
                 break
         else:
-            raise TaskFailed([Problem(f"cannot unmount: {done.stderr.strip()}", where=str(root))])
+            hint = f"see who holds it: fuser -vm {shlex.quote(str(root))}"
+            raise TaskFailed([Problem(f"cannot unmount: {done.stderr.strip()}", str(root), hint)])
 
 
 def _mount(host: LabHost) -> None:

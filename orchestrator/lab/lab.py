@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -244,7 +245,7 @@ def check_able(name: str, driver: str = "container") -> None:
     if not _NAME.fullmatch(name):
         raise UsageError(f"{name!r} is no lab name", hint="use up to 12 lower-case letters and digits, a letter first")
     if os.geteuid() != 0:
-        hint = f"sudo {' '.join(sys.argv)}"
+        hint = f"sudo {shlex.join(sys.argv)}"
         raise UsageError("the lab needs root: it mounts, makes bridges and boots hosts", hint=hint)
     programs = _PROGRAMS | (_VM_PROGRAMS if driver == "vm" else {})
     missing = sorted({package for program, package in programs.items() if shutil.which(program) is None})

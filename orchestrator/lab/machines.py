@@ -120,7 +120,7 @@ def start(host: LabHost, argv: list[str]) -> None:
     with host.console.open("ab") as log:
         done = subprocess.run(argv, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=False)
     if done.returncode != 0:
-        raise TaskFailed([Problem(f"the lab host cannot be started: {_tail(host)}", where=host.name)])
+        raise TaskFailed([Problem(f"the lab host cannot be started: {_tail(host)}", host.name, _once_more(host))])
 
 
 def wait_until_up(host: LabHost) -> None:
@@ -141,7 +141,8 @@ def wait_for(host: LabHost, booted: Callable[[LabHost, float], bool], patience: 
             break
         time.sleep(0.1)
     seconds = time.monotonic() - begin
-    raise Unreachable([Problem(f"the lab host was not up after {seconds:.0f} s: {_tail(host)}", where=host.name)])
+    message = f"the lab host was not up after {seconds:.0f} s: {_tail(host)}"
+    raise Unreachable([Problem(message, host.name, _once_more(host))])
 
 
 def enter_argv(host: LabHost, argv: list[str]) -> list[str]:
@@ -254,6 +255,10 @@ def _booted(host: LabHost, seconds: float) -> bool:
         argv = enter_argv(host, ["sh", "-c", _READY])
         return subprocess.run(argv, capture_output=True, check=False, timeout=max(seconds, 1)).returncode == 0
     return False
+
+
+def _once_more(host: LabHost) -> str:
+    return f"ratssaal lab up {host.network.lab} tries once more; the whole console: {host.console}"
 
 
 def _tail(host: LabHost) -> str:

@@ -210,7 +210,10 @@ def _output(*argv: str) -> str:
 def _run(*argv: str) -> None:
     done = subprocess.run(argv, check=False, capture_output=True, text=True)
     if done.returncode != 0:
-        raise TaskFailed([Problem(f"`{' '.join(argv)}` failed: {done.stderr.strip()}")])
+        hint = (
+            "the lab needs bridges, network namespaces and nftables, which this machine's kernel may lack: dmesg | tail"
+        )
+        raise TaskFailed([Problem(f"`{' '.join(argv)}` failed: {done.stderr.strip()}", hint=hint)])
 
 
 def _try(*argv: str) -> None:

@@ -44,7 +44,8 @@ def serve(repository: Path, folder: Path, network: Network) -> None:
     while not _answers(f"{url(network)}/"):
         if time.monotonic() > deadline:
             tail = (folder / "repository.log").read_text(errors="replace")[-500:]
-            raise TaskFailed([Problem(f"the package repository does not answer at {url(network)}: {tail}")])
+            message = f"the package repository does not answer at {url(network)}: {tail}"
+            raise TaskFailed([Problem(message, hint=f"see who else has its port: ss -ltnp 'sport = :{PORT}'")])
         time.sleep(0.1)
 
 

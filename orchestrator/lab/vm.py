@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+import shlex
 import shutil
 import socket
 import subprocess
@@ -192,4 +193,5 @@ def _socket(host: LabHost) -> Path:
 def _run(*argv: str) -> None:
     done = subprocess.run(argv, check=False, capture_output=True, text=True)
     if done.returncode != 0:
-        raise TaskFailed([Problem(f"`{' '.join(argv[:3])} ...` failed: {done.stderr.strip()[-400:]}")])
+        message = f"`{' '.join(argv[:3])} ...` failed: {done.stderr.strip()[-400:]}"
+        raise TaskFailed([Problem(message, hint=f"try it by hand: {shlex.join(argv)}")])

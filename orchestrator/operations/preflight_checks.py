@@ -102,11 +102,13 @@ def _resources(name: str, facts: Facts) -> Iterator[Remark]:
         hint = f"at least {MINIMUM_MEMORY_MB} MB; 4 GB for a test, 8 GB for service"
         yield Remark(Problem(f"too little memory: {memory} MB", name, hint), blocking)
     for path, free in (facts.get("disk_free_mb") or {}).items():
-        if free is None or free >= COMFORTABLE_DISK_MB:
-            continue
-        blocking = free < MINIMUM_DISK_MB
-        hint = f"at least {MINIMUM_DISK_MB} MB free, {COMFORTABLE_DISK_MB} MB for service; look with: df -h {path}"
-        yield Remark(Problem(f"too little disk space: {free} MB free below {path}", name, hint), blocking)
+        if free is None:
+            message = f"the free disk space below {path} cannot be determined"
+            yield Remark(Problem(message, name, f"df -h {path}"), blocking=False)
+        elif free < COMFORTABLE_DISK_MB:
+            hint = f"at least {MINIMUM_DISK_MB} MB free, {COMFORTABLE_DISK_MB} MB for service; look with: df -h {path}"
+            message = f"too little disk space: {free} MB free below {path}"
+            yield Remark(Problem(message, name, hint), blocking=free < MINIMUM_DISK_MB)
 
 
 def _clock(name: str, facts: Facts, wanted: Wanted) -> Iterator[Remark]:

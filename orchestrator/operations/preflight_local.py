@@ -6,9 +6,12 @@ import datetime
 import ipaddress
 import socket
 import ssl
-from collections.abc import Callable, Iterator, Sequence
+import stat
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
+from shlex import quote
 from typing import Any
 
 from cryptography import x509
@@ -43,27 +46,52 @@ def judge_control_node(site: Site, *, lookup: Lookup | None = None) -> list[Rema
 
 def _private_keys(site: Site) -> Iterator[Remark]:
     for host in site.hosts:
-        path = Path(host.key_file) if host.key_file else None
-        if path is None:
-            continue
-        if not path.is_file():
-            message = f"the private key {path} does not exist"
-            yield Remark(Problem(message, host.name, "ansible_ssh_private_key_file in hosts.yml names it"))
-        elif path.stat().st_mode & 0o077:
-            message = f"others may read the private key {path}, so OpenSSH refuses it"
-            yield Remark(Problem(message, host.name, f"chmod 600 {path}"))
+        fault = _key_fault(Path(host.key_file)) if host.key_file else None
+        if fault:
+            # A key that is chosen for many hosts is one mistake in one line.
+            where = site.where("ansible_ssh_private_key_file", host.name) or site.files.at_host(host.name)
+            yield Remark(Problem(fault[0], where, fault[1]))
+
+
+def _key_fault(path: Path) -> tuple[str, str] | None:
+    """Return (message, hint) when OpenSSH will not take a file for a private key."""
+    try:
+        mode = path.stat().st_mode
+    except PermissionError as error:
+        return f"the private key {path} cannot be read: {error.strerror}", f"ls -ld {quote(str(path.parent))}"
+    except OSError:
+        mode = 0
+    if not stat.S_ISREG(mode):
+        hint = "correct ansible_ssh_private_key_file, or remove the line: then SSH uses your own keys"
+        return f"the private key {path} does not exist", hint
+    if mode & 0o077:
+        return f"others may read the private key {path}, so OpenSSH refuses it", f"chmod 600 {quote(str(path))}"
+    return None
 
 
 def _certificate_files(site: Site) -> Iterator[Remark]:
     source = site.settings.get("certificates_source")
     if source == "pem":
-        chain = control_path(str(site.settings["certificates_chain_file"]), site.path)
-        key = control_path(str(site.settings["certificates_key_file"]), site.path)
-        yield from judge_pem(chain, key, _wanted_names(site))
+        key, chain = "certificates_key_file", "certificates_chain_file"
+        remarks = judge_pem(_chosen_file(site, chain), _chosen_file(site, key), _wanted_names(site))
+        yield from _with_choice(site, remarks, (key, chain))
     elif source == "pkcs12":
-        password = site.secrets.get("certificates_pkcs12_password")
-        path = control_path(str(site.settings["certificates_pkcs12_file"]), site.path)
-        yield from judge_pkcs12(path, password, _wanted_names(site))
+        name, password = "certificates_pkcs12_file", site.secrets.get("certificates_pkcs12_password")
+        remarks = judge_pkcs12(_chosen_file(site, name), password, _wanted_names(site))
+        yield from _with_choice(site, remarks, (name,))
+
+
+def _chosen_file(site: Site, name: str) -> Path:
+    return control_path(str(site.settings[name]), site.path)
+
+
+def _with_choice(site: Site, remarks: Iterable[Remark], names: Sequence[str]) -> Iterator[Remark]:
+    """Let each remark also name the line that chose its file: perhaps the file is fit and another one was meant."""
+    choices = {show(_chosen_file(site, name)): f"{name} in {site.where(name)}" for name in names}
+    for remark in remarks:
+        problem = remark.problem
+        message = f"{problem.message} ({choices[problem.where]})"
+        yield replace(remark, problem=replace(problem, message=message))
 
 
 def _wanted_names(site: Site) -> list[str]:
@@ -74,18 +102,24 @@ def judge_pem(chain_file: Path, key_file: Path, names: Sequence[str]) -> Iterato
     """Judge a PEM chain and its key: readable, belonging together, in order, for these names, valid now."""
     try:
         chain = x509.load_pem_x509_certificates(chain_file.read_bytes())
-    except (OSError, ValueError):
+    except OSError as error:
+        yield _unreadable(chain_file, error)
+        return
+    except ValueError:
         hint = "a PEM file: the host's certificate first, then the intermediate ones"
         yield Remark(Problem("there is no certificate in the file", show(chain_file), hint))
         return
     yield from _judge_chain(chain, names, show(chain_file))
     try:
         key = serialization.load_pem_private_key(key_file.read_bytes(), None)
+    except OSError as error:
+        yield _unreadable(key_file, error)
+        return
     except TypeError:
         hint = f"openssl pkey -in {key_file} -out FILE, then protect that file"
         yield Remark(Problem("the private key is encrypted", show(key_file), hint))
         return
-    except (OSError, ValueError):
+    except ValueError:
         yield Remark(Problem("there is no private key in the file", show(key_file), "a PEM file"))
         return
     if _public(key.public_key()) != _public(chain[0].public_key()):
@@ -98,7 +132,10 @@ def judge_pkcs12(path: Path, password: Secret | None, names: Sequence[str]) -> I
     secret = password.reveal().encode() if password else None
     try:
         key, leaf, others = pkcs12.load_key_and_certificates(path.read_bytes(), secret)
-    except (OSError, ValueError):
+    except OSError as error:
+        yield _unreadable(path, error)
+        return
+    except ValueError:
         hint = "certificates_pkcs12_password in the vault opens it"
         yield Remark(Problem("the PKCS#12 file cannot be opened with the password from the vault", show(path), hint))
         return
@@ -106,6 +143,14 @@ def judge_pkcs12(path: Path, password: Secret | None, names: Sequence[str]) -> I
         yield Remark(Problem("the PKCS#12 file lacks the key or the certificate", show(path), "export both into it"))
         return
     yield from _judge_chain(_ordered(leaf, others), names, show(path))
+
+
+def _unreadable(path: Path, error: OSError) -> Remark:
+    missing = isinstance(error, FileNotFoundError)
+    hint = (
+        "put it there, or name the right file" if missing else f"you must be able to read it: ls -l {quote(str(path))}"
+    )
+    return Remark(Problem(f"cannot be read: {error.strerror}", show(path), hint))
 
 
 def _ordered(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> list[x509.Certificate]:
@@ -175,22 +220,24 @@ def _known_root(issuer: x509.Name) -> bool:
 
 
 def _names(site: Site, lookup: Lookup) -> Iterator[Remark]:
-    wanted = {str(site.settings["jitsi_domain"]): SIGNALLING, turn_domain(site.settings): TURN}
-    for name, group in wanted.items():
+    turn_setting = "jitsi_turn_domain" if site.settings.get("jitsi_turn_domain") else "jitsi_domain"
+    domain, turn = str(site.settings["jitsi_domain"]), turn_domain(site.settings)
+    wanted = {domain: (SIGNALLING, "jitsi_domain"), turn: (TURN, turn_setting)}
+    for name, (group, setting) in wanted.items():
         addresses = {a for h in site.hosts if group in h.groups for a in (h.address, h.address6) if a}
         if not addresses:
             continue
-        target = ", ".join(sorted(addresses))
+        target, where = ", ".join(sorted(addresses)), site.where(setting)
         if name.endswith(_RESERVED):
             message = f"{name} is a reserved name that public DNS never resolves"
-            yield Remark(Problem(message, "", f"clients must be told otherwise that it is {target}"), blocking=False)
+            yield Remark(Problem(message, where, f"clients must be told otherwise that it is {target}"), blocking=False)
             continue
         found = {str(ipaddress.ip_address(address)) for address in lookup(name)}
         if not found:
-            yield Remark(Problem(f"{name} has no DNS entry", "", f"let it point to {target}"), blocking=False)
+            yield Remark(Problem(f"{name} has no DNS entry", where, f"let it point to {target}"), blocking=False)
         elif not found <= addresses:
             message = f"{name} points to {', '.join(sorted(found - addresses))}"
-            yield Remark(Problem(message, "", f"let it point to {target} only"), blocking=False)
+            yield Remark(Problem(message, where, f"let it point to {target} only"), blocking=False)
 
 
 def _resolve(name: str) -> tuple[str, ...]:

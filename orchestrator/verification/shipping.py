@@ -186,7 +186,10 @@ class Vantage:
                 argv, input=program, capture_output=True, text=True, errors="replace", timeout=seconds, check=False
             )
         except (OSError, subprocess.TimeoutExpired) as error:
-            raise Unreachable([Problem(f"the vantage point ({self.point}) cannot be used: {error}")]) from error
+            hint = "verification_vantage names it; it needs python3"
+            raise Unreachable(
+                [Problem(f"the vantage point ({self.point}) cannot be used: {error}", "", hint)]
+            ) from error
         return done.stdout, done.stderr
 
 

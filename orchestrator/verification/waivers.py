@@ -52,7 +52,8 @@ def read_waivers(site: Path, hosts: tuple[str, ...]) -> tuple[Waiver, ...]:
     except yaml.YAMLError as error:
         mark = getattr(error, "problem_mark", None)
         where = f"{path}:{mark.line + 1}" if mark else str(path)
-        raise InvalidSite([Problem(f"not YAML: {getattr(error, 'problem', error)}", where)]) from error
+        hint = "check indentation, colons and quotes on this line and the one above"
+        raise InvalidSite([Problem(f"not YAML: {getattr(error, 'problem', error)}", where, hint)]) from error
     rows = _rows(node)
     if rows is None:
         raise InvalidSite([Problem("`waivers:` with a list below it is expected", f"{path}:1", _example())])

@@ -158,7 +158,9 @@ class Case:
         try:
             self.load()
         except InvalidSite as error:
-            return list(error.problems)
+            found = list(error.problems)
+            assert all(problem.hint for problem in found), found
+            return found
         return []
 
     def only_problem(self) -> Problem:

@@ -8,6 +8,7 @@ import pty
 import signal
 import subprocess
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,8 +16,9 @@ import pytest
 
 from orchestrator.cli import console
 from orchestrator.engine import ansible, executor, journal
+from orchestrator.engine.events import Event
 from orchestrator.engine.executor import Nobody, execute
-from orchestrator.errors import Ended, Problem, TaskFailed, UsageError
+from orchestrator.errors import Ended, Problem, ProblemsError, TaskFailed, Unreachable, UsageError
 from orchestrator.inventory.vault import VAULT, VaultAccess
 from orchestrator.operations.converge import converge_plan
 from tests.unit.site_cases import Case
@@ -116,6 +118,46 @@ def test_an_ended_run_gives_its_lock_back_and_says_so(case: Case) -> None:
     (record,) = journal.runs(site.name)
     assert (record.state, record.message) == (journal.INTERRUPTED, "SIGTERM")
     assert DONE == ["taken", "released 3"]
+
+
+FULL = Event("result", 1.0, "Packages", "h1", "failed", message="the disk is full. Hint: free space, then run again")
+GONE = Event("result", 1.0, "Facts", "h2", "unreachable", message="timed out")
+
+
+@pytest.mark.usefixtures("ended_run")
+@pytest.mark.parametrize(
+    ("events", "error", "expected"),
+    [
+        (
+            (FULL, GONE),
+            TaskFailed,
+            ["h1: Packages: the disk is full. Hint: free space, then run again", "h2: timed out"],
+        ),
+        ((GONE,), Unreachable, ["h2: timed out"]),
+    ],
+)
+def test_what_fails_in_mid_run_has_a_hint_and_keeps_its_own(
+    case: Case,
+    monkeypatch: pytest.MonkeyPatch,
+    events: tuple[Event, ...],
+    error: type[ProblemsError],
+    expected: list[str],
+) -> None:
+    def run(*_: object, on_event: Callable[[Event], None], **__: object) -> int:
+        for event in events:
+            on_event(event)
+        return 2
+
+    monkeypatch.setattr(ansible, "run", run)
+    site = case.load()
+    with VaultAccess(case.password_file) as access, pytest.raises(error) as caught:
+        execute(converge_plan(site, "harden"), site, access, Nobody())
+    (record,) = journal.runs(site.name)
+    assert [str(problem) for problem in caught.value.problems] == expected
+    for problem in caught.value.problems:
+        assert str(record.path) in problem.hint
+        assert "the same command again goes on" in problem.hint
+    assert "once the host answers" in caught.value.problems[-1].hint
 
 
 @pytest.mark.usefixtures("ended_run")

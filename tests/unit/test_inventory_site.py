@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import InvalidSite
+from orchestrator.errors import InvalidSite, Problem
 from orchestrator.inventory import ansible_tools
 from orchestrator.inventory.formats import ssh_path_fault
 from orchestrator.inventory.loosened import loosened
@@ -245,7 +245,9 @@ def test_password_file_in_the_site_is_refused_a_program_is_not(case: Case) -> No
 
 def test_password_file_that_does_not_exist(case: Case) -> None:
     case.password_file.unlink()
-    assert "does not exist" in case.only_problem().message
+    problem = case.only_problem()
+    assert "does not exist" in problem.message
+    assert problem.where == str(case.password_file)
 
 
 def test_secret_missing_in_the_vault(case: Case) -> None:
@@ -554,6 +556,25 @@ def test_a_file_below_the_home_of_nobody_is_missing(case: Case) -> None:
     assert "does not exist" in case.only_problem().message
 
 
+def test_a_file_that_may_not_be_read_is_not_called_missing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    chain = case.path / "chain.pem"
+    chain.write_text("x")
+    case.append("certificates_chain_file: chain.pem\n")
+    assert case.problems() == []
+    told = "certificates_chain_file: the file 'chain.pem' cannot be read: Permission denied"
+    expected = Problem(told, case.at("certificates_chain_file: "), f"ls -l {chain}")
+    access, look = os.access, os.stat
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "access", lambda path, mode: path != chain and access(path, mode))
+        assert case.only_problem() == expected
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "stat", lambda path, **options: denied() if path == chain else look(path, **options))
+        assert case.only_problem() == expected
+    chain.unlink()
+    chain.mkdir()
+    assert case.only_problem().message == "certificates_chain_file: the file 'chain.pem' is no regular file"
+
+
 def denied(*_: object, **__: object) -> None:
     raise PermissionError(errno.EACCES, "Permission denied")
 
@@ -582,6 +603,32 @@ def test_a_vault_that_may_not_be_written_is_told(case: Case, monkeypatch: pytest
         changed_vault(case.path, access),
     ):
         pass
+
+
+def test_a_vault_that_cannot_be_encrypted_is_told(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    def failed(*_: object) -> str:
+        raise ansible_tools.ToolFailed("no password")
+
+    monkeypatch.setattr(ansible_tools, "vault_encrypt", failed)
+    with (
+        VaultAccess(case.password_file) as access,
+        pytest.raises(InvalidSite, match="the vault cannot be encrypted: no password") as caught,
+        changed_vault(case.path, access),
+    ):
+        pass
+    assert caught.value.problems[0].where == str(case.path / VAULT)
+    assert "--vault-password-file FILE" in caught.value.problems[0].hint
+
+
+def test_a_directory_that_may_not_be_read_is_told(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = (case.path / VAULT).parent
+    monkeypatch.setattr(os, "open", denied)
+    with (
+        pytest.raises(InvalidSite, match="cannot be read: Permission denied") as caught,
+        changed_vault(case.path, VaultAccess()),
+    ):
+        pass
+    assert (caught.value.problems[0].where, caught.value.problems[0].hint) == (str(folder), f"ls -ld {folder}")
 
 
 def test_no_directory_for_the_vault_is_no_internal_error(case: Case) -> None:
@@ -678,6 +725,28 @@ def test_a_password_command_that_prints_more_than_the_password(case: Case) -> No
     with pytest.raises(InvalidSite, match="printed 4 lines") as caught:
         load_site(case.path, VaultAccess(command=f"cat {case.password_file}"), options=case.options)
     assert "head -n 1" in caught.value.problems[0].hint
+    assert caught.value.problems[0].where == "--vault-password-command"
+
+
+@pytest.mark.parametrize(
+    ("access", "part", "where"),
+    [
+        (VaultAccess(command="/no/such/program"), "cannot be run: ", "--vault-password-command"),
+        (VaultAccess(command="cat 'open"), "cannot be run: ", "--vault-password-command"),
+        (VaultAccess(command="false"), "gave no password: exit code 1", "--vault-password-command"),
+        (VaultAccess(Path("/no/such/file")), "the vault password file does not exist", "/no/such/file"),
+        (VaultAccess(), "there is no password for the vault", "{vault}:1"),
+    ],
+)
+def test_a_password_that_is_not_there_names_what_was_given(
+    case: Case, access: VaultAccess, part: str, where: str
+) -> None:
+    with pytest.raises(InvalidSite) as caught:
+        read_vault(case.path, access)
+    (problem,) = caught.value.problems
+    assert part in problem.message
+    assert problem.where == where.format(vault=case.path / VAULT)
+    assert "--vault-password-file FILE" in problem.hint
 
 
 def test_ranges_and_merge_keys_are_told_and_nothing_else(case: Case) -> None:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import multiprocessing
 import multiprocessing.synchronize
 import os
 import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import UsageError
-from orchestrator.lab import archives, discovery, drivers, lab, machines, rootfs, site, vm
-from orchestrator.lab.hosts import LabHost
+from orchestrator.errors import TaskFailed, Unreachable, UsageError
+from orchestrator.lab import archives, discovery, drivers, lab, machines, network, repository, rootfs, site, vm
+from orchestrator.lab.hosts import LabHost, unmount
 from orchestrator.lab.lab import Lab, check_able
 from orchestrator.lab.locks import Busy, locked
 from orchestrator.lab.network import Network
+from orchestrator.lab.standins import repository as standins
 
 HOST = LabHost("h2", 2, Network("one", 3), Path("/state/one/hosts/h2"))
 
@@ -132,12 +137,60 @@ def test_bad_names_are_refused_with_a_hint(name: str) -> None:
 
 def test_without_root_the_hint_says_how(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    monkeypatch.setattr(sys, "argv", ["/opt/our tools/ratssaal", "lab", "up", "one"])
     with pytest.raises(UsageError, match="needs root") as caught:
         Lab().up("one")
-    assert caught.value.problems[0].hint.startswith("sudo ")
+    assert caught.value.problems[0].hint == "sudo '/opt/our tools/ratssaal' lab up one"
     assert caught.value.exit_code == 2
     with pytest.raises(UsageError, match="needs root"):
         Lab().down("one")
+
+
+def test_what_fails_in_a_lab_has_a_hint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    host = LabHost("h1", 1, Network("one", 3), tmp_path)
+    host.console.write_text("no such kernel")
+    (tmp_path / "repository.log").write_text("address in use")
+    monkeypatch.setattr(machines, "has_systemd", lambda: False)
+    monkeypatch.setattr(repository, "servers", lambda folder: [1])
+    monkeypatch.setattr(repository, "_answers", lambda url: False)
+    monkeypatch.setattr("time.monotonic", itertools.count(step=30).__next__)
+    failing: dict[str, Callable[[], object]] = {
+        f"ratssaal lab up one tries once more; the whole console: {host.console}": lambda: machines.start(
+            host, ["false"]
+        ),
+        "ss -ltnp 'sport = :8043'": lambda: repository.serve(tmp_path, tmp_path, host.network),
+        "try it by hand: ls '/no such place'": lambda: vm._run("ls", "/no such place"),
+        "the lab needs bridges": lambda: network._run("false"),
+    }
+    for hint, call in failing.items():
+        with pytest.raises(TaskFailed) as caught:
+            call()
+        assert hint in caught.value.problems[0].hint
+    with pytest.raises(Unreachable, match="no such kernel") as lost:
+        machines.wait_for(host, lambda *_: False, 0)
+    assert lost.value.problems[0].hint.startswith("ratssaal lab up one")
+
+
+def test_a_stand_in_that_cannot_be_built_has_a_hint(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    def build(*_: object) -> None:
+        raise subprocess.CalledProcessError(1, ["dpkg-deb"], stderr="no space left")
+
+    monkeypatch.setattr(standins, "CACHE", tmp_path)
+    monkeypatch.setattr(standins, "_build", build)
+    with pytest.raises(TaskFailed, match="dpkg-deb failed: no space left") as caught:
+        standins._build_into(tmp_path / "cached", ["13"])
+    assert f"df -h {tmp_path}" in caught.value.problems[0].hint
+
+
+def test_what_cannot_be_unmounted_names_how_to_see_who_holds_it(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(os.path, "ismount", lambda path: True)
+    with pytest.raises(TaskFailed, match="cannot unmount") as caught:
+        unmount(tmp_path / "not mounted")
+    (problem,) = caught.value.problems
+    assert problem.where == str(tmp_path / "not mounted")
+    assert problem.hint == f"see who holds it: fuser -vm '{problem.where}'"
 
 
 def test_missing_programs_are_named_by_their_packages(monkeypatch: pytest.MonkeyPatch) -> None:

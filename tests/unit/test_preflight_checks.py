@@ -98,6 +98,11 @@ def test_a_fit_host_is_not_bothered() -> None:
         ({"memory_mb": None}, "the memory cannot be determined", False),
         ({"disk_free_mb": {"/": 40_000, "/var": 200}}, "too little disk space: 200 MB free below /var", True),
         ({"disk_free_mb": {"/": 5000}}, "too little disk space: 5000 MB free below /", False),
+        (
+            {"disk_free_mb": {"/": 40_000, "/var": None}},
+            "the free disk space below /var cannot be determined",
+            False,
+        ),
         ({"time": 4000.0}, "the clock is 2999 s ahead of this machine's", False),
         ({"locks": None}, "the package manager's locks cannot be looked at", False),
         ({"sockets": None}, "the listening sockets cannot be looked at", False),
@@ -153,6 +158,16 @@ def test_ufw_keeps_a_firewall_where_it_is_switched_on(tmp_path: Path, settings: 
     )
     program.touch()
     assert preflight_facts.firewalls(str(tmp_path / "ufw.conf"), str(program)) == found
+
+
+def test_the_memory_is_read_in_mebibytes(tmp_path: Path) -> None:
+    meminfo = tmp_path / "meminfo"
+    meminfo.write_text("MemTotal:        8131072 kB\nMemFree:          512000 kB\nMemAvailable:    4096000 kB\n")
+    assert preflight_facts.memory_mb(str(meminfo)) == 7940
+    meminfo.write_text("SwapTotal:        512000 kB\n")
+    assert preflight_facts.attempt(preflight_facts.memory_mb, str(meminfo)) is None
+    assert preflight_facts.attempt(preflight_facts.memory_mb, str(tmp_path / "none")) is None
+    assert preflight_facts.attempt(preflight_facts.disk_free_mb, str(tmp_path / "none")) is None
 
 
 def test_host_without_python_is_told_so_and_nothing_more() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import errno
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -85,6 +86,7 @@ def only(remarks: list[Remark], *, blocking: bool = True) -> str:
     (remark,) = remarks
     assert remark.blocking is blocking
     assert remark.problem.where.endswith((".pem", ".p12"))
+    assert remark.problem.hint
     return remark.problem.message
 
 
@@ -145,6 +147,37 @@ def test_encrypted_and_missing_keys(judge: Callable[..., list[Remark]]) -> None:
     assert only(judge(b"nothing", key_pem(a.leaf_key))) == "there is no certificate in the file"
 
 
+@pytest.mark.parametrize(
+    ("error", "said", "hint"),
+    [
+        (FileNotFoundError(errno.ENOENT, "No such file or directory"), "No such file or directory", "put it there"),
+        (
+            PermissionError(errno.EACCES, "Permission denied"),
+            "Permission denied",
+            "you must be able to read it: ls -l ",
+        ),
+    ],
+)
+@pytest.mark.parametrize("spoiled", ["chain.pem", "key.pem", "all.p12"])
+def test_files_that_cannot_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, spoiled: str, error: OSError, said: str, hint: str
+) -> None:
+    a, real = Authority(), Path.read_bytes
+    (tmp_path / "chain.pem").write_bytes(pem(a.leaf, a.middle))
+
+    def read_bytes(path: Path) -> bytes:
+        if path.name == spoiled:
+            raise error
+        return real(path)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    pair = judge_pem(tmp_path / "chain.pem", tmp_path / "key.pem", NAMES)
+    remarks = list(judge_pkcs12(tmp_path / "all.p12", None, NAMES) if spoiled == "all.p12" else pair)
+    assert only(remarks) == f"cannot be read: {said}"
+    assert remarks[0].problem.where == str(tmp_path / spoiled)
+    assert remarks[0].problem.hint.startswith(hint)
+
+
 def test_pkcs12(tmp_path: Path) -> None:
     a, path = Authority(), tmp_path / "all.p12"
 
@@ -169,17 +202,21 @@ def messages(case: Case, answers: Mapping[str, tuple[str, ...]]) -> list[str]:
     def lookup(name: str) -> tuple[str, ...]:
         return answers.get(name, ())
 
-    found = [str(remark.problem) for remark in judge_control_node(case.load(), lookup=lookup)]
-    return [message for message in found if not message.endswith(NO_VENDOR_KEY)]
+    problems = [remark.problem for remark in judge_control_node(case.load(), lookup=lookup)]
+    assert all(problem.hint for problem in problems)
+    return [message for message in map(str, problems) if not message.endswith(NO_VENDOR_KEY)]
 
 
 def test_names_must_point_to_the_host(case: Case) -> None:
     right = {name: ("192.0.2.10",) for name in NAMES}
+    at = case.at("jitsi_domain: ")
     assert messages(case, right) == []
-    assert messages(case, {**right, NAMES[1]: ()}) == ["turn.meet.example.org has no DNS entry"]
+    assert messages(case, {**right, NAMES[1]: ()}) == [f"{at}: turn.meet.example.org has no DNS entry"]
     assert messages(case, {**right, NAMES[0]: ("192.0.2.10", "192.0.2.66")}) == [
-        "meet.example.org points to 192.0.2.66"
+        f"{at}: meet.example.org points to 192.0.2.66"
     ]
+    case.append("jitsi_turn_domain: relay.example.org\n")
+    assert messages(case, right) == [f"{case.at('jitsi_turn_domain: ')}: relay.example.org has no DNS entry"]
 
 
 def test_site_in_the_lab_asks_no_dns(case: Case) -> None:
@@ -190,15 +227,31 @@ def test_site_in_the_lab_asks_no_dns(case: Case) -> None:
 
     problems = [str(r.problem) for r in judge_control_node(case.load(), lookup=lookup)]
     assert all("reserved name" in p or p.endswith(NO_VENDOR_KEY) for p in problems)
+    assert sum(p.startswith(f"{case.at('jitsi_domain: ')}: ") for p in problems) == 2
 
 
-@pytest.mark.parametrize("source", ["pem", "pkcs12"])
-def test_the_sites_own_certificate_files_are_judged(case: Case, source: str) -> None:
+@pytest.mark.parametrize(
+    ("source", "name"), [("pem", "certificates_chain_file"), ("pkcs12", "certificates_pkcs12_file")]
+)
+def test_the_sites_own_certificate_files_are_judged(case: Case, source: str, name: str) -> None:
     case.append(f"certificates_source: {source}\ncertificates_chain_file: x\ncertificates_key_file: x\n")
     case.append("certificates_pkcs12_file: x\n")
     (case.path / "x").write_text("nothing of the kind")
-    places = [remark.problem.where for remark in judge_control_node(case.load()) if remark.blocking]
-    assert any(place.endswith("/x") or place == "x" for place in places), places
+    blocking = [remark.problem for remark in judge_control_node(case.load()) if remark.blocking]
+    (judged,) = [problem for problem in blocking if problem.where == str(case.path / "x")]
+    assert judged.message.endswith(f" ({name} in {case.at(f'{name}: ')})")
+    assert judged.hint
+
+
+def test_a_key_that_does_not_fit_names_the_line_that_chose_it(case: Case) -> None:
+    a = Authority()
+    (case.path / "chain.pem").write_bytes(pem(a.leaf, a.middle))
+    (case.path / "key.pem").write_bytes(key_pem(a.middle_key))
+    case.append("certificates_source: pem\ncertificates_chain_file: chain.pem\ncertificates_key_file: key.pem\n")
+    line = case.at("certificates_key_file: ")
+    assert messages(case, dict.fromkeys(NAMES, ("192.0.2.10",))) == [
+        f"{case.path / 'key.pem'}: the private key does not belong to the certificate (certificates_key_file in {line})"
+    ]
 
 
 def test_private_key_that_others_may_read(tmp_path: Path, case: Case) -> None:
@@ -208,9 +261,26 @@ def test_private_key_that_others_may_read(tmp_path: Path, case: Case) -> None:
         "hosts.yml", "ansible_user: root\n", f"ansible_user: root\n          ansible_ssh_private_key_file: {key}\n"
     )
     answers: Any = {name: ("192.0.2.10",) for name in NAMES}
-    assert messages(case, answers) == [f"meet: the private key {key} does not exist"]
+    at = case.at(f"ansible_ssh_private_key_file: {key}", "hosts.yml")
+    assert messages(case, answers) == [f"{at}: the private key {key} does not exist"]
     key.write_text("x")
     key.chmod(0o644)
-    assert messages(case, answers) == [f"meet: others may read the private key {key}, so OpenSSH refuses it"]
+    assert messages(case, answers) == [f"{at}: others may read the private key {key}, so OpenSSH refuses it"]
     key.chmod(0o600)
     assert messages(case, answers) == []
+
+
+def test_private_key_in_a_directory_that_may_not_be_entered(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
+    case.replace("hosts.yml", "ansible_user: root\n", "ansible_ssh_private_key_file: /keys of anna/id\n")
+    site, real = case.load(), Path.stat
+
+    def look(path: Path, **options: Any) -> Any:
+        if path == Path("/keys of anna/id"):
+            raise PermissionError(errno.EACCES, "Permission denied")
+        return real(path, **options)
+
+    monkeypatch.setattr(Path, "stat", look)
+    (problem,) = [r.problem for r in judge_control_node(site, lookup=lambda name: ("192.0.2.10",)) if "id " in str(r)]
+    assert problem.where == case.at("ansible_ssh_private_key_file: /keys", "hosts.yml")
+    assert problem.message == "the private key /keys of anna/id cannot be read: Permission denied"
+    assert problem.hint == "ls -ld '/keys of anna'"

@@ -67,3 +67,13 @@ def test_a_vantage_point_that_hangs_costs_its_time_once(monkeypatch: pytest.Monk
         with pytest.raises(Unreachable, match="it hangs"):
             vantage.ship([command])
     assert len(asked) == 1
+
+
+def test_a_vantage_point_that_cannot_be_used_names_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
+    def run(*_: object, **__: object) -> None:
+        raise OSError("no setpriv")
+
+    monkeypatch.setattr("subprocess.run", run)
+    with pytest.raises(Unreachable, match="cannot be used: no setpriv") as caught:
+        Vantage(VantagePoint("local"), "", Path(), {})._run("", 1)
+    assert "verification_vantage" in caught.value.problems[0].hint

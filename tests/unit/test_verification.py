@@ -196,9 +196,13 @@ def test_mistakes_in_waivers_come_all_at_once_with_their_lines(tmp_path: Path) -
         ("4", "until is missing"),
         ("5", "unknown key untill"),
     ]
+    assert all(p.hint for p in caught.value.problems)
     for broken in ("waivers: {", "- a\n", "waivers: 3\n"):
-        with pytest.raises(InvalidSite):
+        with pytest.raises(InvalidSite) as caught:
             _waivers(tmp_path, broken)
+        (problem,) = caught.value.problems
+        assert problem.where == f"{tmp_path / 'compliance/waivers.yml'}:1"
+        assert problem.hint
 
 
 def test_check_without_result_is_an_error(case: Case) -> None:

@@ -56,7 +56,8 @@ def _build_into(cached: Path, releases: Sequence[str]) -> None:
         try:
             _build(Path(folder), draft, releases)
         except subprocess.CalledProcessError as error:
-            raise TaskFailed([Problem(f"{error.cmd[0]} failed: {error.stderr[-600:]}")]) from error
+            hint = f"if it speaks of room or memory, look with: df -h {CACHE}; free -m"
+            raise TaskFailed([Problem(f"{error.cmd[0]} failed: {error.stderr[-600:]}", hint=hint)]) from error
         draft.rename(cached)
 
 
