@@ -36,7 +36,8 @@ class Break:
 
     `also` are controls that speak of the same thing from another side, `more` is what else the finding must say,
     `repaired` what becomes of the control on a whole host. `change` is done in place of a command. Two that use the same
-    (a file of which a copy is kept) are not done together, and one that is `alone` not with any other.
+    (a file of which a copy is kept) are not done together, and one that is `alone` not with any other. In what it must say,
+    `<lab>` stands for the number of the lab's network.
     """
 
     control: str
@@ -114,9 +115,9 @@ def unexpected(report: Report, *, own_kernel: bool = False) -> dict[str, tuple[R
     }
 
 
-def _judge(row: Break, said: list[Finding]) -> None:
+def _judge(row: Break, said: list[Finding], site: LabSite) -> None:
     assert {finding.result for finding in said} == {Result.FAIL}, said
-    for words in (row.seen, *row.more):
+    for words in (words.replace("<lab>", str(site.network.number)) for words in (row.seen, *row.more)):
         assert any(words in finding.seen for finding in said), (words, said)
     for finding in said:
         assert finding.wanted
@@ -152,7 +153,7 @@ class Series:
             self._failing |= {control: self._texts(found, control) for control in stays}
             assert changed == expected, (changed ^ expected, found)
             for row in rows:
-                _judge(row, found[row.control])
+                _judge(row, found[row.control], self._site)
             return changed
         finally:
             for row in reversed(undone):

@@ -159,7 +159,7 @@ def _longest(site: LabSite) -> int:
 
 
 def play(site: LabSite, *arguments: str, playbook: str = "site.yml", check: bool = True) -> Played:
-    """Run plain ansible-playbook on a lab's site as an operator without the CLI would."""
+    """Run plain ansible-playbook on a lab's site as an operator without the CLI would; `check` that it ends well, unwarned."""
     argv = [str(BIN / "ansible-playbook"), "-i", str(site.path / "hosts.yml")]
     argv += ["--vault-password-file", str(site.vault_password_file), *arguments, f"playbooks/{playbook}"]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
@@ -168,7 +168,9 @@ def play(site: LabSite, *arguments: str, playbook: str = "site.yml", check: bool
     )
     output = done.stdout + done.stderr
     assert not check or done.returncode == 0, output[-6000:]
-    return Played(done.returncode, output)
+    played = Played(done.returncode, output)
+    assert not check or played.warnings == [], played.warnings
+    return played
 
 
 def load(site: LabSite) -> Site:
@@ -188,7 +190,13 @@ def _load(path: Path, password_file: Path, state: str) -> Site:
 
 def ratssaal(site: LabSite, state: Path, verb: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     """Run a command of the CLI on a lab's site."""
-    argv = [str(BIN / "ratssaal"), verb, str(site.path), "--vault-password-file", str(site.vault_password_file)]
+    argv = [
+        str(BIN / "ratssaal"),
+        *verb.split(),
+        str(site.path),
+        "--vault-password-file",
+        str(site.vault_password_file),
+    ]
     environment = {**os.environ, "XDG_STATE_HOME": str(state)}
     return subprocess.run(
         [*argv, *arguments], env=environment, capture_output=True, text=True, timeout=_longest(site), check=False

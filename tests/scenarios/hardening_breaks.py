@@ -134,6 +134,14 @@ BREAKS = [
         "/var/cache/jicofo/java_pid7.hprof is older than 3 days",
         "rm /var/cache/jicofo/java_pid7.hprof",
     ),
+    # Upstream's start script asks for heap dumps in /tmp, and the last option of a kind wins.
+    Break(
+        "OS-12",
+        "sed -i 's/-XX:-HeapDumpOnOutOfMemoryError/-XX:+HeapDumpOnOutOfMemoryError/' /etc/jitsi/videobridge/config"
+        f" && {_RESTART_JVB}",
+        "jitsi-videobridge2 writes heap dumps to /tmp",
+        more=("jitsi-videobridge2: heap dumps stay 10d",),
+    ),
     Break(
         "ACC-02",
         _ACCOUNTS,

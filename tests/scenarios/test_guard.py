@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from orchestrator.lab.lab import LabSite
+from orchestrator.lab.machines import enter
 from tests.scenarios.conftest import BIN, ROOT, play, ssh
 
 SECONDS = 12
@@ -45,32 +47,44 @@ def test_a_firewall_that_locks_us_out_is_put_back(site: LabSite) -> None:
 
 def test_it_returns_by_itself_when_the_control_node_dies(site: LabSite) -> None:
     before = _ruleset(site)
-    argv = [str(BIN / "ansible-playbook"), "-i", str(site.path / "hosts.yml"), *LOCKED_OUT]
-    argv += ["--vault-password-file", str(site.vault_password_file), "playbooks/provision.yml"]
-    with subprocess.Popen(
-        argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
-    ) as run:
-        _wait_until_armed(site)
-        os.killpg(run.pid, signal.SIGKILL)
-    # Ansible's workers are sessions of their own; one that lived on would put the old state back instead of the host.
-    left = subprocess.run(["pgrep", "-f", str(site.path / "hosts.yml")], capture_output=True, text=True, check=False)
-    assert left.stdout == ""
+    _die_when(_ruleset_locks, site, *LOCKED_OUT, "playbooks/provision.yml")
     _wait_for_login(site, SECONDS + 20)
     assert _ruleset(site) == before
 
 
-def _wait_until_armed(site: LabSite) -> None:
+def _die_when(locked: Callable[[LabSite], bool], site: LabSite, *arguments: str) -> None:
+    """Run a playbook and end the control node's side of it for good as soon as the change has locked it out."""
+    argv = [str(BIN / "ansible-playbook"), "-i", str(site.path / "hosts.yml")]
+    argv += ["--vault-password-file", str(site.vault_password_file), *arguments]
+    with subprocess.Popen(
+        argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+    ) as run:
+        try:
+            for _ in range(300):
+                if locked(site):
+                    break
+                time.sleep(0.1)
+            else:
+                pytest.fail("the locking change was never in effect")
+        finally:
+            os.killpg(run.pid, signal.SIGKILL)
+    # Ansible's workers are sessions of their own; one that lived on would put the old state back instead of the host.
+    left = subprocess.run(["pgrep", "-f", str(site.path / "hosts.yml")], capture_output=True, text=True, check=False)
+    assert left.stdout == ""
+
+
+def _ruleset_locks(site: LabSite) -> bool:
     """Look past the network, which is what the change cuts."""
-    from orchestrator.lab.machines import enter
-
-    for _ in range(300):
-        listed = enter(site.hosts[0], "nft", "list", "table", "inet", "ratssaal", check=False).stdout
-        if "192.0.2.0/24" in listed:
-            return
-        time.sleep(0.1)
-    pytest.fail("the locking ruleset was never loaded")
+    return "192.0.2.0/24" in enter(site.hosts[0], "nft", "list", "table", "inet", "ratssaal", check=False).stdout
 
 
+def _sshd_locks(site: LabSite) -> bool:
+    """Say whether the running sshd, not only its file, lets nobody in."""
+    there = enter(site.hosts[0], "test", "-e", TRIAL, check=False).returncode == 0
+    return there and ssh(site, "echo in", check=False) != "in"
+
+
+TRIAL = "/etc/ssh/sshd_config.d/00-aaa-trial.conf"
 PLAYBOOK = """
 - name: A change of sshd
   hosts: all
@@ -81,7 +95,7 @@ PLAYBOOK = """
         name: trial
         confirm_seconds: {seconds}
         files:
-          - dest: /etc/ssh/sshd_config.d/00-aaa-trial.conf
+          - dest: {trial}
             content: "{content}\\n"
             mode: "0600"
         check: mkdir -p /run/sshd && sshd -t
@@ -89,11 +103,15 @@ PLAYBOOK = """
 """
 
 
-def _trial(site: LabSite, tmp_path: Path, content: str) -> subprocess.CompletedProcess[str]:
+def _playbook(tmp_path: Path, content: str) -> Path:
     playbook = tmp_path / "trial.yml"
-    playbook.write_text(PLAYBOOK.format(content=content, seconds=SECONDS))
+    playbook.write_text(PLAYBOOK.format(content=content, seconds=SECONDS, trial=TRIAL))
+    return playbook
+
+
+def _trial(site: LabSite, tmp_path: Path, content: str) -> subprocess.CompletedProcess[str]:
     argv = [str(BIN / "ansible-playbook"), "-i", str(site.path / "hosts.yml")]
-    argv += ["--vault-password-file", str(site.vault_password_file), str(playbook)]
+    argv += ["--vault-password-file", str(site.vault_password_file), str(_playbook(tmp_path, content))]
     return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
 
 
@@ -107,7 +125,20 @@ def test_a_wrong_sshd_configuration_never_stays(site: LabSite, tmp_path: Path, c
     assert done.returncode != 0
     assert told in done.stdout
     _wait_for_login(site, SECONDS + 20)
-    assert "00-aaa-trial.conf" not in ssh(site, "ls /etc/ssh/sshd_config.d")
+    _assert_as_before(site)
+
+
+def test_a_wrong_sshd_configuration_returns_by_itself_when_the_control_node_dies(site: LabSite, tmp_path: Path) -> None:
+    _die_when(_sshd_locks, site, str(_playbook(tmp_path, "AllowUsers nobody")))
+    # What is left to put it back is the host's timer, and nobody gets in before that.
+    assert "ratssaal-guard" in enter(site.hosts[0], "systemctl", "list-timers", "--all").stdout
+    assert ssh(site, "echo in", check=False) != "in"
+    _wait_for_login(site, SECONDS + 20)
+    _assert_as_before(site)
+
+
+def _assert_as_before(site: LabSite) -> None:
+    assert Path(TRIAL).name not in ssh(site, "ls /etc/ssh/sshd_config.d")
     assert "allowusers" not in ssh(site, "sshd -T")
     assert ssh(site, "systemctl list-timers --all | grep -c ratssaal-guard || true") == "0"
 
@@ -117,4 +148,4 @@ def test_a_good_change_stays(site: LabSite, tmp_path: Path) -> None:
     time.sleep(SECONDS + 2)
     assert "maxauthtries 5" in ssh(site, "sshd -T")
     assert ".ratssaal" not in ssh(site, "ls -A /etc/ssh/sshd_config.d /etc/ssh")
-    ssh(site, "rm /etc/ssh/sshd_config.d/00-aaa-trial.conf; systemctl reload ssh")
+    ssh(site, f"rm {TRIAL}; systemctl reload ssh")

@@ -193,17 +193,68 @@ def test_a_second_owner_of_the_firewall_stops_a_run_before_it_begins(site: LabSi
     assert "ufw disable" in done.stderr
 
 
+def _try_password(site: LabSite, tmp_path: Path, user: str, password: str) -> int:
+    """Log in from outside by a password, three times where it is refused; return how ssh ended."""
+    answer = tmp_path / "answer"
+    answer.write_text(f"#!/bin/sh\necho {password}\n")
+    answer.chmod(0o700)
+    argv = ["ip", "netns", "exec", site.network.outside, "ssh", "-o", "PreferredAuthentications=password"]
+    argv += ["-o", "ConnectTimeout=5", "-o", f"UserKnownHostsFile={site.known_hosts}"]
+    environment = {**os.environ, "SSH_ASKPASS": str(answer), "SSH_ASKPASS_REQUIRE": "force"}
+    argv += [f"{user}@{site.hosts[0].address}", "true"]
+    return subprocess.run(argv, env=environment, capture_output=True, check=False, timeout=120).returncode
+
+
+def _counted(site: LabSite, user: str) -> int:
+    """Return how many failed attempts pam_faillock has counted of an account."""
+    return ssh(site, f"faillock --user {user}").count(f"RHOST {site.network.outside_address} ")
+
+
 def test_strangers_attempts_lock_nobody_out(site: LabSite, tmp_path: Path) -> None:
-    """Somebody outside tries a key that opens nothing, time and again: root gets in from elsewhere, and nobody is counted."""
+    """Somebody outside tries keys and passwords, time and again: root gets in from elsewhere, and nobody is counted."""
     key = tmp_path / "key"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
     argv = ["ip", "netns", "exec", site.network.outside, "ssh", "-i", str(key), "-o", "IdentitiesOnly=yes"]
     argv += ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-o", f"UserKnownHostsFile={site.known_hosts}"]
     argv += [f"root@{site.hosts[0].address}", "true"]
+    assert _try_password(site, tmp_path, "root", "wrong") == 255
     assert {subprocess.run(argv, capture_output=True, check=False).returncode for _ in range(15)} == {255}
     assert ssh(site, "id -un; find /run/faillock -type f 2>/dev/null; true") == "root"
     (finding, *_) = verify(load(site), controls=("ACC-06",), quick=True).findings
     assert finding.result is Result.PASS, finding
+
+
+# An operator's own count of attempts, with log-in by password; without penalties, for which sshd would not ask PAM at all.
+_COUNT = """
+useradd -m -s /bin/bash -G sudo clerk && echo clerk:right | chpasswd && cp -a /etc/pam.d/sshd /root/pam-sshd
+sed -i '1i auth required pam_faillock.so preauth deny=3\\
+auth [success=1 default=ignore] pam_unix.so\\
+auth [default=die] pam_faillock.so authfail deny=3' /etc/pam.d/sshd
+printf 'PasswordAuthentication yes\\nPerSourcePenaltyExemptList %s\\n' {address} > /etc/ssh/sshd_config.d/00-aaa-planted.conf
+systemctl reload ssh && sleep 1
+"""
+_UNCOUNT = """
+mv /root/pam-sshd /etc/pam.d/sshd; rm -f /etc/ssh/sshd_config.d/00-aaa-planted.conf; systemctl reload ssh
+faillock --user root --reset; faillock --user clerk --reset; userdel -rf clerk 2>/dev/null; rm -rf /run/faillock; sleep 1
+"""
+
+
+def test_an_operators_count_of_attempts_locks_others_but_not_root(site: LabSite, tmp_path: Path) -> None:
+    """Where pam_faillock counts, three wrong passwords lock an account; root gets in by key, and the control says just that."""
+    try:
+        ssh(site, _COUNT.format(address=site.network.outside_address))
+        assert _try_password(site, tmp_path, "clerk", "right") == 0
+        assert [_counted(site, user) for user in ("root", "clerk")] == [0, 0]
+        for user in ("root", "clerk"):
+            assert _try_password(site, tmp_path, user, "wrong") == 255
+            assert _counted(site, user) == 3, user
+        assert _try_password(site, tmp_path, "clerk", "right") == 255
+        assert ssh(site, "id -un") == "root"
+        (finding, *_) = verify(load(site), controls=("ACC-06",), quick=True).findings
+    finally:
+        ssh(site, _UNCOUNT)
+    assert finding.result is Result.PASS, finding
+    assert "failed attempts lock accounts, but not root" in finding.seen
 
 
 @pytest.fixture

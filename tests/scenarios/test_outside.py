@@ -106,9 +106,20 @@ BREAKS: list[Break] = [
     ),
     Break(
         "TRN-02",
-        f"sed -i '/^denied-peer-ip/d' {_TURN} && {_RESTART_TURN}",
-        "sending to 10.0.0.1 is granted",
+        # Towards loopback coturn has a refusal of its own.
+        f"sed -i '/^denied-peer-ip/d; $a allow-loopback-peers' {_TURN} && {_RESTART_TURN}",
+        "IPv4 relay: sending to 10.0.0.1 is granted",
         uses=_TURN,
+        more=(
+            *(f"IPv4 relay: sending to {peer} is granted" for peer in ("127.0.0.1", "192.168.0.1", "169.254.169.254")),
+            *(
+                f"IPv6 relay: sending to {peer} is granted"
+                for peer in ("::1", "fd00::1", "fe80::1", "::ffff:127.0.0.1")
+            ),
+            # Both ends of the administration's networks.
+            *(f"IPv4 relay: sending to 198.18.<lab>.{end} is granted" for end in (0, 255)),
+            *(f"IPv6 relay: sending to 2001:2:0:<lab>:{end} is granted" for end in (":", "ffff:ffff:ffff:ffff")),
+        ),
     ),
     Break(
         "CRY-04",

@@ -278,6 +278,8 @@ _COMMANDS = (
     ("plan", "--json"),
     ("status", "--json"),
     ("drift", "--deep", "--json"),
+    ("runs", "--json"),
+    ("users list", "--json"),
 )
 
 
@@ -362,12 +364,15 @@ def test_no_secret_shows_anywhere(tmp_path: Path) -> None:
         assert re.search(r"[3-9]\d pass, ", proof.stderr + proof.stdout), proof
         _with_tokens_and_a_task_that_fails(site)
         runs.append(ratssaal(site, tmp_path, "provision", "--diff", "--replace-altered"))
+        # Tells what the failed run said.
+        listed = ratssaal(site, tmp_path, "runs", "--json")
+        assert [row["state"] for row in json.loads(listed.stdout)] == ["failed", "done"], listed
         sampler.done.set()
         sampler.join()
         assert [run.returncode for run in runs] == [0, *(0 for _ in _COMMANDS), 5], [run.stderr for run in runs]
         assert _BRIDGE in runs[-1].stderr
         assert given[1] in ssh(site, "cat /etc/prosody/conf.avail/*.cfg.lua"), "the tokens' secret was in use"
-        places = {"the console": "".join(run.stdout + run.stderr for run in [*runs, proof])}
+        places = {"the console": "".join(run.stdout + run.stderr for run in [*runs, listed, proof])}
         places |= {str(path): path.read_text(errors="replace") for path in tmp_path.rglob("*") if path.is_file()}
         places["process arguments"] = b"\n".join(sampler.seen).decode(errors="replace")
         places["the host's journals"] = ssh(
