@@ -29,7 +29,7 @@ def test_a_port_that_speaks_no_tls_is_asked_once_more(tmp_path: Path, answers: l
         (tmp_path / f"answer{number}").write_text(answer)
     program = tmp_path / "nmap"
     program.write_text(
-        f'#!/bin/sh\ncd {tmp_path}\necho "$@" >>calls\ncat answer$(($(wc -l <calls) - 1))\n',
+        f'#!/bin/sh\ncd {tmp_path}\nprintf "%s\\n" "$*" >>calls\ncat answer$(($(wc -l <calls) - 1))\n',
     )
     program.chmod(0o755)
     command = Endpoint("meet.example.org", 443, Target("192.0.2.10", "")).enumerate()
