@@ -282,7 +282,9 @@ for told in subprocess.run(show, capture_output=True, text=True, check=True).std
     unit = dict(line.split("=", 1) for line in told.splitlines())
     if not unit.get("ControlGroup"):
         continue
-    for pid in pathlib.Path("/sys/fs/cgroup" + unit["ControlGroup"], "cgroup.procs").read_text().split():
+    processes = pathlib.Path("/sys/fs/cgroup" + unit["ControlGroup"], "cgroup.procs")
+    # One that has just ended has none; the others are still to be told.
+    for pid in processes.read_text().split() if processes.exists() else ():
         try:
             status = pathlib.Path("/proc", pid, "status").read_text()
         except OSError:

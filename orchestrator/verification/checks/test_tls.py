@@ -88,7 +88,7 @@ class Endpoint:
         """Return the command by which nmap tries all versions and suites on it."""
         family = "-6 " if ":" in self.target.address else ""
         scan = f"{_NMAP} --script-args tls.servername={self.name} -p {self.port} {family}{self.target.address}"
-        # From a machine under full load a port that spoke TLS before and after was once seen to speak none.
+        # Under full load nmap once saw no TLS on a port that speaks it.
         return f'for try in 1 2; do told=$({scan}); case $told in *key=\\"TLSv1.*) break;; esac; done; printf "%s\\n" "$told"'
 
     def groups(self, *tries: str) -> str:
