@@ -10,6 +10,10 @@ SS = "ss -Hlntup"
 # Who listens in a container's place (Docker, rootless Docker, rootless Podman).
 CONTAINER_HELPERS = ("docker-proxy", "rootlesskit", "rootlessport", "slirp4netns", "pasta", "pasta.avx2", "conmon")
 
+# containerd's own server for its clients' streams takes another port at each start
+# (containerd/containerd:docs/cri/config.md, stream_server_port), which no site can declare.
+_ENGINES = (*CONTAINER_HELPERS, "containerd")
+
 
 class Socket(NamedTuple):
     """One listening socket; `process` is "" where ss may not see it."""
@@ -57,12 +61,13 @@ def undeclared(
 ) -> Iterator[Socket]:
     """Yield the sockets that neither follow from the topology nor belong to a flow that the operator declared.
 
-    A container's port that only the host itself can reach is none of them: that is how NET-04 wants it published.
+    A container's port that only the host itself can reach is none of them: that is how NET-04 wants it published. Nor is
+    containerd's own there.
     """
     expected = list(listeners)
     extra = [flow for flow in flows if flow["service"] == "extra"]
     for socket in sockets(shown):
-        if socket.process in CONTAINER_HELPERS and loopback(socket.address):
+        if socket.process in _ENGINES and loopback(socket.address):
             continue
         if not any(_takes(socket, flow) for flow in extra) and not any(fits(socket, row) for row in expected):
             yield socket

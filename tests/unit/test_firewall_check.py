@@ -508,6 +508,8 @@ def test_a_declared_range_of_ports_covers_each_of_them() -> None:
         ("[::1]", "docker-proxy", []),
         ("0.0.0.0", "docker-proxy", [8085]),
         ("127.0.0.1", "python3", [8085]),
+        ("127.0.0.1", "containerd", []),
+        ("*", "containerd", [8085]),
     ],
 )
 def test_a_containers_port_for_the_host_alone_is_expected(address: str, process: str, ports: list[int]) -> None:
