@@ -201,11 +201,11 @@ BREAKS = [
     Break("ACC-08", "rm /etc/profile.d/ratssaal-idle.sh", "an idle shell ends never"),
     Break(
         "TRN-03",
-        f"cp -a {_TURN} /root && sed -i '/^no-software-attribute/d; s/^user-quota=.*/user-quota=0/' {_TURN}"
+        f"cp -a {_TURN} /root && sed -i '/^no-software-attribute/d; s/^user-quota=.*/user-quota=0/; /^max-bps/d' {_TURN}"
         " && systemctl restart coturn && sleep 2",
         "user-quota 0",
         f"mv /root/turnserver.conf {_TURN} && systemctl restart coturn && sleep 2",
-        more=("names Coturn",),
+        more=("max-bps not set", "names Coturn"),
         uses=_TURN,
     ),
     Break(

@@ -494,7 +494,7 @@ def test_software_in_a_stun_answer() -> None:
     assert test_turn_service._software("none") is None
 
 
-_TURN = "listening-port=3478\ntcp-proxy-port=5348\nno-cli\nno-tls\nuser-quota=12\ntotal-quota=1200\n"
+_TURN = "listening-port=3478\ntcp-proxy-port=5348\nno-cli\nno-tls\nuser-quota=12\ntotal-quota=1200\nmax-bps=9\n"
 _RELAY = 'tcp LISTEN 0 1024 192.0.2.10:5348 0.0.0.0:* users:(("turnserver",pid=7,fd=3))'
 
 
@@ -513,7 +513,7 @@ def _listens(address: str) -> str:
 def test_turn_within_bounds_and_nothing_else_passes() -> None:
     assert faults_of(_served(_TURN, "--pidfile=")) == ""
     # As coturn reads it (coturn:src/apps/relay/mainrelay.c, parse_arg_string).
-    spaced = 'tcp-proxy-port\t5348\nno-cli yes\nuser-quota 12\n  total-quota = "1200"\nweb-admin=no\n'
+    spaced = 'tcp-proxy-port\t5348\nno-cli yes\nuser-quota 12\n  total-quota = "1200"\nmax-bps 9\nweb-admin=no\n'
     assert faults_of(_served(spaced)) == ""
     usual = _TURN.replace("tcp-proxy-port=5348\n", "")
     assert faults_of(_served(usual, listening=f"{_listens('192.0.2.10:3478')}\n{_listens('[::1]:5349')}")) == ""
@@ -529,6 +529,7 @@ def test_turn_within_bounds_and_nothing_else_passes() -> None:
         (["--total-quota", "0"], "total-quota 0"),
         (["--total-q=0"], "total-quota 0"),
         (["-vq0"], "user-quota 0"),
+        (["-s", "0"], "max-bps 0"),
         (["-n"], "total-quota not set"),
         (["--web-admin"], "web-admin is on"),
     ],

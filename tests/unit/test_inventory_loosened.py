@@ -14,7 +14,7 @@ from orchestrator.inventory.specs import load_options
 NEUTRAL = {
     *("base_address6", "base_ntp_servers", "base_timezone", "ratssaal_lab"),
     *("certificates_ca_certificate", "certificates_chain_file", "certificates_key_file", "certificates_pkcs12_file"),
-    *("certificates_source", "coturn_total_quota", "coturn_user_quota"),
+    *("certificates_source", "coturn_max_bps", "coturn_total_quota", "coturn_user_quota"),
     # By default SSH answers everybody (NET-06): whatever is chosen is narrower.
     *("firewall_confirm_seconds", "firewall_management_sources", "hardening_confirm_seconds", "hardening_notice"),
     *("jicofo_max_memory", "jitsi_auth", "jitsi_domain", "jitsi_language", "jitsi_lobby", "jitsi_name"),

@@ -22,7 +22,7 @@ ADMINISTRATION = {
     "the web administration": ("web-admin-port", 8080),
     "what it counts (Prometheus)": ("prometheus-port", 9641),
 }
-QUOTAS = ("user-quota", "total-quota")
+QUOTAS = ("user-quota", "total-quota", "max-bps")
 # RFC 8489 14.14
 _SOFTWARE = 0x8022
 # coturn's arguments, and the lines of its file without its secrets; with -n it reads none.
@@ -39,7 +39,10 @@ _WRITTEN = (
     "find /var/log /var/tmp /tmp -xdev -maxdepth 3 -type f -name 'turn*.log*' -printf 'old %T@ %p\\n' 2>/dev/null; "
     "systemctl show -p LogNamespace coturn; date '+now %s'"
 )
-_SHORT = {"l": "log-file", "p": "listening-port", "q": "user-quota", "Q": "total-quota", "v": "verbose", "V": "Verbose"}
+_SHORT = {
+    **{"l": "log-file", "p": "listening-port", "v": "verbose", "V": "Verbose"},
+    **{"q": "user-quota", "Q": "total-quota", "s": "max-bps"},
+}
 # Of the short options these take a word (coturn:src/apps/relay/mainrelay.c, OPTIONS).
 _SHORT_WITH_WORD = "cdpLEXimlrubBeMJNOqQsCKA"
 # The long ones that are looked at; of these some take the next word where no `=` gives one.
