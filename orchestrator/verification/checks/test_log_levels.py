@@ -10,6 +10,7 @@ import testinfra.host
 
 from orchestrator.verification.asking import ask, text
 from orchestrator.verification.checks.test_recordings import NGINX
+from orchestrator.verification.coturn import COTURN, settings
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 from orchestrator.verification.webserver import read_nginx
@@ -26,12 +27,6 @@ _FACILITY = re.compile(
 # The running process's own settings, by Prosody's administration socket; the files would show what is to come.
 _PROSODY = 'prosodyctl shell \'config:get("*", "log")\' </dev/null 2>&1; true'
 _HAPROXY = "cat /etc/haproxy/haproxy.cfg"
-# coturn's arguments, and the settings of its file without its secrets.
-COTURN = (
-    "args=$(tr '\\0' '\\n' </proc/$(systemctl show -P MainPID coturn)/cmdline); echo \"$args\"; "
-    'file=$(echo "$args" | grep -xA 1 -e -c | tail -n 1); grep -svE "^[[:space:]]*'
-    '(#|$|static-auth-secret|cli-password|user[ =]|[a-z]+-userdb)" "${file:-/etc/turnserver.conf}"; true'
-)
 
 
 def java(unit: str) -> str:
@@ -173,9 +168,9 @@ def test_turn_level(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -
     if not subject.turn:
         raise NotApplicable("coturn does not run here")
     (shown,) = ask(host, COTURN)
-    lines = text(shown).splitlines()
-    if not lines or "turnserver" not in lines[0]:
+    started = settings(text(shown))
+    if started is None:
         sheet.could_not_look("coturn does not run")
         return
-    loud = [line.strip() for line in lines if re.match(r"\s*(-{1,2})?[Vv](erbose)?\b", line)]
-    sheet.expect(not loud, f"coturn runs with {', '.join(loud) or 'no verbose option'}", "without verbose")
+    loud = started.loud()
+    sheet.expect(not loud, f"coturn runs {'with verbose' if loud else 'without verbose'}", "without verbose")
