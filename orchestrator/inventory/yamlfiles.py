@@ -159,37 +159,46 @@ def _unreadable(error: OSError, path: Path) -> Problem:
 
 
 def _compose(files: SiteFiles, file: Path) -> yaml.Node | None:
-    try:
-        if not stat.S_ISREG(file.stat().st_mode):  # to open a pipe would wait for its writer
-            files.problems.append(Problem("is no regular file", show(file), f"ls -l {show(file)}"))
-            return None
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        files.problems.append(_unreadable(error, file))
-        return None
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        files.problems.append(Problem("is not UTF-8 text", f"{show(file)}:{line}", "save it as UTF-8"))
-        return None
-    if text.startswith(HEADER):
+    text = read_text(file, files.problems)
+    if text is not None and text.startswith(HEADER):
         files.encrypted.append(file)
         return None
+    return None if text is None else compose(text, file, files.problems)
+
+
+def read_text(file: Path, problems: list[Problem]) -> str | None:
+    """Return a file's text; None, and why in `problems`, where there is none to read."""
+    try:
+        if not stat.S_ISREG(file.stat().st_mode):  # to open a pipe would wait for its writer
+            problems.append(Problem("is no regular file", show(file), f"ls -l {show(file)}"))
+            return None
+        return file.read_text(encoding="utf-8")
+    except OSError as error:
+        problems.append(_unreadable(error, file))
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        problems.append(Problem("is not UTF-8 text", f"{show(file)}:{line}", "save it as UTF-8"))
+    return None
+
+
+def compose(text: str, file: Path, problems: list[Problem]) -> yaml.Node | None:
+    """Return the tree of a file's YAML, which knows its lines; None where it is empty or, as `problems` then say, wrong."""
     try:
         node: yaml.Node | None = yaml.compose(text, Loader=_Loader)
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         line = mark.line + 1 if mark else 1
         hint = "check indentation, colons and quotes on this line and the one above"
-        files.problems.append(Problem(f"is not valid YAML: {error.problem}", f"{show(file)}:{line}", hint))
+        problems.append(Problem(f"is not valid YAML: {error.problem}", f"{show(file)}:{line}", hint))
         return None
     except yaml.reader.ReaderError as error:
         line = text.encode()[: error.position].count(b"\n") + 1
         hint = "remove the character that no editor shows, or write the line anew"
-        files.problems.append(Problem(f"is not valid YAML: {error.reason}", f"{show(file)}:{line}", hint))
+        problems.append(Problem(f"is not valid YAML: {error.reason}", f"{show(file)}:{line}", hint))
         return None
     if node is not None and (within := _within_itself(node)):
         where = f"{show(file)}:{within.start_mark.line + 1}"
-        files.problems.append(Problem("an alias (*) stands inside of what it names (&)", where, "write it out"))
+        problems.append(Problem("an alias (*) stands inside of what it names (&)", where, "write it out"))
         return None
     return node
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import date
@@ -12,6 +13,7 @@ import yaml
 
 from orchestrator.errors import InvalidSite, Problem
 from orchestrator.evidence.results import Finding, Result
+from orchestrator.inventory.yamlfiles import compose, read_text, show
 from orchestrator.verification.audit.results import AUDITORS
 from orchestrator.verification.catalogue import load_catalogue
 
@@ -45,21 +47,18 @@ class Waiver:
 def read_waivers(site: Path, hosts: tuple[str, ...]) -> tuple[Waiver, ...]:
     """Read a site's waivers; raises InvalidSite with all mistakes at once, each with file and line."""
     path = site / FILE
-    if not path.is_file():
+    if not os.path.lexists(path):
         return ()
-    try:
-        node = yaml.compose(path.read_text(encoding="utf-8"))
-    except yaml.YAMLError as error:
-        mark = getattr(error, "problem_mark", None)
-        where = f"{path}:{mark.line + 1}" if mark else str(path)
-        hint = "check indentation, colons and quotes on this line and the one above"
-        raise InvalidSite([Problem(f"not YAML: {getattr(error, 'problem', error)}", where, hint)]) from error
-    rows = _rows(node)
+    problems: list[Problem] = []
+    text = read_text(path, problems)
+    rows = _rows(compose(text, path, problems)) if text is not None else None
+    if problems:
+        raise InvalidSite(problems)
     if rows is None:
-        raise InvalidSite([Problem("`waivers:` with a list below it is expected", f"{path}:1", _example())])
-    found, problems = [], []
+        raise InvalidSite([Problem("`waivers:` with a list below it is expected", f"{show(path)}:1", _example())])
+    found = []
     for row in rows:
-        where = f"{path}:{row.start_mark.line + 1}"
+        where = f"{show(path)}:{row.start_mark.line + 1}"
         value = yaml.safe_load(yaml.serialize(row))
         faults = _faults(value, hosts)
         problems += [Problem(fault, where, _example()) for fault in faults]

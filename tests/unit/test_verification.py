@@ -197,12 +197,36 @@ def test_mistakes_in_waivers_come_all_at_once_with_their_lines(tmp_path: Path) -
         ("5", "unknown key untill"),
     ]
     assert all(p.hint for p in caught.value.problems)
-    for broken in ("waivers: {", "- a\n", "waivers: 3\n"):
+    for broken, line in (("waivers: {", 2), ("- a\n", 1), ("waivers: 3\n", 1)):
         with pytest.raises(InvalidSite) as caught:
             _waivers(tmp_path, broken)
         (problem,) = caught.value.problems
-        assert problem.where == f"{tmp_path / 'compliance/waivers.yml'}:1"
+        assert problem.where == f"{tmp_path / 'compliance/waivers.yml'}:{line}"
         assert problem.hint
+
+
+def test_waivers_that_cannot_be_read_are_not_taken_for_none(tmp_path: Path) -> None:
+    file = tmp_path / "compliance/waivers.yml"
+
+    def told() -> tuple[str, str]:
+        with pytest.raises(InvalidSite) as caught:
+            read_waivers(tmp_path, ("h1",))
+        (problem,) = caught.value.problems
+        assert problem.hint
+        return problem.where.removeprefix(str(file.parent)), problem.message
+
+    assert read_waivers(tmp_path, ("h1",)) == ()
+    file.parent.mkdir()
+    file.symlink_to("elsewhere")
+    assert told() == ("/elsewhere", "cannot be read: No such file or directory")
+    file.unlink()
+    file.mkdir()
+    assert told() == ("/waivers.yml", "is no regular file")
+    file.rmdir()
+    file.write_bytes(b"waivers:\n- {who: M\xfcller}\n")
+    assert told() == ("/waivers.yml:2", "is not UTF-8 text")
+    file.write_text("waivers:\n- &a [*a]\n")
+    assert told() == ("/waivers.yml:2", "an alias (*) stands inside of what it names (&)")
 
 
 def test_check_without_result_is_an_error(case: Case) -> None:
