@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import json
 import os
 import struct
 from collections.abc import Callable, Mapping
@@ -17,6 +18,8 @@ from orchestrator.verification.subject import Subject
 
 SETTINGS = {"jitsi_domain": "meet.example.org", "jitsi_local_recording": False}
 GROUPS = ["jitsi_signalling", "jitsi_bridges", "turn_servers"]
+# An answer that somebody gave, and for how long it holds.
+HELD = {"who": "the IT department", "why": "ticket 17", "until": "2999-12-31"}
 TOPOLOGY = {
     "hosts": {"h1": {"address": "192.0.2.10", "address6": "", "groups": GROUPS, "ssh_port": 22}},
     "settings": SETTINGS,
@@ -70,3 +73,10 @@ def set_acl(path: Path, *, user: tuple[int, int], mask: int) -> None:
 def faults_of(sheet: Sheet) -> str:
     """Return what a check found wrong, in one line."""
     return "; ".join(seen for seen, _ in sheet.faults)
+
+
+def further_sshd(**further: Any) -> dict[str, str]:
+    """Return what sshd's arguments and conditional settings are on an ordinary host, or otherwise as given."""
+    ordinary: dict[str, Any] = {"conditional": [], "arguments": "sshd: /usr/sbin/sshd -D", "later": ""}
+    asked = "python3 - <<'END'\nimport glob, json, os, re, subprocess\nos.makedirs"
+    return {asked: json.dumps({**ordinary, **further})}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 from dataclasses import dataclass
 from pathlib import Path
@@ -205,3 +206,8 @@ def new_case(directory: Path) -> Case:
         password_file=password_file,
     )
     return Case(directory / "town", password_file, spec_options(directory / "roles"))
+
+
+def denied(*_: object, **__: object) -> None:
+    """Refuse as the kernel does where rights are missing."""
+    raise PermissionError(errno.EACCES, "Permission denied")

@@ -13,9 +13,9 @@ from orchestrator.inventory.secret import Secret
 from orchestrator.inventory.site import load_site
 from orchestrator.inventory.undecided import undecided
 from orchestrator.inventory.vault import VaultAccess
+from tests.unit.asked import HELD
 from tests.unit.site_cases import Case
 
-HELD = {"who": "the IT department", "why": "ticket 17", "until": "2999-12-31"}
 KEY = f"SHA256:{'a' * 43}"
 PAGES = {"imprint": "i.html", "privacy": "p.html", "accessibility": "a.html"}
 DECIDED: dict[str, Any] = {
