@@ -88,6 +88,16 @@ def test_a_kernel_without_a_module_that_a_rule_wants(machine13: LabSite) -> None
     assert failed(verify(load(machine), controls=("NET-03",), quick=True)) == {}
 
 
+def test_modules_and_namespaces_that_others_need(machine13: LabSite) -> None:
+    """EFI's partition is vfat, a snap is a squashfs; rootless containers and browsers make namespaces of their own."""
+    needed = "for each in vfat squashfs overlay veth nf_conntrack; do modprobe $each || echo $each; done"
+    assert ssh(machine13, needed) == ""
+    assert ssh(machine13, "cat /proc/sys/kernel/modules_disabled") == "0"
+    assert ssh(machine13, "runuser -u nobody -- unshare --user --map-root-user id -u") == "0"
+    # What nobody mounts here stays away, as OS-11 wants it.
+    assert ssh(machine13, "modprobe udf; grep -c ^udf /proc/modules || true") == "0"
+
+
 @pytest.mark.parametrize("row", machine_breaks.BREAKS, ids=lambda row: row.control)
 def test_control_turns(machine13: LabSite, row: Break) -> None:
     """AppArmor and swap, which no container has of its own; whole before, and whole after."""
