@@ -22,13 +22,17 @@ MAXIMUM_ROUNDS = 3
 # What one command may print, and all of a round trip together: far above any honest answer, far below a host's memory.
 _COMMAND_BYTES = 8 << 20
 _ROUND_BYTES = 32 << 20
+# A command may take this many times as long as the import of a few modules: that takes 0.1 s on a small server.
+_PACE = 40
 # Runs where the commands are to run. They run side by side; what one prints cannot be mistaken for the answer of another,
 # nor what a shell's profile prints for an answer: the answers follow a mark that nobody can guess. A command that does not
 # end, or prints without end, is killed with everything that it started; all are when the program itself is told to end, or
 # when nobody listens any more to the empty lines that it prints meanwhile: by them, a slow host is told from one that hangs.
 # What is a Python program itself runs in a fork that has most modules already: importing them costs more than most programs do.
+# How long importing them takes tells how slow the host is just now, and how much more time a command gets there.
 _SCRIPT = """
-import os, threading
+import os, threading, time
+BEGAN = time.monotonic()
 def end(*_):
     for group in list(RUNNING):
         try:
@@ -48,9 +52,10 @@ FILES, RUNNING, KEPT, DONE = (), set(), [], threading.Event()
 # Before the other modules are there: just after its boot, that took an emulated host more than 20 s.
 beats = threading.Thread(target=beat, daemon=True)
 beats.start()
-import base64, concurrent.futures, glob, json, pathlib, pwd, re, selectors, shlex, signal, socket, stat, subprocess, sys, time
+import base64, concurrent.futures, glob, json, pathlib, pwd, re, selectors, shlex, signal, socket, stat, subprocess, sys
 import traceback, warnings
 {prelude}
+SECONDS = min({most}, max({seconds}, round({pace} * (time.monotonic() - BEGAN))))
 class Fork:
     "A Python program that waits for its start; it is made while there is no other thread that holds a lock."
     def __init__(self, program, argv):
@@ -110,14 +115,14 @@ def be(program, argv, ends):
         os._exit(code & 255)
 signal.signal(signal.SIGTERM, end)
 def read(child):
-    ends, size, parts = time.monotonic() + {seconds}, 0, {{child.stdout: [], child.stderr: []}}
+    ends, size, parts = time.monotonic() + SECONDS, 0, {{child.stdout: [], child.stderr: []}}
     with selectors.PollSelector() as pipes:
         for pipe in parts:
             pipes.register(pipe, selectors.EVENT_READ)
         while pipes.get_map():
             left = ends - time.monotonic()
             if left <= 0:
-                raise TimeoutError("no answer within {seconds} s")
+                raise TimeoutError(f"no answer within {{SECONDS}} s")
             for key, _ in pipes.select(left):
                 part = os.read(key.fd, 65536)
                 parts[key.fileobj].append(part)
@@ -132,7 +137,7 @@ def read(child):
     try:
         child.wait(max(0, ends - time.monotonic()))
     except subprocess.TimeoutExpired:
-        raise TimeoutError("no answer within {seconds} s")
+        raise TimeoutError(f"no answer within {{SECONDS}} s")
     return [b"".join(told) for told in parts.values()]
 def begun(command):
     pipe, quiet = subprocess.PIPE, subprocess.DEVNULL
@@ -260,11 +265,20 @@ def _asks(check: Callable[[], Any]) -> bool:
     return False
 
 
-def script(commands: list[str], *, seconds: int, prelude: str = "") -> tuple[str, str]:
-    """Return the Python program that runs commands side by side, each for at most `seconds`, and its answers' mark."""
+def script(commands: list[str], *, seconds: int, most: int = 0, prelude: str = "") -> tuple[str, str]:
+    """Return the Python program that runs commands side by side, and its answers' mark.
+
+    Each may take `seconds`, and on a host that is slow just now up to `most`.
+    """
     mark = secrets.token_hex(16)
     encoded = base64.b64encode(json.dumps([_program(command) or command for command in commands]).encode()).decode()
-    limits = {"seconds": seconds, "command_bytes": _COMMAND_BYTES, "round_bytes": _ROUND_BYTES}
+    limits = {
+        "seconds": seconds,
+        "most": max(most, seconds),
+        "pace": _PACE,
+        "command_bytes": _COMMAND_BYTES,
+        "round_bytes": _ROUND_BYTES,
+    }
     return _SCRIPT.format(commands=encoded, mark=mark, prelude=prelude, **limits), mark
 
 

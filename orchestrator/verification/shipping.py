@@ -23,6 +23,7 @@ from orchestrator.verification.batch import Answers, answers, script
 
 # One command, and all of a round trip: most of our commands take milliseconds, an emulated host a hundred times as long.
 COMMAND_SECONDS = 30
+SLOW_COMMAND_SECONDS = 120
 INSIDE_SECONDS = 240
 # The host says every two seconds that it is at work; one under full load is later, one that hangs says nothing.
 SILENT_SECONDS = 30
@@ -48,7 +49,7 @@ class Line:
 
     def ship(self, commands: list[str]) -> Answers:
         """Run commands on the host as root; raises ConnectionFailed, or Unreachable where the host did not run them."""
-        program, mark = script(commands, seconds=COMMAND_SECONDS)
+        program, mark = script(commands, seconds=COMMAND_SECONDS, most=SLOW_COMMAND_SECONDS)
         began = time.time()
         answer = self._run(program)
         try:
