@@ -462,6 +462,21 @@ def test_what_people_are_told(
     assert rows["hosts"][0]["manifest"] is facts["manifest"]
 
 
+@pytest.mark.parametrize("arguments", [(), ("--deep",)])
+def test_a_host_is_asked_once_whatever_it_tells(
+    monkeypatch: pytest.MonkeyPatch, call: Call, arguments: tuple[str, ...]
+) -> None:
+    asked: list[str] = []
+
+    def answer() -> Answer:
+        asked.append("one round trip")
+        return Answer(0, f"{operation._MARK}{json.dumps(told(row('file', 'mode'), row('unit', 'stopped')))}\n", "")
+
+    answering(monkeypatch, answer)
+    assert call(*arguments).return_value == 6
+    assert len(asked) == 1
+
+
 def test_a_host_that_cannot_be_looked_at(monkeypatch: pytest.MonkeyPatch, call: Call) -> None:
     def refuse() -> Answer:
         raise ConnectionFailed("meet", Reason.UNREACHABLE, "does not answer", "ssh meet")
