@@ -140,6 +140,11 @@ class Played:
     code: int
     output: str
 
+    def __repr__(self) -> str:
+        """Return what a failed assertion should tell: each task that changed something, and what."""
+        tasks = re.split(r"\n(?=TASK |PLAY )", self.output)
+        return "\n".join([f"ended with {self.code}", *(task for task in tasks if "\nchanged: [" in task)])
+
     @property
     def changed(self) -> int:
         """How many tasks changed something, over all hosts."""
@@ -161,7 +166,7 @@ def _longest(site: LabSite) -> int:
 def play(site: LabSite, *arguments: str, playbook: str = "site.yml", check: bool = True) -> Played:
     """Run plain ansible-playbook on a lab's site as an operator without the CLI would; `check` that it ends well, unwarned."""
     argv = [str(BIN / "ansible-playbook"), "-i", str(site.path / "hosts.yml")]
-    argv += ["--vault-password-file", str(site.vault_password_file), *arguments, f"playbooks/{playbook}"]
+    argv += ["--vault-password-file", str(site.vault_password_file), "-v", *arguments, f"playbooks/{playbook}"]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
     done = subprocess.run(
         argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=_longest(site), check=False
