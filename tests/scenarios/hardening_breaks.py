@@ -5,7 +5,7 @@ from __future__ import annotations
 from orchestrator.evidence.results import Result
 from tests.scenarios.breaks import Break
 
-_SYSCTL = "/etc/sysctl.d/80-ratssaal.conf"
+_SYSCTL = "/etc/sysctl.d/99-zz-ratssaal.conf"
 _TURN = "/etc/turnserver.conf"
 _PROSODY = "/etc/prosody/prosody.cfg.lua"
 # A reload does not reach this setting; who talked to Prosody talks to it anew.

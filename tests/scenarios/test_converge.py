@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 
 import pytest
@@ -52,6 +53,14 @@ def test_all_controls_pass(converged: Converged) -> None:
     assert unexpected(report) == {}
     assert all(trips <= 3 for trips in report.round_trips.values())
     assert report.standins
+
+
+def test_no_other_file_has_the_last_word_on_a_kernel_setting_at_the_next_boot(converged: Converged) -> None:
+    setting = re.compile(r"^-?([\w.*/-]+) *= *(.*)$", re.MULTILINE)
+    ours = dict(setting.findall(ssh(converged[0], "cat /etc/sysctl.d/99-zz-ratssaal.conf")))
+    last = dict(setting.findall(ssh(converged[0], "systemd-analyze cat-config sysctl.d")))
+    assert len(ours) > 20
+    assert {name: last[name] for name in ours} == ours
 
 
 def test_what_was_altered_by_hand_is_found_and_repaired(converged: Converged) -> None:

@@ -28,7 +28,7 @@ HARMS: dict[str, Row] = {
     "ln -sfn /usr/share/zoneinfo/Asia/Tokyo /etc/localtime": ("file", "/etc/localtime", "link"),
     "touch /etc/prosody/conf.d/localhost.cfg.lua": ("file", "/etc/prosody/conf.d/localhost.cfg.lua", "present"),
     "rm /etc/apt/preferences.d/ratssaal-vendor": ("file", "/etc/apt/preferences.d/ratssaal-vendor", "missing"),
-    "echo '# x' >> /etc/sysctl.d/80-ratssaal.conf": ("file", "/etc/sysctl.d/80-ratssaal.conf", "content"),
+    "echo '# x' >> /etc/sysctl.d/99-zz-ratssaal.conf": ("file", "/etc/sysctl.d/99-zz-ratssaal.conf", "content"),
     "apt-get -qq remove --yes unattended-upgrades >/dev/null 2>&1": ("package", "unattended-upgrades", "missing"),
     "sed -i '/^Package: jicofo$/,/^$/s/^Version: .*/Version: 0.1/' /var/lib/dpkg/status": (
         "package",

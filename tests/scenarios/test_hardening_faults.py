@@ -90,7 +90,7 @@ def test_a_full_tmp_stops_no_service(site: LabSite) -> None:
 def test_a_reboot_in_the_middle_of_a_run_needs_one_more_run(site: LabSite, tmp_path: Path) -> None:
     ssh(
         site,
-        "rm /etc/systemd/system/*.service.d/80-ratssaal-sandbox.conf /etc/sysctl.d/80-ratssaal.conf;"
+        "rm /etc/systemd/system/*.service.d/80-ratssaal-sandbox.conf /etc/sysctl.d/99-zz-ratssaal.conf;"
         " apt-get -qq purge --yes --allow-change-held-packages coturn >/dev/null 2>&1",
     )
     argv = [str(BIN / "ratssaal"), "provision", str(site.path), "--harden", "--skip-preflight"]

@@ -1,7 +1,7 @@
-"""What hardening takes from hosts elsewhere, and ours keep: files that services can read, sessions, namespaces, addresses, long links.
+"""What hardening takes from hosts elsewhere, and ours keep: files that services can read, sessions, long links.
 
-Those that want a kernel of their own are in tests/vm/test_traps.py; full disks, heap dumps and counted passwords in
-test_hardening_faults.py.
+Those that want a kernel of their own are in tests/vm/test_traps.py; addresses by routers, full disks, heap dumps and counted
+passwords in test_hardening_faults.py.
 """
 
 from __future__ import annotations
@@ -52,20 +52,6 @@ def test_a_log_in_is_a_session_although_nobody_sees_others_processes(site: LabSi
     assert (name, service, state) == (SUDO_USER, "sshd", "active")
     assert seen == [SUDO_USER]
     assert "prosody" in ssh(site, "ps -eo user= | sort -u").split()
-
-
-def test_an_interface_that_comes_later_takes_its_address_from_routers(site: LabSite) -> None:
-    """Without router advertisements an address by SLAAC goes, and with it candidates of ICE."""
-    ssh(site, "ip link add later type veth peer name far")
-    try:
-        names = ("accept_ra", "autoconf", "disable_ipv6")
-        values = ssh(site, f"cd /proc/sys/net/ipv6/conf/later && cat {' '.join(names)}").split()
-        assert dict(zip(names, values, strict=True)) == {"accept_ra": "1", "autoconf": "1", "disable_ipv6": "0"}
-        # No gain in secrecy today, and round trips are measured by them (RFC 7323).
-        assert ssh(site, "cat /proc/sys/net/ipv4/tcp_timestamps") == "1"
-        assert ssh(site, "cat /proc/sys/net/ipv4/conf/later/rp_filter") != "1"
-    finally:
-        ssh(site, "ip link del later")
 
 
 def test_a_link_with_a_long_token_opens_the_room(site: LabSite) -> None:
