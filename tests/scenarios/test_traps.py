@@ -68,16 +68,3 @@ def test_programs_that_raise_rights_still_do(site: LabSite) -> None:
     """None loses its set-user-ID bit: sudo, and what changes one's own password."""
     assert ssh(site, "sudo -n id -u", user=SUDO_USER) == "0"
     assert ssh(site, "stat -c %a $(command -v sudo) $(command -v passwd) $(command -v su)").split() == ["4755"] * 3
-
-
-def test_a_boot_starts_each_service_once(site: LabSite) -> None:
-    """Whoever takes the site's own CA into the trust stores at a boot has packages restart what has just started."""
-    told = ssh(
-        site,
-        "journalctl -b -q --no-pager -o cat _PID=1 | grep -E '^(Started|Stopped) (jicofo|jitsi-videobridge2|prosody)'",
-    )
-    assert sorted(line.split(" - ")[0] for line in told.splitlines()) == [
-        "Started jicofo.service",
-        "Started jitsi-videobridge2.service",
-        "Started prosody.service",
-    ]

@@ -19,5 +19,18 @@ def test_everything_stands_after_a_real_reboot(machine12: LabSite) -> None:
     assert after_a_reboot(machine12) == ({}, list(SETTINGS.values()))
 
 
+def test_a_boot_starts_each_service_once(machine12: LabSite) -> None:
+    """Whoever takes the site's own CA into the trust stores at a boot has packages restart what has just started."""
+    told = ssh(
+        machine12,
+        "journalctl -b -q --no-pager -o cat _PID=1 | grep -E '^(Started|Stopped) (jicofo|jitsi-videobridge2|prosody)'",
+    )
+    assert sorted(line.split(" - ")[0] for line in told.splitlines()) == [
+        "Started jicofo.service",
+        "Started jitsi-videobridge2.service",
+        "Started prosody.service",
+    ]
+
+
 def test_a_second_run_changes_nothing(machine12: LabSite) -> None:
     assert play(machine12).changed == 0
