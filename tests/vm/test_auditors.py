@@ -56,6 +56,16 @@ def _audit(machine: LabSite, state: Path) -> dict[str, dict[str, Any]]:
     return rows
 
 
+@pytest.mark.xdist_group("bare")
+def test_a_bare_debian_13_is_found_wanting(bare13: LabSite, tmp_path: Path) -> None:
+    """What the same auditors say of the same machine without us; the figures of both stand in docs/audit.md."""
+    done = ratssaal(bare13, tmp_path, "audit", "--json", "--auditor", "lynis", "--auditor", "ssh-audit")
+    assert done.returncode == 6, done.stderr
+    figures = {row["auditor"]: row["figures"] for row in json.loads(done.stdout)["audits"]}
+    assert figures["lynis"]["hardening index"] < LEAST_INDEX - 15
+    assert figures["ssh-audit"]["policy"] == "failed"
+
+
 @pytest.mark.xdist_group("13")
 def test_debian_13(machine13: LabSite, tmp_path: Path) -> None:
     assert _audit(machine13, tmp_path)["openscap"]["result"] == "not_applicable"
