@@ -230,6 +230,8 @@ class Batches(_Fixtures):
         hosts = [Host(**{**row, "groups": tuple(row["groups"])}) for row in job["hosts"]]
         known_hosts = Path(job["known_hosts"])
         self._lines = {host.name: Line(host, known_hosts) for host in hosts}
+        for line in self._lines.values():
+            line.open_soon()
         self._inside = {name: _Seat(_host(name, line.ship)) for name, line in self._lines.items()}
         self._seats: dict[str, _Seat] = {}
         point = VantagePoint(**job["vantage"])

@@ -12,6 +12,7 @@ import time
 import zipfile
 from collections.abc import Mapping
 from concurrent.futures import Future
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -69,6 +70,15 @@ class Line:
         except Unreachable as error:
             self._failed = error
             raise
+
+    def open_soon(self) -> None:
+        """Begin to open the connection: hosts let us in while the checks are still being read. A failure is told to who asks."""
+
+        def opened() -> None:
+            with suppress(Exception):
+                self.connection()
+
+        threading.Thread(target=opened, daemon=True).start()
 
     def connection(self) -> ssh.Connection:
         """Return the open connection; raises what opening it raised, at once when it has failed before."""

@@ -66,23 +66,28 @@ def many_hosts() -> None:
     """Print how long a quick look at ten hosts takes, one whole server and nine bridges, and drift of these and ten more bridges."""
     lab = Lab()
     try:
-        site = lab.up("twenty", debian=13, hosts=TWENTY)
-        _write_inventory(site)
-        argv = [str(BIN / "ratssaal"), "provision", str(site.path), "--harden", "--skip-preflight"]
-        done = subprocess.run(
-            [*argv, "--vault-password-file", str(site.vault_password_file)], check=False, capture_output=True, text=True
-        )
-        if done.returncode != 0:
-            raise SystemExit(done.stderr)
-        for host in site.hosts:
-            # Each has just begun to look at all its files for the first time, and verify would wait for that.
-            machines.enter(host, "sh", "-c", "until test -e /var/lib/ratssaal/integrity/begun; do sleep 1; done")
-        report = report_of(site, "--quick", *(f"--host={host.name}" for host in site.hosts[:TEN]))
-        hosts = {finding["host"] for finding in report["findings"]}
-        print(f"verify --quick of {len(hosts)} hosts: {report['seconds']['together']:.1f} s (to reach: 10)")
-        _drift(site)
+        site = _provisioned(lab, TEN)
+        report = report_of(site, "--quick")
+        print(f"verify --quick of {len(report['hosts'])} hosts: {report['seconds']['together']:.1f} s (to reach: 10)")
+        _drift(_provisioned(lab, TWENTY))
     finally:
         lab.down("twenty")
+
+
+def _provisioned(lab: Lab, hosts: int) -> LabSite:
+    """Return a site of so many finished hosts; those that are there already stay, and its further ones become bridges."""
+    site = lab.up("twenty", debian=13, hosts=hosts)
+    _add_bridges(site)
+    argv = [str(BIN / "ratssaal"), "provision", str(site.path), "--harden", "--skip-preflight"]
+    done = subprocess.run(
+        [*argv, "--vault-password-file", str(site.vault_password_file)], check=False, capture_output=True, text=True
+    )
+    if done.returncode != 0:
+        raise SystemExit(done.stderr)
+    for host in site.hosts:
+        # Each has just begun to look at all its files for the first time, and verify would wait for that.
+        machines.enter(host, "sh", "-c", "until test -e /var/lib/ratssaal/integrity/begun; do sleep 1; done")
+    return site
 
 
 def _drift(site: LabSite) -> None:
@@ -99,15 +104,15 @@ def _drift(site: LabSite) -> None:
     print(f"drift of {number} hosts: {wall:.1f} s (to reach: 20 in 10 s)")
 
 
-def _write_inventory(site: LabSite) -> None:
-    """Add the lab's further hosts as bridges."""
-    lines = []
-    for host in site.hosts[1:]:
-        lines += [f"        {host.name}:\n", f"          ansible_host: {host.address}\n"]
-        lines += [f"          base_address6: {host.address6}\n", "          ansible_user: root\n"]
-        lines += [f"          ansible_ssh_private_key_file: {site.key_file}\n"]
-    file = site.path / "hosts.yml"
-    marker = "    jitsi_bridges:\n      hosts:\n        h1:\n"
+def _add_bridges(site: LabSite) -> None:
+    """Add the lab's hosts to its site's inventory that are not there yet, as bridges."""
+    file, marker = site.path / "hosts.yml", "    jitsi_bridges:\n      hosts:\n"
     text = file.read_text()
     assert marker in text
+    lines = []
+    for host in site.hosts:
+        if f"        {host.name}:\n" not in text:
+            lines += [f"        {host.name}:\n", f"          ansible_host: {host.address}\n"]
+            lines += [f"          base_address6: {host.address6}\n", "          ansible_user: root\n"]
+            lines += [f"          ansible_ssh_private_key_file: {site.key_file}\n"]
     file.write_text(text.replace(marker, marker + "".join(lines)))

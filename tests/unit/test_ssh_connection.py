@@ -187,6 +187,36 @@ def test_a_host_that_hangs_costs_its_time_once(tmp_path: Path, mute: Exec, monke
         assert server.asked == 1
 
 
+def test_a_line_is_opened_before_it_is_needed_and_only_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = threading.Event()
+    connect, connections = ssh.connect, []
+
+    def counted(host: Host, known_hosts: Path) -> ssh.Connection:
+        connections.append(connect(host, known_hosts))
+        opened.set()
+        return connections[-1]
+
+    monkeypatch.setattr(ssh, "connect", counted)
+    with _served(tmp_path, lambda _: True) as (host, known_hosts, server):
+        line = Line(host, known_hosts)
+        line.open_soon()
+        assert opened.wait(10)
+        assert line.connection() is connections[0]
+        line.close()
+        assert len(connections) == 1
+        assert server.asked == 0
+
+
+def test_a_line_that_could_not_be_opened_says_so_to_whoever_asks(tmp_path: Path) -> None:
+    with _served(tmp_path, lambda _: True) as (host, known_hosts, _):
+        known_hosts.write_text("")
+        line = Line(host, known_hosts)
+        line.open_soon()
+        with pytest.raises(ConnectionFailed) as caught:
+            line.ship(["true"])
+    assert caught.value.reason == ssh.Reason.UNKNOWN_KEY
+
+
 @pytest.mark.parametrize("stream", ["sendall", "sendall_stderr"])
 def test_a_host_that_answers_without_end_is_an_error_before_memory_is_full(
     tmp_path: Path, stream: str, monkeypatch: pytest.MonkeyPatch
