@@ -46,7 +46,7 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Look; if something differs: apply, prove, confirm, or put back."""
-        _, arguments = self.validate_argument_spec(_ARGUMENTS)
+        arguments = self.arguments(_ARGUMENTS)
         arguments["files"] = [self.wire_file(dict(raw), task_vars or {}) for raw in arguments["files"]]
         looked = self._phase("look", arguments, task_vars)
         if looked.get("failed") or not looked.get("changed") or self._task.check_mode:

@@ -40,7 +40,7 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
 
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Take the steps and look; sign and install what differs."""
-        _, arguments = self.validate_argument_spec(_ARGUMENTS)
+        arguments = self.arguments(_ARGUMENTS)
         authority = arguments["ca_certificate"]
         shared = {"ca_certificate": authority, "renew_days": arguments["renew_days"]}
         wanted = [shared | certificate for certificate in arguments["certificates"]]

@@ -16,6 +16,7 @@ import gc
 from typing import Any
 
 from ansible.plugins.callback import CallbackBase
+from ansible.plugins.loader import filter_loader
 
 
 class CallbackModule(CallbackBase):
@@ -26,7 +27,11 @@ class CallbackModule(CallbackBase):
     CALLBACK_NAME = "ratssaal_memory"
 
     def v2_playbook_on_start(self, playbook: Any) -> None:
-        """Leave out of the search what will live as long as the run; a worker then shares those pages with its parent, too."""
+        """Leave out of the search what will live as long as the run; a worker then shares those pages with its parent, too.
+
+        The filters are among it: they are loaded when one is first looked up, which else each worker does for itself.
+        """
+        next(filter_loader.all(), None)
         gc.freeze()
         # A task makes some thousands of objects; by default the collector runs after every 700.
         gc.set_threshold(50_000, 20, 20)
