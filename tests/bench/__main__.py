@@ -91,6 +91,7 @@ def main() -> None:
         site = lab.up("bench", debian=13, hosts=1)
         inventory = site.path / "hosts.yml"
         first = converge(inventory, site.vault_password_file)
+        verification.wait_for_first_look(site)
         bases, again = [], []
         for _ in range(3):
             again += [_again(site), _again(site)]

@@ -84,10 +84,14 @@ def _provisioned(lab: Lab, hosts: int) -> LabSite:
     )
     if done.returncode != 0:
         raise SystemExit(done.stderr)
-    for host in site.hosts:
-        # Each has just begun to look at all its files for the first time, and verify would wait for that.
-        machines.enter(host, "sh", "-c", "until test -e /var/lib/ratssaal/integrity/begun; do sleep 1; done")
+    wait_for_first_look(site)
     return site
+
+
+def wait_for_first_look(site: LabSite) -> None:
+    """Wait until no host is busy any more with looking at all its files for the first time."""
+    for host in site.hosts:
+        machines.enter(host, "sh", "-c", "until test -e /var/lib/ratssaal/integrity/begun; do sleep 1; done")
 
 
 def _drift(site: LabSite) -> None:

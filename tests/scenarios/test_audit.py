@@ -100,6 +100,21 @@ def test_an_unhardened_sshd_fails_the_policy(site: LabSite, state_home: Path) ->
     assert {"policy:Ciphers", "policy:MACs"} <= _open(rows["ssh-audit"])
 
 
+def test_older_tls_on_the_web_server_is_found(site: LabSite, state_home: Path) -> None:
+    sites = "/etc/nginx/sites-available"
+    older = "s/ssl_protocols .*;/ssl_protocols TLSv1.1 TLSv1.2;/; s/ssl_ciphers .*;/ssl_ciphers ALL:@SECLEVEL=0;/"
+    ssh(site, f"cp -a {sites} /root/sites && sed -i '{older}' {sites}/*.conf && systemctl reload nginx && sleep 1")
+    try:
+        code, rows, _ = _audit(site, state_home, "--auditor", "sslyze")
+    finally:
+        ssh(site, f"cp -a /root/sites/. {sites}/ && rm -r /root/sites && systemctl reload nginx && sleep 1")
+    assert code == 6
+    found = {found_id.rpartition(":")[::2] for found_id in _open(rows["sslyze"])}
+    assert {(f"{site.domain}:443", "tls_versions"), (f"{site.domain}:443", "ciphers")} <= found
+    # TURN's own TLS is behind the same port, and is as it was.
+    assert {server for server, _ in found} == {f"{site.domain}:443"}
+
+
 def test_an_open_port_and_a_lost_sandbox_are_found(site: LabSite, state_home: Path) -> None:
     sandbox = "/etc/systemd/system/coturn.service.d/80-ratssaal-sandbox.conf"
     ssh(site, "systemd-run -q --unit=planted python3 -m http.server 4712")

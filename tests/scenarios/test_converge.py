@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Iterator
 
 import pytest
@@ -45,6 +46,22 @@ def test_second_run_changes_nothing(converged: Converged) -> None:
 
 def test_check_mode_after_converge_finds_nothing(converged: Converged) -> None:
     assert play(converged[0], "--check", "--diff").changed == 0
+
+
+def test_its_own_openssh_gets_in(converged: Converged) -> None:
+    """Debian 12 has OpenSSH 9.2; that Paramiko gets in is seen by all that verify looks at."""
+    site = converged[0]
+    client = "ssh -i /dev/shm/key -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=no"
+    key = shlex.quote(site.key_file.read_text())
+    told = ssh(
+        site,
+        f"umask 077; printf %s {key} >/dev/shm/key; ssh -V 2>&1; {client} root@127.0.0.1 echo in 2>&1 | tail -n 1; rm /dev/shm/key",
+    )
+    version, said = told.splitlines()
+    assert version.startswith(
+        {"12": "OpenSSH_9.2", "13": "OpenSSH_10.0"}[ssh(site, ". /etc/os-release; echo $VERSION_ID")]
+    )
+    assert said == "in"
 
 
 def test_all_controls_pass(converged: Converged) -> None:
