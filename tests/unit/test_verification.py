@@ -241,6 +241,9 @@ def test_check_without_result_is_an_error(case: Case) -> None:
     ("results", "code"),
     [
         ([Result.NOT_TESTED, Result.NOT_TESTED], 6),
+        ([Result.NOT_TESTED, Result.NOT_APPLICABLE], 6),
+        ([Result.NOT_TESTED, Result.DECLARED], 6),
+        ([], 6),
         ([Result.NOT_TESTED, Result.PASS], 0),
         ([Result.NOT_TESTED, Result.WAIVED], 0),
         ([Result.NOT_APPLICABLE], 0),
