@@ -126,14 +126,14 @@ for path, pattern in sorted(places.items()):
     known.update(secret.encode() for secret in found if len(secret) >= 8)
     if path in maybe and not found and not named.search(content):
         continue
-    group, mode = grp.getgrgid(info.st_gid), stat.S_IMODE(info.st_mode)
+    mode = stat.S_IMODE(info.st_mode)
     # Prosody 13 writes accounts as 0644, into a directory that nobody else can enter.
     if path.startswith("/var/lib/prosody/") and not os.stat("/var/lib/prosody").st_mode & 0o001:
         mode &= 0o770
     access, look = named_in_list(path, 6), {"user": pwd.getpwuid, "group": grp.getgrgid}
     groups = [info.st_gid, *(number for kind, number in access if kind == "group")]
     rows.append({
-        "path": path, "mode": mode, "owner": pwd.getpwuid(info.st_uid).pw_name, "group": group.gr_name,
+        "path": path, "mode": mode, "owner": named_by(pwd.getpwuid, info.st_uid)[0], "group": named_by(grp.getgrgid, info.st_gid)[0],
         "people": sorted(set().union(*map(members, groups))), "anybody": path in readable, "sought": bool(pattern),
         "granted": [(kind, named_by(look[kind], number)[0]) for kind, number in access], "of_nginx": path in of_nginx,
         "lengths": [len(secret) for secret in found], "distinct": [len(set(secret)) for secret in found],

@@ -21,9 +21,14 @@ _RELEASE = (
     "cat /etc/debian_version; dpkg-query -W -f '${Version}\\n' base-files; dpkg --print-architecture; "
     "sed -n 's/^ID=//p' /etc/os-release"
 )
+# Of the flavour that runs: of two with one version, `cloud-amd64` would count as newer than `amd64`.
+_NEWEST = (
+    'ls -v /boot/vmlinuz-* 2>/dev/null | awk -v runs="$(uname -r)" \'function flavour(name) '
+    '{ sub(/^.*vmlinuz-/, "", name); sub(/^[^-]*(-[0-9][^-]*)*/, "", name); return name } '
+    'flavour($0) == flavour(runs) { newest = $0 } END { sub(/^.*vmlinuz-/, "", newest); print newest }\'; '
+)
 _KERNEL = (
-    "systemd-detect-virt --container; uname -r; uname -v; "
-    "ls -v /boot/vmlinuz-* 2>/dev/null | tail -n 1 | sed 's/.*vmlinuz-//'; echo; "
+    f"systemd-detect-virt --container; uname -r; uname -v; {_NEWEST}"
     "dpkg-query -W -f '${Version}' linux-image-$(uname -r) 2>/dev/null; true"
 )
 _VERSIONS = "dpkg-query -W -f '${Package} ${Version} ${db:Status-Status} ${db:Status-Want}\\n' 'jitsi*' jicofo prosody 2>/dev/null; true"
