@@ -38,7 +38,7 @@ lint: setup ## style, types, Ansible and shell checks
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/yamllint --strict .
-	$(BIN)/ansible-lint --offline -q
+	PATH="$(CURDIR)/$(BIN):$$PATH" ansible-lint --offline -q
 	shellcheck install-packages.sh .ci/run
 	shellcheck --exclude=SC1090,SC1091 $$(grep -rlE '^#!/bin/(ba)?sh' orchestrator/lab/standins/packages)
 

@@ -6,6 +6,7 @@ import ipaddress
 from dataclasses import dataclass
 
 import testinfra.host
+from testinfra.backend.base import CommandResult
 
 from orchestrator.verification.asking import ask, text
 from orchestrator.verification.sheet import NotTested, Sheet
@@ -32,6 +33,23 @@ class Target:
         return f"[{self.address}]" if ":" in self.address else self.address
 
 
+def has_way(answer: CommandResult) -> bool:
+    """Say whether the vantage point has a way to an address, by its answer to SOURCE."""
+    return text(answer).strip() != "none"
+
+
+def no_way(address: str) -> str:
+    """Return how it is told that the vantage point has no way to an address."""
+    return f"the vantage point has no way to {address}"
+
+
+def first_way(outside: testinfra.host.Host, subject: Subject) -> str:
+    """Return the first of a host's addresses to which the vantage point has a way; the first of all where it has none."""
+    told = ask(outside, *(SOURCE.format(address) for address in subject.addresses))
+    ways = (address for address, answer in zip(subject.addresses, told, strict=True) if has_way(answer))
+    return next(ways, subject.addresses[0])
+
+
 def targets(outside: testinfra.host.Host, subject: Subject, sheet: Sheet, *tools: str) -> list[Target]:
     """Return the addresses to which the vantage point has a way; notes the others.
 
@@ -45,11 +63,10 @@ def targets(outside: testinfra.host.Host, subject: Subject, sheet: Sheet, *tools
         raise NotTested(f"the vantage point has no {' and no '.join(missing)}; install it there")
     reached = []
     for address, answer in zip(subject.addresses, sources, strict=True):
-        source = text(answer).strip()
-        if source == "none":
-            sheet.could_not_look(f"the vantage point has no way to {address}")
+        if has_way(answer):
+            reached.append(Target(address, seen_as(text(answer).strip(), address)))
         else:
-            reached.append(Target(address, seen_as(source, address)))
+            sheet.could_not_look(no_way(address))
     if not reached:
         raise NotTested("; ".join(sheet.untested))
     return reached

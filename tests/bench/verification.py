@@ -67,8 +67,11 @@ def many_hosts() -> None:
     lab = Lab()
     try:
         site = _provisioned(lab, TEN)
+        began = time.monotonic()
         report = report_of(site, "--quick")
-        print(f"verify --quick of {len(report['hosts'])} hosts: {report['seconds']['together']:.1f} s (to reach: 10)")
+        wall, together = time.monotonic() - began, report["seconds"]["together"]
+        said = f"{together:.1f} s, {wall:.1f} s with the command's own start and the inventory (to reach: 10)"
+        print(f"verify --quick of {len(report['hosts'])} hosts: {said}")
         _drift(_provisioned(lab, TWENTY))
     finally:
         lab.down("twenty")

@@ -286,6 +286,12 @@ CASES: list[tuple[str, Facts, str, str]] = [
         "fail",
         "WebSocket at 2001:2::10: refused",
     ),
+    (
+        "AVL-02",
+        _changed("websocket", "2001:2::10", to={"open": False, "reason": "no way there"}),
+        "not tested",
+        "the vantage point has no way to 2001:2::10",
+    ),
     ("AVL-02", _changed("member", to={"admitted": False, "condition": "not-authorized"}), "fail", "cannot log in"),
     ("AVL-02", _changed("sessions", to={"reason": "nothing within 10 s"}), "fail", "no meeting of two starts"),
     ("AVL-02", _changed("sessions", "second", to={"owner": False}), "fail", "stays a guest"),

@@ -267,6 +267,25 @@ def test_a_site_that_is_not_there_leaves_facts_and_does_not_take_long() -> None:
     assert facts["seconds"] < 10
 
 
+def test_an_address_to_which_there_is_no_way_is_told_apart_from_a_closed_door(monkeypatch: pytest.MonkeyPatch) -> None:
+    """And the conversation is held over the first address to which there is one."""
+    assert xmpp.has_way("127.0.0.9")
+    monkeypatch.setattr(xmpp, "has_way", lambda address: ":" not in address)
+    away = "2001:db8::ffff:1"
+    job = {
+        "address": away,
+        "addresses": [away, "127.0.0.9"],
+        "domain": "meet.example",
+        "pin": "",
+        "guest": "g.meet.example",
+    }
+    facts = conversation.run({**job, "muc": "m.meet.example", "focus": "f.meet.example"}, {})
+    assert facts["websocket"][away] == {"open": False, "reason": "no way there"}
+    assert "no WebSocket" in facts["websocket"]["127.0.0.9"]["reason"]
+    # Not the kernel's word that there is no way.
+    assert "refused" in facts["stranger"]["reason"].lower() or "Connect call failed" in facts["stranger"]["reason"]
+
+
 def test_no_member_is_tried_without_secrets() -> None:
     job = {
         "address": "127.0.0.9",

@@ -12,6 +12,7 @@ import testinfra.host
 
 from orchestrator.inventory import derivations
 from orchestrator.verification.asking import ask, json_of, probe, text
+from orchestrator.verification.reach import no_way
 from orchestrator.verification.servedconfig import (
     Config,
     Expression,
@@ -35,6 +36,9 @@ _SERVER = re.compile(r"\b(?:stuns?|turns?):(?://)?(\[[0-9a-fA-F:.]+\]|[\w.-]+)")
 _MEDIA = (str(derivations.MEDIA_PORT), "udp")
 # The old key decides where the new one is missing (jitsi-meet:react/features/base/config/reducer.ts).
 _BUTTON = ("securityUi.hideLobbyButton", "hideLobbyButton")
+
+# How the probe says that it could not go there (probes/stun.py, probes/conversation.py).
+_NO_WAY = "no way there"
 
 Facts = dict[str, Any]
 
@@ -277,13 +281,13 @@ def _own_names(subject: Subject) -> set[str]:
 
 
 def _config(outside: testinfra.host.Host, subject: Subject, sheet: Sheet) -> tuple[str, Config | None]:
-    """Return config.js as it is served over the first address: its text without comments, and its values.
+    """Return config.js as it is served over the first address that answers: its text without comments, and its values.
 
     What cannot be had is noted, and "" or None in its place.
     """
     domain = subject.settings["jitsi_domain"]
-    resolve = f"--resolve '{domain}:443:{subject.address}'"
-    (served,) = ask(outside, f"curl -sfk -m 10 {resolve} https://{domain}/config.js")
+    fetch = "curl -sfk -m 10 --resolve {0}:443:{1} https://{0}/config.js"
+    (served,) = ask(outside, " || ".join(fetch.format(domain, address) for address in subject.addresses))
     if served.rc != 0:
         sheet.could_not_look(f"config.js is not served (curl ended with {served.rc})")
         return "", None
@@ -367,6 +371,9 @@ def test_a_meeting_starts(
     """Two members are offered a session, with the bridges' own addresses, and each of these answers."""
     facts = _conversation(host, outside, subject)
     for address, door in facts.get("websocket", {}).items():
+        if door.get("reason") == _NO_WAY:
+            sheet.could_not_look(no_way(address))
+            continue
         opened = door.get("open")
         sheet.expect(bool(opened), f"WebSocket at {address}: {'open' if opened else door.get('reason')}", "open")
     why = _member(facts)
@@ -431,7 +438,7 @@ def _judge_families(who: str, offer: Facts, own: list[dict[str, str]], sheet: Sh
 
 def _judge_answer(where: str, row: Facts, sheet: Sheet) -> None:
     reason = str(row.get("reason", ""))
-    if reason.startswith("no way there"):
+    if reason.startswith(_NO_WAY):
         sheet.could_not_look(f"{where}: the vantage point has {reason}")
         return
     answered = bool(row.get("answered")) and bool(row.get("signed"))

@@ -97,7 +97,7 @@ class Conversation:
             self.facts[name] = {**self.facts.get(name, {}), "reason": str(error)}
 
     def _client(self, address: str = "") -> xmpp.Client:
-        client = xmpp.Client(address or self._job["address"], self._job["domain"], jingle.FEATURES)
+        client = xmpp.Client(address or self._reached(), self._job["domain"], jingle.FEATURES)
         client.on_request = jingle.is_jingle
         self._clients.append(client)
         return client
@@ -106,6 +106,8 @@ class Conversation:
         """Whether the door is open at every address."""
 
         async def one(address: str) -> Facts:
+            if not xmpp.has_way(address):
+                return {"open": False, "reason": "no way there"}
             client = self._client(address)
             try:
                 await client.open()
@@ -125,6 +127,10 @@ class Conversation:
         except xmpp.Refused as refusal:
             return {"admitted": False, "condition": str(refusal), "mechanisms": client.mechanisms}
         return {"admitted": True, "condition": "", "mechanisms": client.mechanisms}
+
+    def _reached(self) -> str:
+        """Return the first address to which there is a way from here."""
+        return next(filter(xmpp.has_way, self._job["addresses"]), str(self._job["address"]))
 
     async def _log_in(self, name: str, domain: str, query: str = "", **account: str) -> Facts:
         client = self._client()

@@ -6,6 +6,7 @@ import asyncio
 import base64
 import contextlib
 import hashlib
+import socket
 import ssl
 import uuid
 from collections.abc import Callable
@@ -38,6 +39,17 @@ class Refused(Exception):
 
 class NoAnswer(Exception):
     """Nothing came in time, or the connection ended."""
+
+
+def has_way(address: str) -> bool:
+    """Say whether the kernel knows a way to an address; nothing is sent."""
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as asked:
+        try:
+            asked.connect((address, 9))
+        except OSError:
+            return False
+    return True
 
 
 def parse(frame: str) -> Element:
