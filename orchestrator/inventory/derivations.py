@@ -326,14 +326,15 @@ def content_security_policy(settings: Settings) -> str:
 
 
 def identity_origins(settings: Settings) -> list[str]:
-    """Return the origins of the identity provider: declared ones and that of the log-in address; [] without JWT."""
+    """Return the origins of the identity provider: declared ones, where people log in and where tokens come from; [] without JWT."""
     if settings.get("jitsi_auth") != "jwt":
         return []
     token = settings.get("jitsi_jwt") or {}
     origins = [str(origin) for origin in token.get("identity_origins") or ()]
-    login = urlsplit(str(token.get("login_url") or ""))
-    if login.scheme and login.netloc:
-        origins.append(f"{login.scheme}://{login.netloc}")
+    for key in ("login_url", "token_service_url"):
+        parts = urlsplit(str(token.get(key) or ""))
+        if parts.scheme and parts.netloc:
+            origins.append(f"{parts.scheme}://{parts.netloc}")
     return list(dict.fromkeys(origins))
 
 

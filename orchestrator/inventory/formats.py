@@ -274,7 +274,7 @@ def _extra_flows(value: Any) -> Iterator[Fault]:
 
 
 def _jwt(value: Any) -> Iterator[Fault]:
-    for key in ("jwks_url", "login_url"):
+    for key in ("jwks_url", "login_url", "token_service_url", "logout_url"):
         found = _https_url(str(value[key])) if value.get(key) else None
         if found:
             yield (key,), *found

@@ -32,6 +32,10 @@ argument_specs:
           issuers: {type: list, elements: str}
           audiences: {type: list, elements: str}
           login_url: {type: str}
+          token_service_url: {type: str}
+          client_id: {type: str}
+          logout_url: {type: str}
+          room_claim: {type: bool, default: true}
           identity_origins: {type: list, elements: str}
       jitsi_p2p: {type: bool, default: false}
       jitsi_conference_log_days: {type: int, default: 7}

@@ -229,6 +229,8 @@ def test_policy_lets_the_identity_provider_in() -> None:
     policy = directives(jitsi_auth="jwt", jitsi_jwt=token)
     assert {"https://login.example.org", "https://id.example.org"} <= set(policy["connect-src"])
     assert "https://login.example.org" not in directives(jitsi_jwt=token)["connect-src"]
+    service = {"token_service_url": "https://tokens.example.org/realms/town/protocol/openid-connect"}
+    assert "https://tokens.example.org" in directives(jitsi_auth="jwt", jitsi_jwt=service)["connect-src"]
 
 
 def test_the_filters_are_the_same_functions(tmp_path: Path) -> None:
