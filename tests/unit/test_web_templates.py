@@ -23,6 +23,14 @@ ROLES = content.root() / "roles"
 LANGUAGES = {"de": "de", "en": "en", "frCA": "en"}
 FURTHER = {"deAT": "de", "del": "en", "pt-BR": "en"}
 PAGES = ("imprint", "privacy", "accessibility")
+_REALM = "https://id.example.org/realms/town/protocol/openid-connect"
+_KEYCLOAK = {
+    "app_id": "town",
+    "login_url": f"{_REALM}/auth?client_id=meet&state={{state}}&code_challenge={{code_challenge}}",
+    "token_service_url": f"{_REALM}/",
+    "client_id": "meet",
+    "logout_url": f"{_REALM}/logout",
+}
 _ALL = """{% set rendered = {} %}{% for name, case in cases.items() %}
 {% set _ = rendered.update({name: lookup("template", case.template, template_vars=case.vars, lstrip_blocks=true)}) %}
 {% endfor %}{{ rendered | to_json }}"""
@@ -68,6 +76,10 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
             cases[f"{language} {page}"] = (f"page-{page}.html.j2", chosen)
     for language in FURTHER:
         cases[f"{language} imprint"] = ("page-imprint.html.j2", {"jitsi_language": language, **given})
+    cases["pages"] = ("body.html.j2", {})
+    cases["English pages"] = ("body.html.j2", {"jitsi_language": "en"})
+    cases["tokens config"] = ("config.js.j2", {"jitsi_auth": "jwt", "jitsi_jwt": _KEYCLOAK})
+    cases["others config"] = ("config.js.j2", {"jitsi_auth": "internal", "jitsi_jwt": _KEYCLOAK})
     for offered in (True, False):
         cases[f"e2ee {offered}"] = ("config.js.j2", {"jitsi_e2ee": offered})
     return _render(folder, cases)
@@ -83,6 +95,39 @@ def test_the_application_asks_for_a_name_and_for_no_address(written: dict[str, s
 
 def test_the_application_speaks_german_unless_told_otherwise(written: dict[str, str]) -> None:
     assert setting(read_config(written["default config"]), "defaultLanguage") == "de"
+
+
+def test_a_log_in_by_openid_connect_ends_at_upstreams_page(written: dict[str, str]) -> None:
+    """jitsi-meet:static/sso.html puts `https://` before tokenService and `/token` behind it."""
+    config = read_config(written["tokens config"])
+    assert setting(config, "sso.tokenService") == "id.example.org/realms/town/protocol/openid-connect"
+    assert setting(config, "sso.clientId") == "meet"
+    assert setting(config, "tokenAuthInline") is True
+    assert setting(config, "tokenAuthUrl") == _KEYCLOAK["login_url"]
+    assert setting(config, "tokenLogoutUrl") == _KEYCLOAK["logout_url"]
+    internal = read_config(written["others config"])
+    assert [setting(internal, name) for name in ("sso", "tokenAuthInline", "tokenAuthUrl", "tokenLogoutUrl")] == [
+        None
+    ] * 4
+
+
+def test_the_pages_lead_to_imprint_privacy_and_accessibility(written: dict[str, str]) -> None:
+    """Nothing in upstream's application does. The mobile application opens whole addresses only."""
+    for name, words in (
+        ("pages", ["Impressum", "Datenschutz", "Barrierefreiheit"]),
+        ("English pages", ["Imprint", "Privacy", "Accessibility"]),
+    ):
+        links = re.findall(r'<a href="([^"]*)">([^<]*)</a>', written[name])
+        assert links == list(zip(["/impressum", "/datenschutz", "/barrierefreiheit"], words, strict=True))
+    config = read_config(written["default config"])
+    for name in (
+        "legalUrls.privacy",
+        "legalUrls.terms",
+        "legalUrls.helpCentre",
+        "legalUrls.security",
+        "dynamicBrandingUrl",
+    ):
+        assert str(setting(config, name)).startswith("https://meet.example.org/"), name
 
 
 def test_verification_understands_all_that_the_role_writes(written: dict[str, str]) -> None:
