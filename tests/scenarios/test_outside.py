@@ -9,7 +9,7 @@ import pytest
 from orchestrator.evidence.results import Result
 from orchestrator.lab.lab import LabSite
 from orchestrator.verification.runner import verify
-from tests.scenarios.breaks import Break, Series, controls_of, in_batches, name_of
+from tests.scenarios.breaks import Break, Series, controls_of, failed, in_batches, name_of
 from tests.scenarios.conftest import load, ssh
 
 _NGINX = "/etc/nginx/sites-available/*.conf"
@@ -218,3 +218,20 @@ def test_the_whole_scan_goes_unnoticed_by_sshd_and_locks_nobody_out(site: LabSit
     argv = ["ip", "netns", "exec", namespace, "ssh", "-i", str(site.key_file), "-o", "BatchMode=yes"]
     argv += ["-o", f"UserKnownHostsFile={site.known_hosts}", f"root@{site.hosts[0].address}", "echo let in"]
     assert subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False).stdout == "let in\n"
+
+
+def test_a_vantage_point_without_a_way_to_ipv6_blames_nobody(site: LabSite) -> None:
+    """As an office with IPv4 alone. What was not looked at is said, by every check that would have."""
+    away = ["ip", "-n", site.hosts[0].network.outside, "-6", "route"], f"{site.hosts[0].address6}/128"
+    subprocess.run([*away[0], "add", "unreachable", away[1]], check=True)
+    try:
+        report = verify(load(site), controls=(*NEAR, "AVL-02", "TRN-04", "VKS-01", "VKS-02", "VKS-03", "VKS-11"))
+    finally:
+        subprocess.run([*away[0], "del", "unreachable", away[1]], check=True)
+    assert failed(report) == {}
+    results = {finding.control: finding.result for finding in report.findings}
+    for control in ("CRY-01", "CRY-04", "WEB-01", "AVL-02", "VKS-11"):
+        assert results[control] is Result.NOT_TESTED, control
+    assert {results[control] for control in ("VKS-01", "VKS-02", "VKS-03", "TRN-04")} == {Result.PASS}
+    reasons = "; ".join(finding.reason for finding in report.findings if finding.control == "WEB-01")
+    assert f"the vantage point has no way to {site.hosts[0].address6}" in reasons
