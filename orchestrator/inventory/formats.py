@@ -29,6 +29,8 @@ _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _NOT_IN_SSH_PATHS = re.compile(r"[\s%$\"'\\{}]")
 _NOT_IN_QUOTED_PATHS = re.compile(r"[\n%$\"\\{}]")
 _CHARACTERS = {" ": "a space", "'": "an apostrophe", '"': "a quotation mark", "\\": "a backslash"}
+# deb-version(7): an epoch, what upstream calls it, a revision.
+_DEBIAN_VERSION = re.compile(r"(?:[0-9]+:)?[0-9][A-Za-z0-9.+~-]*(?<!-)")
 _ACCOUNT = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 
 
@@ -214,6 +216,16 @@ def _language(value: str) -> tuple[str, str] | None:
     return f"{value!r} is no language code", "for example de, en or frCA"
 
 
+def _versions(value: Any) -> Iterator[Fault]:
+    for package, version in value.items() if isinstance(value, Mapping) else ():
+        if version in (None, ""):
+            hint = "give one in quotes, or remove the line to take what the repository offers"
+            yield (str(package),), f"{package} has no version", hint
+        elif not _DEBIAN_VERSION.fullmatch(str(version)):
+            hint = f'such as "2.3-324-ga1b2c3d4-1": apt-cache madison {package} shows them'
+            yield (str(package),), f"{version!r} is no version of a Debian package", hint
+
+
 def _positive(value: Any) -> Iterator[Fault]:
     if isinstance(value, int) and value < 1:
         yield (), f"{value} is not allowed", "1 or more"
@@ -356,6 +368,7 @@ _RULES: dict[str, Rule] = {
     "hardening_skip": _stated("the decision to leave alone"),
     "vendor_repository_url": _text_rule(_repository_url),
     "vendor_repository_fingerprint": _text_rule(_fingerprint),
+    "vendor_repository_versions": _versions,
     "verification_vantage": _text_rule(_vantage),
     "verification_admins": _admins,
     "verification_declarations": _stated("the declaration of"),
