@@ -319,6 +319,7 @@ def test_declarations_hold_for_days_that_are_written_in_either_way(case: Case) -
         ("firewall_management_sources: [192.0.2.1/24]", "firewall_m", "write it as 192.0.2.0/24"),
         ("firewall_extra_flows:\n  - {proto: tcp, port: 70000}", "70000", "is no port"),
         ("firewall_extra_flows:\n  - {proto: icmp, port: 7}", "icmp", "is no protocol"),
+        ("firewall_extra_flows:\n  - {proto: tcp, port: 7000, purpose: ' '}", "7000", "the flow has no purpose"),
         ("jitsi_conference_log_days: 0", "log_days: 0", "1 or more"),
         ("vendor_repository_url: ftp://x.example", "ftp:", "is no repository address"),
         ("certificates_chain_file: files/chain.pem", "chain.pem", "does not exist"),
