@@ -18,7 +18,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from orchestrator.inventory import vantagepoint
-from orchestrator.inventory.derivations import control_path
+from orchestrator.inventory.derivations import control_path, security_contact
 
 Location = tuple[str | int, ...]
 Fault = tuple[Location, str, str]
@@ -29,6 +29,11 @@ _LABEL = re.compile(r"(?!-)[a-z0-9-]{1,63}(?<!-)")
 _NOT_IN_SSH_PATHS = re.compile(r"[\s%$\"'\\{}]")
 _NOT_IN_QUOTED_PATHS = re.compile(r"[\n%$\"\\{}]")
 _CHARACTERS = {" ": "a space", "'": "an apostrophe", '"': "a quotation mark", "\\": "a backslash"}
+# deb-version(7): an epoch, what upstream calls it, a revision.
+_DEBIAN_VERSION = re.compile(r"(?:[0-9]+:)?[0-9][A-Za-z0-9.+~-]*(?<!-)")
+# Debian's (groupadd(8)), and those of a directory, such as it-admins@town.example; to sshd *, ? and ! make a pattern.
+_GROUP = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]*\$?")
+_CONTACT = re.compile(r"https://[^\s/]+\S*|mailto:[^\s@]+@[^\s@]+|tel:\+?[0-9][0-9().-]*")
 _ACCOUNT = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 
 
@@ -150,9 +155,24 @@ def _each(check: Callable[[str], tuple[str, str] | None]) -> Rule:
 
 
 def _address6(value: str) -> tuple[str, str] | None:
-    if _is_address(value) and ipaddress.ip_address(value).version == 6:
+    if not _is_address(value) or ipaddress.ip_address(value).version != 6:
+        return f"{value!r} is no IPv6 address", "for example 2001:db8::10"
+    if host_address_fault(value) or ipaddress.ip_address(value).is_link_local:
+        return f"{value} is not the address of a host", "the one by which others reach it, for example 2001:db8::10"
+    return None
+
+
+def _server(value: str) -> tuple[str, str] | None:
+    labels = value.lower().removesuffix(".").split(".")
+    if _is_address(value) or (all(_LABEL.fullmatch(label) for label in labels) and not labels[-1].isdigit()):
         return None
-    return f"{value!r} is no IPv6 address", "for example 2001:db8::10"
+    return f"{value!r} is neither a host's name nor an address", "for example ntp.example.org or 192.0.2.123"
+
+
+def _group(value: str) -> tuple[str, str] | None:
+    if _GROUP.fullmatch(value):
+        return None
+    return f"{value!r} is no name of a group", "one name as `getent group` shows it, such as helpdesk; no pattern"
 
 
 def _network(value: str) -> tuple[str, str] | None:
@@ -189,6 +209,30 @@ def _repository_url(value: str) -> tuple[str, str] | None:
     return (f"{value!r} is no repository address", "for example https://download.jitsi.org")
 
 
+def _suite(value: str) -> tuple[str, str] | None:
+    if re.fullmatch(r"[A-Za-z0-9./][A-Za-z0-9./_~+-]*", value):
+        return None
+    return f"{value!r} is no suite of a repository", "one word, such as stable/"
+
+
+def _contact(value: str) -> tuple[str, str] | None:
+    # Of anything else security.txt would be left out, or have a line that is none.
+    if _CONTACT.fullmatch(security_contact({"web_security_contact": value})):
+        return None
+    return (
+        f"{value!r} is no contact for security.txt",
+        "for example security@example.org or https://example.org/security",
+    )
+
+
+def _heap(value: str) -> tuple[str, str] | None:
+    """The JVM takes a number without a unit for bytes, and does not start with what it cannot read or get."""
+    found = re.fullmatch(r"([0-9]{1,7})([mMgG])", value)
+    if found and 128 <= int(found[1]) * (1024 if found[2] in "gG" else 1) <= 1024 * 1024:
+        return None
+    return f"{value!r} is no size of a heap", "a number with m or g, such as 3072m; 128m to 1024g"
+
+
 def _fingerprint(value: str) -> tuple[str, str] | None:
     if re.fullmatch(r"[0-9A-Fa-f]{40}", value.replace(" ", "")):
         return None
@@ -214,9 +258,32 @@ def _language(value: str) -> tuple[str, str] | None:
     return f"{value!r} is no language code", "for example de, en or frCA"
 
 
+def _versions(value: Any) -> Iterator[Fault]:
+    for package, version in value.items() if isinstance(value, Mapping) else ():
+        if version in (None, ""):
+            hint = "give one in quotes, or remove the line to take what the repository offers"
+            yield (str(package),), f"{package} has no version", hint
+        elif not _DEBIAN_VERSION.fullmatch(str(version)):
+            hint = f'such as "2.3-324-ga1b2c3d4-1": apt-cache madison {package} shows them'
+            yield (str(package),), f"{version!r} is no version of a Debian package", hint
+
+
 def _positive(value: Any) -> Iterator[Fault]:
     if isinstance(value, int) and value < 1:
         yield (), f"{value} is not allowed", "1 or more"
+
+
+def _between(low: int, high: int, remark: str = "") -> Rule:
+    def rule(value: Any) -> Iterator[Fault]:
+        if isinstance(value, int) and not low <= value <= high:
+            yield (), f"{value} is not allowed", f"{low} to {high}{remark}"
+
+    return rule
+
+
+def _limit(low: int) -> Rule:
+    """Return the rule of a bound that its service leaves out at 0 and below, and at what it has no room for."""
+    return _between(low, 2**31 - 1, "; 0 would be no limit at all")
 
 
 def _port(value: Any) -> Iterator[Fault]:
@@ -271,6 +338,8 @@ def _extra_flows(value: Any) -> Iterator[Fault]:
             yield from (((number, "port"), message, hint) for _, message, hint in _port(flow["port"]))
         for inner, message, hint in _each(_network)(flow.get("sources") or []):
             yield (number, "sources", *inner), message, hint
+        if not str(flow.get("purpose") or "").strip():
+            yield (number,), "the flow has no purpose", "say why it is open, such as purpose: monitoring of the town"
 
 
 def _jwt(value: Any) -> Iterator[Fault]:
@@ -283,10 +352,14 @@ def _jwt(value: Any) -> Iterator[Fault]:
 
 
 def _accounts(value: Any) -> Iterator[Fault]:
-    for name in value if isinstance(value, Mapping) else ():
+    for name, password in value.items() if isinstance(value, Mapping) else ():
         found = account_fault(str(name))
         if found:
             yield (str(name),), *found
+        # A mapping is what Ansible makes of a value that is encrypted for itself.
+        elif not password or not isinstance(password, (str, Mapping)):
+            hint = f"a text in quotes; ratssaal users add --reset {name} makes one"
+            yield (str(name),), f"the account {name} has no password", hint
 
 
 def _stated(what: str) -> Rule:
@@ -329,18 +402,18 @@ def _day(value: Any) -> Iterator[tuple[str, str]]:
         yield f"{text!r} is no day", "such as 2027-03-31"
 
 
-def _people(value: Any) -> Iterator[Fault]:
-    if isinstance(value, int) and not 10 <= value <= 1000:
-        yield (), f"{value} is not allowed", "10 to 1000"
-
-
 _STATEMENT = "{who: IT department, why: 'what was decided', until: 2027-03-31}"
 _ADMIN = "{account: ameier, who: A. Meier, keys: ['SHA256:...']}"
 _KEY = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")
 # The vendor's key is looked for by preflight, which can also fetch it.
 _PATHS = {"web_pages", "web_logo_file"}
 # Their roles write the text as it is; every other variable means by "" that there is none.
-_NEVER_EMPTY = {"jitsi_language", "base_timezone"}
+_NEVER_EMPTY = {
+    *("jitsi_language", "base_timezone", "jicofo_max_memory", "videobridge_max_memory"),
+    *("vendor_repository_url", "vendor_repository_suite"),
+}
+# In less a second login has not come through; for longer nobody wants to stay locked out.
+_CONFIRMED = _between(10, 3600)
 _RULES: dict[str, Rule] = {
     "jitsi_domain": _text_rule(fqdn_fault),
     "jitsi_turn_domain": _text_rule(fqdn_fault),
@@ -349,17 +422,34 @@ _RULES: dict[str, Rule] = {
     "jitsi_jwt": _jwt,
     "jitsi_accounts": _accounts,
     "jitsi_language": _text_rule(_language),
+    "jicofo_max_memory": _text_rule(_heap),
+    "videobridge_max_memory": _text_rule(_heap),
+    # coturn:src/apps/relay/userdb.c and src/server/ns_turn_server.c
+    "coturn_user_quota": _limit(1),
+    "coturn_total_quota": _limit(1),
+    "coturn_max_bps": _limit(1),
+    # jitsi-meet:resources/prosody-plugins/mod_muc_max_occupants.lua
+    "prosody_max_occupants": _limit(2),
+    # Apple's browsers take none that is valid for longer, whoever has signed it.
+    "certificates_days": _between(1, 825),
     "base_address6": _text_rule(_address6),
+    "base_ntp_servers": _each(_server),
     "base_timezone": _text_rule(_timezone),
     "firewall_management_sources": _each(_network),
     "firewall_extra_flows": _extra_flows,
+    "firewall_confirm_seconds": _CONFIRMED,
+    "hardening_confirm_seconds": _CONFIRMED,
+    "hardening_ssh_allow_groups": _each(_group),
     "hardening_skip": _stated("the decision to leave alone"),
     "vendor_repository_url": _text_rule(_repository_url),
+    "vendor_repository_suite": _text_rule(_suite),
     "vendor_repository_fingerprint": _text_rule(_fingerprint),
+    "vendor_repository_versions": _versions,
     "verification_vantage": _text_rule(_vantage),
     "verification_admins": _admins,
     "verification_declarations": _stated("the declaration of"),
-    "web_people_per_address": _people,
+    "web_people_per_address": _between(10, 1000),
+    "web_security_contact": _text_rule(_contact),
     "ansible_host": _text_rule(host_address_fault),
     "ansible_port": _ssh_port,
     "ansible_user": _ssh_user,

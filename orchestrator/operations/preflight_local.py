@@ -18,6 +18,7 @@ from cryptography import x509
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
+from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from orchestrator.errors import Problem
 from orchestrator.inventory.derivations import SIGNALLING, TURN, certificate_names, control_path, turn_domain
@@ -164,6 +165,8 @@ def _ordered(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> list
 
 def _judge_chain(chain: Sequence[x509.Certificate], names: Sequence[str], where: str) -> Iterator[Remark]:
     leaf = chain[0]
+    for message, hint in _unfit(leaf):
+        yield Remark(Problem(message, where, hint))
     for name in names:
         if not _covers(leaf, name):
             hint = f"it is for {', '.join(_dns_names(leaf)) or 'no DNS name'}; order one that also names {name}"
@@ -186,6 +189,39 @@ def _judge_chain(chain: Sequence[x509.Certificate], names: Sequence[str], where:
             yield Remark(Problem(f"{_label(certificate)} has expired", where, "renew it"))
         elif left < EXPIRY_DAYS:
             yield Remark(Problem(f"{_label(certificate)} expires in {left} days", where, "renew it"), blocking=False)
+
+
+def _unfit(leaf: x509.Certificate) -> Iterator[tuple[str, str]]:
+    """Yield (message, hint) for each reason why no browser takes a certificate from a server, whatever its names are.
+
+    The role refuses the same ones (playbooks/filter_plugins/given_certificate.py).
+    """
+    usages = _usages(leaf)
+    # Before the other: what openssl signs with its own key says of itself that it is an authority's.
+    if leaf.issuer == leaf.subject:
+        hint = "certificates_source: own_ca makes one of the site's own CA; or order one from a CA that browsers know"
+        yield f"the certificate is self-signed: {_label(leaf)} vouches for itself", hint
+    elif _of_an_authority(leaf):
+        hint = "the host's certificate first, then each issuer in turn"
+        yield f"the first certificate is an authority's and no server's: {_label(leaf)}", hint
+    if usages is not None and ExtendedKeyUsageOID.SERVER_AUTH not in usages:
+        hint = "order one for a web server: with the extended key usage serverAuth"
+        yield f"the certificate is for no server: {_label(leaf)} has other extended key usages", hint
+
+
+def _of_an_authority(certificate: x509.Certificate) -> bool:
+    try:
+        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
+    except x509.ExtensionNotFound:
+        return False
+
+
+def _usages(certificate: x509.Certificate) -> list[x509.ObjectIdentifier] | None:
+    """Return what a certificate may be used for; None when it does not say, which leaves it everything."""
+    try:
+        return list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
+    except x509.ExtensionNotFound:
+        return None
 
 
 def _dns_names(certificate: x509.Certificate) -> list[str]:

@@ -76,7 +76,7 @@ def _ordered(leaf: x509.Certificate, others: list[x509.Certificate]) -> list[x50
 
 
 def _problems(chain: list[x509.Certificate], key: Any, names: list[str]) -> list[str]:
-    """Return everything that is wrong: key, names, dates, order and signatures of the chain."""
+    """Return everything that is wrong: key, names, what it is for, dates, order and signatures of the chain."""
     from cryptography import x509
     from cryptography.exceptions import InvalidSignature
     from cryptography.hazmat.primitives import serialization
@@ -95,6 +95,7 @@ def _problems(chain: list[x509.Certificate], key: Any, names: list[str]) -> list
     missing = [name for name in names if not {name, f"*.{name.partition('.')[2]}"} & known]
     if missing:
         found.append(f"it does not name {', '.join(missing)} (it names {', '.join(carried) or 'nothing'})")
+    found += _unfit(leaf)
     now = datetime.datetime.now(datetime.UTC)
     for certificate in chain:
         if certificate.not_valid_before_utc > now:
@@ -107,6 +108,23 @@ def _problems(chain: list[x509.Certificate], key: Any, names: list[str]) -> list
         except (ValueError, TypeError, InvalidSignature):
             found.append(f"the chain breaks after {certificate.subject.rfc4514_string()}")
     # A chain of one is no mistake: a root that everybody trusts may have signed it. `ratssaal preflight` warns of other ones.
+    return found
+
+
+def _unfit(leaf: x509.Certificate) -> list[str]:
+    """Return why no browser takes a certificate from a server; `ratssaal preflight` says the same, with hints."""
+    from cryptography import x509
+    from cryptography.x509.oid import ExtendedKeyUsageOID
+
+    label, found = leaf.subject.rfc4514_string(), []
+    said = {type(extension.value): extension.value for extension in leaf.extensions}
+    constraints, usages = said.get(x509.BasicConstraints), said.get(x509.ExtendedKeyUsage)
+    if leaf.issuer == leaf.subject:
+        found.append(f"{label} is self-signed (certificates_source: own_ca makes one of the site's own CA)")
+    elif constraints is not None and constraints.ca:
+        found.append(f"{label}, the first one, is an authority's and no server's")
+    if usages is not None and ExtendedKeyUsageOID.SERVER_AUTH not in usages:
+        found.append(f"{label} is for no server: its extended key usages lack serverAuth")
     return found
 
 

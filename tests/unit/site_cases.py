@@ -132,7 +132,10 @@ argument_specs:
     options:
       vendor_repository_url: {type: str, default: "https://download.jitsi.org"}
       vendor_repository_key: {type: path, default: vendor-key.asc}
-      vendor_repository_versions: {type: dict, default: {}}
+      vendor_repository_versions:
+        type: dict
+        default: {}
+        options: {jicofo: {type: str}, jitsi-meet-web: {type: str}, jitsi-videobridge2: {type: str}}
 """,
 }
 

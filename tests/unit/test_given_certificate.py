@@ -12,7 +12,7 @@ from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
 
 from tests.unit.applied import load
-from tests.unit.test_preflight_local import NAMES, Authority, Key, key_pem, pem
+from tests.unit.test_preflight_local import NAMES, USES, Authority, Key, key_pem, pem
 
 given_certificate = load("filter_plugins/given_certificate.py").given_certificate
 A = Authority()
@@ -114,6 +114,24 @@ def test_a_chain_that_does_not_lead_to_the_certificate(
     tmp_path: Path, chain: tuple[x509.Certificate, ...], after: str
 ) -> None:
     assert f"the chain breaks after {after}" in _refused(tmp_path, pem(*chain))
+
+
+@pytest.mark.parametrize(("given", "said"), [(row[0], row[2]) for row in USES.values()], ids=list(USES))
+def test_what_a_certificate_is_for(tmp_path: Path, given: dict[str, Any], said: str) -> None:
+    chain = pem(_leaf(**given), A.middle)
+    if said:
+        assert _refused(tmp_path, chain) == f"the given certificate does not fit: {said}"
+    else:
+        assert len(_from_pem(tmp_path, chain, key_pem(A.leaf_key))) == 3
+
+
+@pytest.mark.parametrize("ca", [True, False, None])
+def test_a_certificate_that_vouches_for_itself(tmp_path: Path, ca: bool | None) -> None:
+    leaf = A.issue("leaf", A.leaf_key, "leaf", A.leaf_key, names=NAMES, ca=ca)
+    said = "CN=leaf is self-signed (certificates_source: own_ca makes one of the site's own CA)"
+    assert _refused(tmp_path, pem(leaf)) == f"the given certificate does not fit: {said}"
+    with pytest.raises(AnsibleFilterError, match="CN=leaf is self-signed"):
+        _from_pkcs12(tmp_path, _pkcs12(leaf, A.leaf_key), "word")
 
 
 def test_whose_certificate_comes_last_is_told_by_its_key_too(tmp_path: Path) -> None:

@@ -88,6 +88,41 @@ def test_hardening_is_left_alone_with_a_reason_only(case: Case, entry: str, mess
     assert "wrong type" not in message or problem.hint == "write {who: ..., why: ..., until: ...}"
 
 
+VERSIONS = "group_vars/all/versions.yml"
+
+
+@pytest.mark.parametrize(
+    "version", ["1.0-1183-1", "2.3-324-ga1b2c3d4-1", "1:1.0", "1.0.9321-1~bpo12+1", "7"], ids=lambda version: version
+)
+def test_versions_are_locked_by_package(case: Case, version: str) -> None:
+    case.replace(VERSIONS, "versions: {}", f'versions:\n  jicofo: "{version}"\n  jitsi-meet-web: "1.0.9321-1"')
+    assert case.load().settings["vendor_repository_versions"]["jicofo"] == version
+
+
+@pytest.mark.parametrize(
+    ("line", "message", "hint"),
+    [
+        ('jicfo: "1.0-1183-1"', ".jicfo: unknown key jicfo", "did you mean jicofo?"),
+        ('prosody: "0.12.3-1"', ".prosody: unknown key prosody", "known: jicofo, jitsi-meet-web, jitsi-videobridge2"),
+        ("jicofo: 1.0", ".jicofo: wrong type: expected a text, got a number", "put it in quotes"),
+        ("jicofo: 1", ".jicofo: wrong type: expected a text, got a whole number", "put it in quotes"),
+        ("jicofo: [1.0-1]", ".jicofo: wrong type: expected a text, got a list", "put it in quotes"),
+        ("jicofo: latest", ": 'latest' is no version of a Debian package", "apt-cache madison jicofo"),
+        ('jicofo: "1.0-*"', ": '1.0-*' is no version of a Debian package", "apt-cache madison jicofo"),
+        ('jicofo: "1.0 -1"', ": '1.0 -1' is no version of a Debian package", "apt-cache madison jicofo"),
+        ('jicofo: "1.0-"', ": '1.0-' is no version of a Debian package", "apt-cache madison jicofo"),
+        ('jicofo: ""', ": jicofo has no version", "remove the line"),
+        ("jicofo:", ": jicofo has no version", "remove the line"),
+    ],
+)
+def test_a_version_that_would_lock_nothing_is_refused(case: Case, line: str, message: str, hint: str) -> None:
+    case.replace(VERSIONS, "versions: {}", f'versions:\n  jitsi-meet-web: "1.0.9321-1"\n  {line}')
+    problem = case.only_problem()
+    assert problem.message == f"vendor_repository_versions{message}"
+    assert problem.where == case.at(f"  {line}", VERSIONS)
+    assert hint in problem.hint
+
+
 def test_own_variables_of_the_operator_are_left_alone(case: Case) -> None:
     case.append("site_room: 7\nansible_python_interpreter: /usr/bin/python3\n")
     assert case.problems() == []
@@ -284,6 +319,7 @@ def test_declarations_hold_for_days_that_are_written_in_either_way(case: Case) -
         ("firewall_management_sources: [192.0.2.1/24]", "firewall_m", "write it as 192.0.2.0/24"),
         ("firewall_extra_flows:\n  - {proto: tcp, port: 70000}", "70000", "is no port"),
         ("firewall_extra_flows:\n  - {proto: icmp, port: 7}", "icmp", "is no protocol"),
+        ("firewall_extra_flows:\n  - {proto: tcp, port: 7000, purpose: ' '}", "7000", "the flow has no purpose"),
         ("jitsi_conference_log_days: 0", "log_days: 0", "1 or more"),
         ("vendor_repository_url: ftp://x.example", "ftp:", "is no repository address"),
         ("certificates_chain_file: files/chain.pem", "chain.pem", "does not exist"),

@@ -8,6 +8,7 @@ import stat
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -85,6 +86,18 @@ def test_unknown_key_in_the_vault(case: Case) -> None:
     problem = case.only_problem()
     assert problem.message == "unknown key coturn_secert"
     assert "canary" not in f"{problem.message} {problem.hint}"
+
+
+@pytest.mark.parametrize("password", ["", None, 424242, ["424242"]], ids=["empty", "none", "number", "list"])
+def test_an_account_without_a_password_is_refused(case: Case, password: Any) -> None:
+    with VaultAccess(case.password_file) as access, changed_vault(case.path, access) as values:
+        values["jitsi_accounts"] = {"anna": "canary", "bernd": password}
+    problem = case.only_problem()
+    assert problem.message == "jitsi_accounts: the account bernd has no password"
+    assert "ratssaal users add --reset bernd" in problem.hint
+    assert "vault.yml" in problem.where
+    assert "canary" not in f"{problem}{problem.hint}"
+    assert "424242" not in f"{problem}{problem.hint}"
 
 
 def test_secret_of_the_wrong_type_is_not_shown(case: Case) -> None:

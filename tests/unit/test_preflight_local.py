@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import errno
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import pkcs12
-from cryptography.x509.oid import NameOID
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from orchestrator.inventory.secret import Secret
 from orchestrator.operations.preflight_checks import Remark
@@ -44,7 +44,8 @@ class Authority:
         names: list[str] | None = None,
         days: int = 90,
         since: int = -100,
-        ca: bool = False,
+        ca: bool | None = False,
+        usages: Sequence[x509.ObjectIdentifier] = (),
     ) -> x509.Certificate:
         builder = (
             x509.CertificateBuilder()
@@ -54,8 +55,11 @@ class Authority:
             .serial_number(x509.random_serial_number())
             .not_valid_before(NOW + datetime.timedelta(days=since))
             .not_valid_after(NOW + datetime.timedelta(days=days, hours=1))
-            .add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
         )
+        if ca is not None:
+            builder = builder.add_extension(x509.BasicConstraints(ca=ca, path_length=None), critical=True)
+        if usages:
+            builder = builder.add_extension(x509.ExtendedKeyUsage(usages), critical=False)
         if names:
             builder = builder.add_extension(
                 x509.SubjectAlternativeName([x509.DNSName(n) for n in names]), critical=False
@@ -127,6 +131,58 @@ def test_missing_intermediate_warns(judge: Callable[..., list[Remark]]) -> None:
     assert only(judge(pem(a.leaf), key_pem(a.leaf_key)), blocking=False).startswith("the chain may be incomplete")
 
 
+SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
+# What an issued certificate says of itself -> what preflight says of it, and what the role does.
+USES: dict[str, tuple[dict[str, Any], str, str]] = {
+    "for servers": ({"usages": [SERVER]}, "", ""),
+    "for servers and clients": ({"usages": [CLIENT, SERVER]}, "", ""),
+    "says nothing of what it is": ({"ca": None}, "", ""),
+    "for clients": (
+        {"usages": [CLIENT]},
+        "the certificate is for no server: CN=leaf has other extended key usages",
+        "CN=leaf is for no server: its extended key usages lack serverAuth",
+    ),
+    "for anything, which Firefox takes for no server": (
+        {"usages": [ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]},
+        "the certificate is for no server: CN=leaf has other extended key usages",
+        "CN=leaf is for no server: its extended key usages lack serverAuth",
+    ),
+    "an authority's": (
+        {"ca": True, "usages": [SERVER]},
+        "the first certificate is an authority's and no server's: CN=leaf",
+        "CN=leaf, the first one, is an authority's and no server's",
+    ),
+}
+
+
+@pytest.mark.parametrize(("given", "said"), [row[:2] for row in USES.values()], ids=list(USES))
+def test_what_a_certificate_is_for(judge: Callable[..., list[Remark]], given: dict[str, Any], said: str) -> None:
+    a = Authority()
+    leaf = a.issue("leaf", a.leaf_key, "middle", a.middle_key, names=NAMES, **given)
+    remarks = judge(pem(leaf, a.middle), key_pem(a.leaf_key))
+    assert (only(remarks) if said else remarks) == (said or [])
+
+
+@pytest.mark.parametrize("ca", [True, False, None])
+def test_self_signed_certificate(judge: Callable[..., list[Remark]], ca: bool | None) -> None:
+    a = Authority()
+    leaf = a.issue("leaf", a.leaf_key, "leaf", a.leaf_key, names=NAMES, ca=ca, usages=[SERVER])
+    remarks = judge(pem(leaf), key_pem(a.leaf_key))
+    assert only(remarks) == "the certificate is self-signed: CN=leaf vouches for itself"
+    assert "certificates_source: own_ca" in remarks[0].problem.hint
+
+
+def test_everything_that_a_certificate_is_not_for(judge: Callable[..., list[Remark]]) -> None:
+    a = Authority()
+    remarks = judge(pem(a.middle, a.root), key_pem(a.middle_key))
+    assert [remark.problem.message.partition(":")[0] for remark in remarks] == [
+        "the first certificate is an authority's and no server's",
+        "the certificate is not for meet.example.org",
+        "the certificate is not for turn.meet.example.org",
+    ]
+    assert all(remark.blocking for remark in remarks)
+
+
 @pytest.mark.parametrize(("days", "part", "blocking"), [(-1, "has expired", True), (5, "expires in 5 days", False)])
 def test_expiry(judge: Callable[..., list[Remark]], days: int, part: str, blocking: bool) -> None:
     a = Authority()
@@ -191,6 +247,8 @@ def test_pkcs12(tmp_path: Path) -> None:
     assert "canary" not in str(list(judge_pkcs12(path, Secret("canary"), NAMES)))
     assert "cannot be opened" in only(list(judge_pkcs12(path, None, NAMES)))
     assert "is not for x.example" in only(list(judge_pkcs12(path, Secret("word"), ["x.example"])))
+    write(a.issue("leaf", a.leaf_key, "leaf", a.leaf_key, names=NAMES), a.leaf_key)
+    assert "is self-signed" in only(list(judge_pkcs12(path, Secret("word"), NAMES)))
 
 
 NO_VENDOR_KEY = "is not given (vendor_repository_key)"

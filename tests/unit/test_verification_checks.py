@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import tempfile
 from collections.abc import Callable
@@ -11,6 +12,8 @@ from typing import Any
 
 import pytest
 
+from orchestrator import content
+from orchestrator.inventory.specs import load_options
 from orchestrator.verification.checks import (
     test_containers,
     test_log_levels,
@@ -160,6 +163,17 @@ def test_packages_old_missing_free_or_off_their_lock_are_faults() -> None:
     assert "jitsi-meet-web is not installed" in faults_of(_packages({"jitsi-meet-web": ""}))
     assert _packages({}, {"jicofo": "1.0-1201-1"}).faults == [("jicofo 1.0-1189-1", "1.0-1201-1, as locked")]
     assert "prosody 13.0.1-1 is not held" in faults_of(_packages({}, held="jicofo"))
+
+
+def test_every_package_that_the_roles_take_from_jitsi_can_be_locked_and_no_other() -> None:
+    files = [path for part in ("tasks", "vars") for path in content.root().glob(f"roles/*/{part}/main.yml")]
+    lines = [line for path in files for line in path.read_text().splitlines() if _TAKEN.match(line)]
+    taken = {name for line in lines for name in re.findall(r"\bjicofo\b|\bjitsi-[a-z0-9-]+", line)}
+    known = set(load_options()["vendor_repository_versions"].options)
+    assert known == taken == set(load_support().minimum) - {"prosody"}
+
+
+_TAKEN = re.compile(r" *(names|__[a-z]+_packages): ")
 
 
 def test_pending_update_of_a_held_package_is_seen() -> None:
