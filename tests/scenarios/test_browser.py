@@ -94,7 +94,7 @@ _HEADERS = "/etc/nginx/snippets/ratssaal-headers.conf"
 _LOOSE = "default-src *; script-src * 'unsafe-inline'; style-src *; frame-src *; worker-src 'self'"
 PLANTS = {
     "config.js": Plant(
-        f"sed -i 's|/ratssaal/branding.json|https://brand.example.net/b.json|; s|analytics: {{ disabled: true }}|analytics: "
+        f"sed -i 's|https://[^/]*/ratssaal/branding.json|https://brand.example.net/b.json|; s|analytics: {{ disabled: true }}|analytics: "
         f"{{ scriptURLs: [ \"https://count.example.net/c.js\" ] }}|; s|disableThirdPartyRequests: true,$||' {_CONFIG}",
         (
             "start page asks https://brand.example.net/b.json (connection, stopped by the policy)",
@@ -107,7 +107,7 @@ PLANTS = {
         ),
     ),
     "branding": Plant(
-        "sed -i 's|/ratssaal/logo.svg|//brand.example.net/logo.svg|; s|\"#1b2a3a\"|\"#1b2a3a\", \"premeetingBackground\": "
+        "sed -i 's|https://[^/]*/ratssaal/logo.svg|//brand.example.net/logo.svg|; s|\"#1b2a3a\"|\"#1b2a3a\", \"premeetingBackground\": "
         "\"url(https://back.example.net/b.png)\", \"virtualBackgrounds\": [\"https://office.example.net/o.jpg\"]|' "
         "/usr/share/ratssaal/pages/branding.json",
         (
