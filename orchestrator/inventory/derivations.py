@@ -326,12 +326,13 @@ def content_security_policy(settings: Settings) -> str:
 
 
 def identity_origins(settings: Settings) -> list[str]:
-    """Return the origins of the identity provider: declared ones, where people log in and where tokens come from; [] without JWT."""
+    """Return the origins of the identity provider: declared ones, log-in, log-out and source of tokens; [] without JWT."""
     if settings.get("jitsi_auth") != "jwt":
         return []
     token = settings.get("jitsi_jwt") or {}
     origins = [str(origin) for origin in token.get("identity_origins") or ()]
-    for key in ("login_url", "token_service_url"):
+    # Logging out takes place in a frame.
+    for key in ("login_url", "token_service_url", "logout_url"):
         parts = urlsplit(str(token.get(key) or ""))
         if parts.scheme and parts.netloc:
             origins.append(f"{parts.scheme}://{parts.netloc}")

@@ -32,8 +32,8 @@ _CHARACTERS = {" ": "a space", "'": "an apostrophe", '"': "a quotation mark", "\
 # deb-version(7): an epoch, what upstream calls it, a revision.
 _DEBIAN_VERSION = re.compile(r"(?:[0-9]+:)?[0-9][A-Za-z0-9.+~-]*(?<!-)")
 # Debian's (groupadd(8)), and those of a directory, such as it-admins@town.example; to sshd *, ? and ! make a pattern.
-_GROUP = re.compile(r"[A-Za-z_][A-Za-z0-9_.@-]*\$?")
-_CONTACT = re.compile(r"https://[^\s/]+\S*|mailto:[^\s@]+@[^\s@]+|tel:\+?[0-9][0-9().-]*")
+_GROUP = re.compile(r"(?!\d+$)\w[\w.@+-]*\$?")
+_CONTACT = re.compile(r"https://[^\s/]+\S*|mailto:[^\s@]+@\S+|tel:\+?[0-9][0-9().-]*", re.I)
 _ACCOUNT = re.compile(r"[a-z0-9](?:[a-z0-9._-]{0,62}[a-z0-9])?")
 
 
@@ -157,13 +157,15 @@ def _each(check: Callable[[str], tuple[str, str] | None]) -> Rule:
 def _address6(value: str) -> tuple[str, str] | None:
     if not _is_address(value) or ipaddress.ip_address(value).version != 6:
         return f"{value!r} is no IPv6 address", "for example 2001:db8::10"
-    if host_address_fault(value) or ipaddress.ip_address(value).is_link_local:
+    address = ipaddress.IPv6Address(value)
+    if host_address_fault(value) or address.is_link_local or address.scope_id or address.ipv4_mapped:
         return f"{value} is not the address of a host", "the one by which others reach it, for example 2001:db8::10"
     return None
 
 
 def _server(value: str) -> tuple[str, str] | None:
-    labels = value.lower().removesuffix(".").split(".")
+    # Names in a town's own network often hold an underscore.
+    labels = value.lower().removesuffix(".").replace("_", "-").split(".")
     if _is_address(value) or (all(_LABEL.fullmatch(label) for label in labels) and not labels[-1].isdigit()):
         return None
     return f"{value!r} is neither a host's name nor an address", "for example ntp.example.org or 192.0.2.123"
@@ -347,6 +349,15 @@ def _jwt(value: Any) -> Iterator[Fault]:
         found = _https_url(str(value[key])) if value.get(key) else None
         if found:
             yield (key,), *found
+    service = str(value.get("token_service_url") or "")
+    if re.search(r"/token/*$|[?#]", service):
+        hint = "upstream's page adds /token: https://id.example.org/realms/town/protocol/openid-connect"
+        yield ("token_service_url",), f"{service!r} is not the address below which /token lies", hint
+    if service and "?" not in str(value.get("login_url") or ""):
+        hint = (
+            "the provider's authorization endpoint: https://.../auth?client_id=...&response_type=code&scope=openid&..."
+        )
+        yield ("token_service_url",), "there is a token service, but login_url holds no question", hint
     for inner, message, hint in _each(_origin)(value.get("identity_origins") or []):
         yield ("identity_origins", *inner), message, hint
 
@@ -357,7 +368,9 @@ def _accounts(value: Any) -> Iterator[Fault]:
         if found:
             yield (str(name),), *found
         # A mapping is what Ansible makes of a value that is encrypted for itself.
-        elif not password or not isinstance(password, (str, Mapping)):
+        elif not isinstance(password, (str, Mapping)) or not (
+            password.strip() if isinstance(password, str) else password
+        ):
             hint = f"a text in quotes; ratssaal users add --reset {name} makes one"
             yield (str(name),), f"the account {name} has no password", hint
 

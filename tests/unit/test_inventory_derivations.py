@@ -231,6 +231,9 @@ def test_policy_lets_the_identity_provider_in() -> None:
     assert "https://login.example.org" not in directives(jitsi_jwt=token)["connect-src"]
     service = {"token_service_url": "https://tokens.example.org/realms/town/protocol/openid-connect"}
     assert "https://tokens.example.org" in directives(jitsi_auth="jwt", jitsi_jwt=service)["connect-src"]
+    # A log-out takes place in a frame.
+    out = {"logout_url": "https://out.example.org/logout"}
+    assert "https://out.example.org" in directives(jitsi_auth="jwt", jitsi_jwt=out)["frame-src"]
 
 
 def test_the_filters_are_the_same_functions(tmp_path: Path) -> None:

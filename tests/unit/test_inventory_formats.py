@@ -14,6 +14,8 @@ from orchestrator.inventory.specs import load_options
 
 OPTIONS = load_options()
 NUMBERS = sorted(name for name, option in OPTIONS.items() if option.type == "int")
+_REALM = "https://id.example.org/realms/town/protocol/openid-connect"
+_LOGIN = {"app_id": "town", "login_url": f"{_REALM}/auth?client_id=meet"}
 
 
 def _said(name: str, value: Any) -> str:
@@ -63,7 +65,12 @@ def test_there_are_numbers() -> None:
         ("vendor_repository_suite", "/"),
         ("vendor_repository_suite", "bookworm-backports"),
         ("hardening_ssh_allow_groups", ["helpdesk", "_ssh", "IT-Admins", "it.admins@town.example", "machines$"]),
+        ("hardening_ssh_allow_groups", ["42it", "it+ops", "bürger"]),
+        ("base_ntp_servers", ["ntp_1.town.local"]),
+        ("jitsi_jwt", {"app_id": "town", "login_url": f"{_REALM}/auth?client_id=a", "token_service_url": f"{_REALM}/"}),
+        ("jitsi_jwt", {"app_id": "town", "login_url": "https://id.example.org/{room}"}),
         ("web_security_contact", "security@town.example"),
+        ("web_security_contact", "mailto:security@town.example?cc=it@town.example"),
         ("web_security_contact", "mailto:security@town.example?subject=hole"),
         ("web_security_contact", "https://town.example/holes"),
         ("web_security_contact", "tel:+49-391-540"),
@@ -104,6 +111,14 @@ def test_what_a_service_takes_is_accepted(name: str, value: Any) -> None:
         ("base_ntp_servers", ["-ntp.example.org"], "is neither"),
         ("base_ntp_servers", [""], "is neither"),
         ("base_address6", "::1", "::1 is not the address of a host"),
+        ("base_address6", "2001:db8::10%eth0", "is not the address of a host"),
+        ("base_address6", "::ffff:192.0.2.1", "is not the address of a host"),
+        ("jitsi_accounts", {"anna": "   "}, "the account anna has no password"),
+        ("jitsi_jwt", {**_LOGIN, "token_service_url": f"{_REALM}/token"}, "is not the address below which /token lies"),
+        ("jitsi_jwt", {**_LOGIN, "token_service_url": f"{_REALM}?a=b"}, "is not the address below which /token lies"),
+        ("jitsi_jwt", {"token_service_url": _REALM}, "there is a token service, but login_url holds no question"),
+        ("jitsi_jwt", {"login_url": f"{_REALM}/auth", "token_service_url": _REALM}, "login_url holds no question"),
+        ("jitsi_jwt", {"logout_url": "http://id.example.org/logout"}, "is no https address"),
         ("base_address6", "fe80::1", "fe80::1 is not the address of a host"),
         ("base_address6", "ff02::1", "ff02::1 is not the address of a host"),
         (
