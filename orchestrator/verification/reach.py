@@ -44,10 +44,12 @@ def no_way(address: str) -> str:
 
 
 def first_way(outside: testinfra.host.Host, subject: Subject) -> str:
-    """Return the first of a host's addresses to which the vantage point has a way; the first of all where it has none."""
+    """Return the first of a host's addresses to which the vantage point has a way; raises NotTested where it has none."""
     told = ask(outside, *(SOURCE.format(address) for address in subject.addresses))
-    ways = (address for address, answer in zip(subject.addresses, told, strict=True) if has_way(answer))
-    return next(ways, subject.addresses[0])
+    for address, answer in zip(subject.addresses, told, strict=True):
+        if has_way(answer):
+            return address
+    raise NotTested(no_way(" and ".join(subject.addresses)))
 
 
 def targets(outside: testinfra.host.Host, subject: Subject, sheet: Sheet, *tools: str) -> list[Target]:

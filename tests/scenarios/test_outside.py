@@ -136,12 +136,16 @@ BREAKS: list[Break] = [
         "WEB-01",
         "sed -i 's/display-capture=(self)/display-capture=*/; s/camera=(self)/camera=()/; s#img-src .self.#& https://third.example#;"
         f" /X-Content-Type-Options/d' {_HEADERS} && systemctl reload nginx && sleep 1;"
-        " sed -i 's#</body>#<img src=\"http://third.example/x.png\"></body>#' /usr/share/ratssaal/pages/impressum.html",
+        " sed -i 's#</body>#<img src=\"http://third.example/x.png\"></body>#' /usr/share/ratssaal/pages/impressum.html;"
+        # Whoever comes by IPv6 gets another one.
+        ' sed -i \'s|location = /config.js {|&\\n        if ($remote_addr ~ ":") { return 200 "var config = {};"; }|\''
+        f" {_NGINX} && nginx -t -q && systemctl reload nginx && sleep 1",
         "Permissions-Policy display-capture *",
         more=(
             "Permissions-Policy camera ()",
             "img-src 'self' https://third.example",
             "X-Content-Type-Options not sent",
+            "/config.js is another over",
             "/impressum (IPv4) answers 200 and fetches http://third.example/x.png",
         ),
     ),
@@ -220,18 +224,23 @@ def test_the_whole_scan_goes_unnoticed_by_sshd_and_locks_nobody_out(site: LabSit
     assert subprocess.run(argv, capture_output=True, text=True, timeout=30, check=False).stdout == "let in\n"
 
 
-def test_a_vantage_point_without_a_way_to_ipv6_blames_nobody(site: LabSite) -> None:
-    """As an office with IPv4 alone. What was not looked at is said, by every check that would have."""
-    away = ["ip", "-n", site.hosts[0].network.outside, "-6", "route"], f"{site.hosts[0].address6}/128"
-    subprocess.run([*away[0], "add", "unreachable", away[1]], check=True)
+@pytest.mark.parametrize("family", ["IPv6", "IPv4"])
+def test_a_vantage_point_without_a_way_to_one_family_blames_nobody(site: LabSite, family: str) -> None:
+    """As an office with IPv4 alone. What was not looked at is said; what one address is enough for is looked at over the other."""
+    host = site.hosts[0]
+    address = host.address6 if family == "IPv6" else host.address
+    route = ["unreachable", f"{address}/{128 if family == 'IPv6' else 32}"]
+    change = ["ip", "-n", host.network.outside, "-6" if family == "IPv6" else "-4", "route"]
+    subprocess.run([*change, "add", *route], check=True)
     try:
         report = verify(load(site), controls=(*NEAR, "AVL-02", "TRN-04", "VKS-01", "VKS-02", "VKS-03", "VKS-11"))
     finally:
-        subprocess.run([*away[0], "del", "unreachable", away[1]], check=True)
+        subprocess.run([*change, "del", *route], check=True)
     assert failed(report) == {}
-    results = {finding.control: finding.result for finding in report.findings}
-    for control in ("CRY-01", "CRY-04", "WEB-01", "AVL-02", "VKS-11"):
+    results = {finding.control: finding.result for finding in report.findings if finding.vantage != "inside"}
+    for control in ("CRY-01", "CRY-04", "WEB-01", "AVL-02"):
         assert results[control] is Result.NOT_TESTED, control
-    assert {results[control] for control in ("VKS-01", "VKS-02", "VKS-03", "TRN-04")} == {Result.PASS}
+    one_is_enough = ("VKS-01", "VKS-02", "VKS-03", "VKS-11", "TRN-04")
+    assert {control: results[control] for control in one_is_enough} == dict.fromkeys(one_is_enough, Result.PASS)
     reasons = "; ".join(finding.reason for finding in report.findings if finding.control == "WEB-01")
-    assert f"the vantage point has no way to {site.hosts[0].address6}" in reasons
+    assert f"the vantage point has no way to {address}" in reasons

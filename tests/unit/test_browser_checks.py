@@ -75,44 +75,6 @@ def test_a_site_as_it_should_be_has_no_fault_and_names_what_ran() -> None:
     assert sheet.seen[0] == "upstream's web application ran (lib-jitsi-meet 1.0.8300)"
 
 
-def _over_both(*, way: str = "2001:db8::9", other: str = "same", first: str = "same") -> Sheet:
-    """Run the check at a host with two addresses, over which config.js comes with these digests."""
-
-    def answer(command: str) -> str:
-        away = "2001:db8::10" in command
-        if "SOCK_DGRAM" in command:
-            return way if away else "192.0.2.9"
-        if command.startswith("for path"):
-            return "page\n" * 5 + (other if away else first)
-        return json.dumps(FACTS)
-
-    def ship(commands: list[str]) -> Answers:
-        return {command: (0, answer(command).encode(), b"") for command in commands}
-
-    sheet = Sheet()
-    topology = {"hosts": {}, "settings": SETTINGS}
-    subject = Subject("h1", "192.0.2.1", "2001:db8::10", ("jitsi_signalling",), topology)
-    checks.test_third_parties(testinfra.host.Host(BatchBackend("outside", ship)), subject, sheet)
-    return sheet
-
-
-def test_what_is_served_over_the_other_address_is_the_same_or_a_fault() -> None:
-    good = _over_both()
-    assert (good.faults, good.untested) == ([], [])
-    assert "pages and config.js over 2001:db8::10: as over 192.0.2.1" in good.seen
-    (fault,) = _over_both(other="another").faults
-    assert fault[0] == "pages and config.js over 2001:db8::10: other than over 192.0.2.1: /config.js"
-    assert [seen for seen, _ in _over_both(other="none").faults] == [fault[0]]
-
-
-def test_what_cannot_be_compared_is_no_pass() -> None:
-    unseen = _over_both(way="none")
-    assert unseen.faults == []
-    assert unseen.untested == ["what is served there: the vantage point has no way to 2001:db8::10"]
-    nothing = _over_both(first="none", other="none")
-    assert nothing.untested == ["whether every address serves the same: over 192.0.2.1 came no /config.js"]
-
-
 @pytest.mark.parametrize(
     "url",
     [

@@ -92,11 +92,15 @@ class _Place:
 
     backend = None
 
-    def __init__(self, facts: Facts, config: str = CONFIG, code: int = 0) -> None:
-        self._facts, self._config, self._code = facts, config, code
+    def __init__(self, facts: Facts, config: str = CONFIG, code: int = 0, reached: str = "") -> None:
+        self._facts, self._config, self._code, self._reached = facts, config, code, reached
 
     def run(self, command: str) -> _Result:
-        """Answer the three questions that these checks ask."""
+        """Answer the questions that these checks ask; only an address with `reached` in it can be reached."""
+        if "SOCK_DGRAM" in command:
+            return _Result("192.0.2.9\n" if self._reached in command.rpartition("' ")[2] else "none\n")
+        if command.startswith("curl") and self._reached not in command.partition("--resolve ")[2]:
+            return _Result("", 7)
         if command.startswith("openssl"):
             return _Result("sha256 Fingerprint=AA:BB\n")
         if command.startswith("curl"):
@@ -104,7 +108,9 @@ class _Place:
         return _Result(json.dumps(self._facts))
 
 
-def _judged(control: str, facts: Facts, *, config: str = CONFIG, code: int = 0, **settings: Any) -> tuple[str, str]:
+def _judged(
+    control: str, facts: Facts, *, config: str = CONFIG, code: int = 0, reached: str = "", **settings: Any
+) -> tuple[str, str]:
     """Return how the check of a control ends and what it says."""
     subject = Subject(
         "h1",
@@ -113,7 +119,7 @@ def _judged(control: str, facts: Facts, *, config: str = CONFIG, code: int = 0, 
         tuple(HOST["groups"]),
         {"hosts": {"h1": HOST}, "settings": {**SETTINGS, **settings}},
     )
-    place: Any = _Place(facts, config, code)
+    place: Any = _Place(facts, config, code, reached)
     sheet = Sheet()
     try:
         CHECKS[control](place, place, subject, sheet)
@@ -393,6 +399,16 @@ def test_config_as_served(control: str, config: str, verdict: str) -> None:
 
 def test_a_fault_stays_one_where_config_is_not_served() -> None:
     assert _judged("VKS-02", _changed("offered", "lobby", to=False), code=7)[0] == "fail"
+
+
+@pytest.mark.parametrize(
+    ("reached", "ended"), [("198.18.0.10", "pass"), ("2001:2::10", "pass"), ("nowhere", "not tested")]
+)
+@pytest.mark.parametrize("control", ["TRN-04", "VKS-02"])
+def test_config_is_read_over_the_first_address_that_is_reached(control: str, reached: str, ended: str) -> None:
+    verdict, said = _judged(control, GOOD, reached=reached)
+    assert verdict == ended
+    assert ("the vantage point has no way to 198.18.0.10 and 2001:2::10" in said) is (ended == "not tested")
 
 
 @pytest.mark.parametrize("control", ["TRN-04", "VKS-02"])

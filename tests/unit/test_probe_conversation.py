@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import socket
 from collections.abc import Awaitable, Callable
 from typing import Any, cast
 
@@ -284,6 +285,14 @@ def test_an_address_to_which_there_is_no_way_is_told_apart_from_a_closed_door(mo
     assert "no WebSocket" in facts["websocket"]["127.0.0.9"]["reason"]
     # Not the kernel's word that there is no way.
     assert "refused" in facts["stranger"]["reason"].lower() or "Connect call failed" in facts["stranger"]["reason"]
+
+
+def test_a_kernel_without_a_family_has_no_way_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(97, "Address family not supported by protocol")
+
+    monkeypatch.setattr(socket, "socket", refuse)
+    assert not xmpp.has_way("2001:db8::1")
 
 
 def test_no_member_is_tried_without_secrets() -> None:

@@ -12,9 +12,9 @@ import pytest
 import testinfra.host
 
 from orchestrator.inventory.derivations import identity_origins, turn_domain
-from orchestrator.verification.asking import ask, json_of, text
+from orchestrator.verification.asking import ask, json_of
 from orchestrator.verification.browser import ROOM, browser_command
-from orchestrator.verification.reach import SOURCE, first_way, has_way, no_way
+from orchestrator.verification.reach import first_way
 from orchestrator.verification.sheet import NotApplicable, NotTested, Sheet
 from orchestrator.verification.subject import Subject
 
@@ -112,7 +112,6 @@ def test_third_parties(outside: testinfra.host.Host, subject: Subject, sheet: Sh
     _judge_requests(facts["requests"], allowed, sheet)
     _judge_settings(facts, allowed, sheet)
     _judge_policy(facts["trial"], sheet)
-    _judge_alike(outside, subject, sheet)
     stored = {"cookies": facts["cookies"], **facts["storage"]}
     kept = ", ".join(f"{kind}: {' '.join(names) or 'none'}" for kind, names in stored.items())
     sheet.record(f"stored in the browser: {kept}", "listed, not judged")
@@ -159,32 +158,6 @@ def _judge_policy(trial: Mapping[str, Any], sheet: Sheet) -> None:
     for origin, reached in trial["declared"].items():
         word = "lets the browser reach" if reached else "keeps the browser from"
         sheet.expect(reached, f"the policy {word} {origin}", "let through as declared")
-
-
-def _judge_alike(outside: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
-    """The browser looks at one address: over each of the others the same pages and the same config.js must come."""
-    domain, paths = str(subject.settings["jitsi_domain"]), (*_PAGES, "/config.js")
-    fetch = f'curl -sfk -m 20 --resolve {domain}:443:{{}} "https://{domain}$path"'
-    digest = f'told=$({fetch}) && printf %s "$told" | sha256sum || echo none'
-    commands = [f"for path in {' '.join(paths)}; do {digest.format(each)}; done" for each in subject.addresses]
-    ways = [SOURCE.format(address) for address in subject.addresses]
-    told = ask(outside, *ways, *commands)
-    shut = {address for address, way in zip(subject.addresses, told, strict=False) if not has_way(way)}
-    served = dict(zip(subject.addresses, (text(each).splitlines() for each in told[len(ways) :]), strict=True))
-    looked = first_way(outside, subject)
-    missed = [path for path, seen in zip(paths, served[looked], strict=False) if seen == "none"]
-    if missed and len(subject.addresses) > 1:
-        sheet.could_not_look(f"whether every address serves the same: over {looked} came no {', '.join(missed)}")
-        return
-    for address in subject.addresses:
-        if address in shut:
-            sheet.could_not_look(f"what is served there: {no_way(address)}")
-        elif address != looked:
-            other = [
-                path for path, own, seen in zip(paths, served[address], served[looked], strict=True) if own != seen
-            ]
-            said = f"other than over {looked}: {', '.join(other)}" if other else f"as over {looked}"
-            sheet.expect(not other, f"pages and config.js over {address}: {said}", "the same over each address")
 
 
 def _addresses(held: Any, place: str = "") -> Iterator[tuple[str, str]]:

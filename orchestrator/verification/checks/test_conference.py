@@ -12,7 +12,7 @@ import testinfra.host
 
 from orchestrator.inventory import derivations
 from orchestrator.verification.asking import ask, json_of, probe, text
-from orchestrator.verification.reach import no_way
+from orchestrator.verification.reach import first_way, no_way
 from orchestrator.verification.servedconfig import (
     Config,
     Expression,
@@ -281,13 +281,13 @@ def _own_names(subject: Subject) -> set[str]:
 
 
 def _config(outside: testinfra.host.Host, subject: Subject, sheet: Sheet) -> tuple[str, Config | None]:
-    """Return config.js as it is served over the first address that answers: its text without comments, and its values.
+    """Return config.js as it is served over the first address that is reached: its text without comments, and its values.
 
     What cannot be had is noted, and "" or None in its place.
     """
     domain = subject.settings["jitsi_domain"]
-    fetch = "curl -sfk -m 10 --resolve {0}:443:{1} https://{0}/config.js"
-    (served,) = ask(outside, " || ".join(fetch.format(domain, address) for address in subject.addresses))
+    resolve = f"--resolve '{domain}:443:{first_way(outside, subject)}'"
+    (served,) = ask(outside, f"curl -sfk -m 10 {resolve} https://{domain}/config.js")
     if served.rc != 0:
         sheet.could_not_look(f"config.js is not served (curl ended with {served.rc})")
         return "", None

@@ -21,11 +21,12 @@ _RELEASE = (
     "cat /etc/debian_version; dpkg-query -W -f '${Version}\\n' base-files; dpkg --print-architecture; "
     "sed -n 's/^ID=//p' /etc/os-release"
 )
-# Of the flavour that runs: of two with one version, `cloud-amd64` would count as newer than `amd64`.
+# Of the flavour that runs, where any is left: of two with one version, `cloud-amd64` would count as newer than `amd64`.
 _NEWEST = (
     'ls -v /boot/vmlinuz-* 2>/dev/null | awk -v runs="$(uname -r)" \'function flavour(name) '
     '{ sub(/^.*vmlinuz-/, "", name); sub(/^[^-]*(-[0-9][^-]*)*/, "", name); return name } '
-    'flavour($0) == flavour(runs) { newest = $0 } END { sub(/^.*vmlinuz-/, "", newest); print newest }\'; '
+    "{ any = $0 } flavour($0) == flavour(runs) { newest = $0 } "
+    'END { if (newest == "") newest = any; sub(/^.*vmlinuz-/, "", newest); print newest }\'; '
 )
 _KERNEL = (
     f"systemd-detect-virt --container; uname -r; uname -v; {_NEWEST}"

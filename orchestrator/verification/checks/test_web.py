@@ -190,3 +190,22 @@ def test_mixed_content(host: testinfra.host.Host, outside: testinfra.host.Host, 
         fetches = ", ".join(found) or "nothing without TLS"
         seen = f"{label} answers {answer.status} and fetches {fetches}"
         sheet.expect(answer.status == "200" and not found, seen, "200, with https: and wss: only")
+
+
+@pytest.mark.control("WEB-01")
+def test_every_address_serves_the_same(
+    host: testinfra.host.Host, outside: testinfra.host.Host, subject: Subject, sheet: Sheet
+) -> None:
+    """What other checks, and the browser, look at over one address is what comes over each of them."""
+    del host
+    domain, paths = str(subject.settings["jitsi_domain"]), (*PAGES, "/config.js")
+    places = {
+        request("https", domain, address, path): (path, address) for address in subject.addresses for path in paths
+    }
+    labels, served = {asked.label: place for asked, place in places.items()}, dict[str, dict[str, str]]()
+    for label, answer in answers(outside, list(places), sheet):
+        path, address = labels[label]
+        served.setdefault(path, {})[address] = f"{answer.status} {answer.body}"
+    for path, bodies in served.items():
+        same = len(set(bodies.values())) == 1
+        sheet.expect(same, f"{path} is {'the same' if same else 'another'} over {' and '.join(bodies)}", "the same")

@@ -44,11 +44,12 @@ class NoAnswer(Exception):
 def has_way(address: str) -> bool:
     """Say whether the kernel knows a way to an address; nothing is sent."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
-    with socket.socket(family, socket.SOCK_DGRAM) as asked:
-        try:
+    try:
+        # A kernel without this family makes no socket of it.
+        with socket.socket(family, socket.SOCK_DGRAM) as asked:
             asked.connect((address, 9))
-        except OSError:
-            return False
+    except OSError:
+        return False
     return True
 
 
