@@ -137,15 +137,16 @@ BREAKS: list[Break] = [
         "sed -i 's/display-capture=(self)/display-capture=*/; s/camera=(self)/camera=()/; s#img-src .self.#& https://third.example#;"
         f" /X-Content-Type-Options/d' {_HEADERS} && systemctl reload nginx && sleep 1;"
         " sed -i 's#</body>#<img src=\"http://third.example/x.png\"></body>#' /usr/share/ratssaal/pages/impressum.html;"
-        # Whoever comes by IPv6 gets others.
-        ' sed -i \'s#barrierefreiheit)[$] {#&\\n        if ($remote_addr ~ ":") { return 200 "another"; }#\''
+        # Whoever comes by IPv6 gets another one.
+        ' sed -i \'s#^    location ~ ^/(impressum#    location = /barrierefreiheit { if ($remote_addr ~ ":") { return 200 "another"; }'
+        " root /usr/share/ratssaal/pages; try_files /barrierefreiheit.html =404; }\\n&#'"
         f" {_NGINX} && nginx -t -q && systemctl reload nginx && sleep 1",
         "Permissions-Policy display-capture *",
         more=(
             "Permissions-Policy camera ()",
             "img-src 'self' https://third.example",
             "X-Content-Type-Options not sent",
-            "/datenschutz is another over",
+            "/barrierefreiheit is another over",
             "/impressum (IPv4) answers 200 and fetches http://third.example/x.png",
         ),
     ),
