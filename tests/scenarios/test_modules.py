@@ -518,7 +518,7 @@ def test_an_unconfirmed_change_does_not_survive_a_reboot(site: LabSite) -> None:
     with subprocess.Popen(
         argv, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, start_new_session=True
     ) as run:
-        deadline = time.monotonic() + 40
+        deadline = time.monotonic() + 120
         while ssh(site, "echo in", check=False) == "in":
             assert time.monotonic() < deadline, "the change never took effect"
             time.sleep(0.5)
