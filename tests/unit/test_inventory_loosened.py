@@ -21,7 +21,7 @@ NEUTRAL = {
     "jitsi_support_contact",
     *("jitsi_turn_domain", "jitsi_turn_tls", "prosody_max_occupants", "videobridge_max_memory"),
     *("jitsi_jwt.app_id", "jitsi_jwt.audiences", "jitsi_jwt.issuers", "jitsi_jwt.jwks_url"),
-    *("jitsi_jwt.client_id", "jitsi_jwt.logout_url"),
+    "jitsi_jwt.client_id",
     *("vendor_repository_fingerprint", "vendor_repository_key", "vendor_repository_suite", "vendor_repository_url"),
     *("vendor_repository_versions", "verification_admins", "verification_declarations", "verification_probe_account"),
     *(
