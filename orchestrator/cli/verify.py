@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -19,12 +20,9 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from typing import Any
 
-    from orchestrator.evidence.results import Finding, Report
+    from orchestrator.evidence.results import Report
     from orchestrator.inventory.site import Site
     from orchestrator.inventory.vault import VaultAccess
-    from orchestrator.verification.runner import Progress
-
-_COLOURS = {"pass": "green", "fail": "red", "error": "red", "waived": "yellow"}
 
 
 @click.command()
@@ -100,22 +98,15 @@ def run_verification(
     changes: Mapping[str, Any] | None = None,
     quiet: bool = False,
 ) -> Report:
-    """Verify with a line per result on standard error."""
+    """Verify with a line per result on standard error, unless it is to be quiet."""
+    from orchestrator.cli.progress import LookProgress
     from orchestrator.verification.runner import verify as look
 
-    told = None if quiet else _line
-    return look(site, controls=controls, hosts=hosts, quick=quick, converge=changes, on_result=told)
-
-
-def _line(progress: Progress) -> None:
-    finding = progress.finding
-    word = click.style(f"{finding.result.replace('_', ' '):<14}", fg=_COLOURS.get(finding.result, "blue"))
-    line = f"  {finding.control:<8} {finding.host:<10} {word} {_detail(finding) or progress.check}"
-    click.echo(line.rstrip(), err=True)
-
-
-def _detail(finding: Finding) -> str:
-    return one_line(f"{finding.seen} (wanted: {finding.wanted})" if finding.wanted else finding.reason)
+    look_at_site = partial(look, site, controls=controls, hosts=hosts, quick=quick, converge=changes)
+    if quiet:
+        return look_at_site()
+    with LookProgress() as progress:
+        return look_at_site(on_result=progress.result)
 
 
 def _write_named(report: Report, junit: Path | None, html: Path | None, language: str) -> None:
@@ -178,6 +169,7 @@ def write_file(file: Path, text: str) -> None:
 
 def show_summary(report: Report) -> None:
     """Print what a person needs to know: stand-ins first, every kind of result counted, then what to repair."""
+    from orchestrator.cli.progress import detail
     from orchestrator.evidence.results import Result
 
     if report.standins:
@@ -188,13 +180,13 @@ def show_summary(report: Report) -> None:
     click.echo(", ".join(f"{number} {word}" for number, word in counts if number))
     for finding in report.findings:
         if finding.result in (Result.FAIL, Result.ERROR):
-            console.say(f"{finding.control} on {finding.host}: {_detail(finding)}")
+            console.say(f"{finding.control} on {finding.host}: {detail(finding)}")
             if finding.wanted and finding.reason:
                 console.say(f"  {one_line(finding.reason)}")
             console.say(f"  hint: {finding.remedy}")
     if report.nothing_tested:
         console.say("Nothing was tested: this is evidence of nothing.")
         for finding in report.findings:
-            console.say(f"  {finding.control} on {finding.host}: {_detail(finding)}")
+            console.say(f"  {finding.control} on {finding.host}: {detail(finding)}")
     trips = ", ".join(f"{name} {number}" for name, number in report.round_trips.items())
     console.say(f"round trips: {trips}; {report.seconds['together']:.1f} s together")

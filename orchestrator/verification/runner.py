@@ -10,7 +10,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -41,15 +41,8 @@ _WITHOUT = (
 _GRACE_SECONDS = 10
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """Told as each check comes to a result; a control may have several checks."""
-
-    check: str
-    finding: Finding
-
-
-OnResult = Callable[[Progress], None]
+# Told as each check comes to a result: the check, what it found (a control may have several checks), and the checks to come.
+OnResult = Callable[[str, Finding, Sequence[str]], None]
 
 
 def verify(
@@ -242,10 +235,18 @@ def _follow(
 
 def _teller(controls: tuple[Control, ...], on_result: OnResult | None) -> Callable[[Mapping[str, Any]], None]:
     known = {control.id: control for control in controls}
+    to_come: list[str] = []
 
     def tell(row: Mapping[str, Any]) -> None:
-        if on_result is not None and row["kind"] == "result" and row["control"] in known:
-            on_result(Progress(row["check"], _finding(row, known[row["control"]])))
+        if on_result is None or row.get("control") not in known:
+            return
+        name = f"{row['check']} ({row['host']})"
+        if row["kind"] == "expected":
+            to_come.append(name)
+        elif row["kind"] == "result":
+            if name in to_come:
+                to_come.remove(name)
+            on_result(row["check"], _finding(row, known[row["control"]]), to_come)
 
     return tell
 

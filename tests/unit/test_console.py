@@ -8,10 +8,10 @@ from typing import Any, cast
 import pytest
 
 from orchestrator.cli import audit, console, drift, verify
+from orchestrator.cli.progress import LookProgress
 from orchestrator.errors import Problem, TaskFailed
 from orchestrator.evidence.results import Finding, Result
 from orchestrator.evidence.visible import one_line
-from orchestrator.verification.runner import Progress
 from tests.unit.evidence_cases import report as evidence_report
 
 # Goes up a line, clears it, and writes another; an unprivileged user's process may be called so.
@@ -25,7 +25,7 @@ def harmless(shown: str) -> bool:
 @pytest.mark.parametrize("wanted", ["closed", ""])
 def test_a_result_is_one_line(wanted: str, capsys: pytest.CaptureFixture[str]) -> None:
     finding = Finding("NET-01", "h1", Result.FAIL, HOSTILE, wanted, "", HOSTILE, "inside")
-    verify._line(Progress("ports", finding))
+    LookProgress().result("ports", finding, [])
     shown = capsys.readouterr().err
     assert harmless(shown)
     assert "port 4712 of x\u241b[1A" in shown

@@ -13,11 +13,12 @@ import pytest
 from rich.console import Console
 
 from orchestrator.cli import progress
-from orchestrator.cli.progress import Phases, RunProgress
+from orchestrator.cli.progress import LookProgress, Phases, RunProgress
 from orchestrator.engine import executor, journal
 from orchestrator.engine.events import EventReader
 from orchestrator.engine.executor import _Recorder
 from orchestrator.engine.plan import Plan, Step
+from orchestrator.evidence.results import Finding, Result
 
 PLAN = Plan("provision", "town", tuple(Step(name, "site.yml", ("h1", "h2"), ()) for name in ("Base system", "Web")))
 _CODES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -199,3 +200,24 @@ def test_phases_take_what_lies_between_them(clock: SimpleNamespace, capsys: pyte
     phases.end()
     assert phases.seconds == {"Lab host": 14.0, "Verify": 2.5}
     assert capsys.readouterr().err.splitlines() == ["Lab host", "Verify"]
+
+
+FOUND = Finding("NET-02", "h1", Result.PASS, "", "", "", "all ports [closed]", "inside")
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_a_verification_tells_what_it_waits_for_on_a_terminal(terminal: bool) -> None:
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=terminal, width=100, color_system=None, highlight=False)
+    with LookProgress(console) as looks:
+        assert ("connecting" in drawn_by(looks, screen)) is terminal
+        looks.result("ports", FOUND, ["ports [from outside] (h1)", "turn (h1)"])
+        line = "  NET-02   h1         pass           all ports [closed]\n"
+        assert line in _CODES.sub("", screen.getvalue())
+        awaited = "2 checks to come, among them: ports [from outside] (h1)"
+        assert (awaited in drawn_by(looks, screen)) is terminal
+
+
+def drawn_by(looks: LookProgress, screen: io.StringIO) -> str:
+    looks._live.refresh()
+    return _CODES.sub("", screen.getvalue())

@@ -17,7 +17,8 @@ from orchestrator.evidence.junit import junit_xml
 from orchestrator.evidence.results import Report, Result
 from orchestrator.inventory.scaffold import create_site
 from orchestrator.verification import runner
-from orchestrator.verification.runner import Progress
+from orchestrator.verification.catalogue import select
+from orchestrator.verification.runner import OnResult
 from tests.unit import evidence_cases
 from tests.unit.evidence_cases import finding
 
@@ -35,11 +36,11 @@ class Look:
     asked: dict[str, Any] = field(default_factory=dict)
     while_looking: Callable[[], None] = lambda: None
 
-    def __call__(self, site: Any, *, on_result: Callable[[Progress], None] | None = None, **asked: Any) -> Report:
+    def __call__(self, site: Any, *, on_result: OnResult | None = None, **asked: Any) -> Report:
         self.asked = {"site": site.name, **asked}
         for found in self.report.findings:
             if on_result is not None:
-                on_result(Progress("what is looked at", found))
+                on_result("what is looked at", found, [])
         self.while_looking()
         return self.report
 
@@ -229,3 +230,17 @@ def test_the_policy_goes_into_a_new_directory(town: Path, tmp_path: Path, look: 
     file = tmp_path / "new/policy"
     assert app.run(["audit", str(town), "--vault-password-file", password, "--ssh-policy", str(file)]) == 0
     assert "host keys" in file.read_text()
+
+
+def test_it_is_told_with_each_result_which_checks_are_to_come() -> None:
+    told: list[tuple[str, list[str]]] = []
+    tell = runner._teller(select(("NET-01",)), lambda check, found, to_come: told.append((check, list(to_come))))
+    rows = [
+        {"control": "NET-01", "host": "meet", "vantage": "inside", "check": check} for check in ("sockets", "others")
+    ]
+    for row in rows:
+        tell({**row, "kind": "expected"})
+    tell({"kind": "asked", "host": "meet"})
+    for row in rows:
+        tell({**row, "kind": "result", "result": "pass", "seen": "", "wanted": "", "reason": ""})
+    assert told == [("sockets", ["others (meet)"]), ("others", [])]
