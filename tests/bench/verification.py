@@ -94,7 +94,9 @@ def _provisioned(lab: Lab, hosts: int) -> LabSite:
 def wait_for_first_look(site: LabSite) -> None:
     """Wait until no host is busy any more with looking at all its files for the first time."""
     for host in site.hosts:
-        machines.enter(host, "sh", "-c", "until test -e /var/lib/ratssaal/integrity/begun; do sleep 1; done")
+        machines.enter(
+            host, "timeout", "600", "sh", "-c", "until test -e /var/lib/ratssaal/integrity/begun; do sleep 1; done"
+        )
 
 
 def _drift(site: LabSite) -> None:

@@ -102,6 +102,18 @@ def control_node(town: LabSite) -> ControlNode:
     return node
 
 
+def test_the_newer_ansible_has_nothing_against_the_playbooks(control_node: ControlNode) -> None:
+    """The control node that is recommended has another Ansible than the machine on which all else is tested."""
+    told = control_node.run(
+        f"cd {CHECKOUT} && export PATH=$PWD/.venv/bin:$PATH && ansible --version | head -n1 && ansible-lint --offline -q && "
+        "for each in playbooks/*.yml; do ansible-playbook -i inventories/example-jitsi-single/hosts.yml --syntax-check $each; "
+        "done 2>&1"
+    )
+    assert "[core 2.21." in told
+    assert "WARNING" not in told
+    assert told.count("playbook: playbooks/") == len(list((ROOT / "playbooks").glob("*.yml")))
+
+
 def test_ten_lines_make_a_server(town: LabSite, control_node: ControlNode) -> None:
     host, lines = town.hosts[0], _ten_lines()
     assert len(lines) == 10
