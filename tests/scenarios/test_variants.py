@@ -209,7 +209,7 @@ def test_nobody_logs_in_without_a_token(site: LabSite) -> None:
 
 
 # What speaks of ports, of who holds them and of the way to TURN; the whole rest was looked at above.
-MOVED = ("NET-01", "NET-03", "CRY-01", "CRY-03", "TRN-01", "TRN-04", "AVL-02")
+MOVED = ("NET-01", "NET-03", "CRY-01", "CRY-03", "WEB-01", "WEB-03", "TRN-01", "TRN-04", "AVL-02")
 CONFERENCE = ("VKS-01", "VKS-02", "TRN-04", "AVL-02")
 
 
