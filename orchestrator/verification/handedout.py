@@ -200,6 +200,7 @@ def _served(server: Directive, outer: list[Directive], default_on: set[str], sub
     doors: list[Door] = []
     closed: list[str] = []
     idle: list[str] = []
+    refuses = ["on"] in _named(server.block, "ssl_reject_handshake")
     for words in _listens(server):
         name = _name(server, _socket(words[0]) in default_on)
         if not name:
@@ -207,6 +208,11 @@ def _served(server: Directive, outer: list[Directive], default_on: set[str], sub
             continue
         port, addresses = _reached(words, subject)
         tls = "ssl" in words or ["on"] in _named(server.block, "ssl")
+        if tls and refuses:
+            # Who told TLS another server's name gets here by HTTP all the same; what returns at once hands out nothing.
+            if not _named(server.block, "return"):
+                closed.append(f"under names that TLS refuses, on {words[0]}")
+            continue
         doors += [Door("https" if tls else "http", name, port, address) for address in addresses]
         if not addresses:
             # A host without IPv6 is not reached by it.

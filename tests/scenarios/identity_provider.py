@@ -46,10 +46,10 @@ def membership(secret: str, *, moderator: bool, room: str = "*") -> str:
     return _token({"alg": "HS256"}, _claims(moderator=moderator, room=room), sign)
 
 
-def signed_membership(key: rsa.RSAPrivateKey, name: str) -> str:
-    """Return a moderator's token for every room, signed with the provider's key of that name (RS256)."""
+def signed_membership(key: rsa.RSAPrivateKey, name: str, *, moderator: bool = True) -> str:
+    """Return a token for every room, signed with the provider's key of that name (RS256)."""
     header = {"alg": "RS256", "kid": name}
-    return _token(header, _claims(moderator=True), lambda body: key.sign(body, padding.PKCS1v15(), SHA256()))
+    return _token(header, _claims(moderator=moderator), lambda body: key.sign(body, padding.PKCS1v15(), SHA256()))
 
 
 def published(key: rsa.RSAPrivateKey, name: str) -> str:

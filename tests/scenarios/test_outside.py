@@ -34,6 +34,24 @@ _OUT_OF_DATE = (
     f"mkdir {_WELL_KNOWN} && printf 'Contact: mailto:holes@example.org\\nExpires: 2020-01-01T00:00:00Z\\n'"
     f" > {_WELL_KNOWN}/security.txt"
 )
+_HAPROXY, _WEB = "/etc/haproxy/haproxy.cfg", "/etc/nginx/conf.d/ratssaal.conf"
+
+
+def _another_server(name: str, port: int, condition: str, further: str) -> str:
+    """Return what lets another server answer those whose TLS says a thing: HAProxy finds it beside the site's own."""
+    server = f"server {{ listen 127.0.0.1:{port} ssl; server_name {name}; access_log off; {further} return 421; }}"
+    return (
+        f"echo '{server}' >> {_WEB} && sed -i 's/^    default_backend web/    use_backend {name} if {condition}\\n&/' {_HAPROXY}"
+        f" && printf '\\nbackend {name}\\n    server {name} 127.0.0.1:{port}\\n' >> {_HAPROXY} && nginx -t -q"
+        " && systemctl reload nginx haproxy && sleep 2"
+    )
+
+
+def _without_it(name: str) -> str:
+    return f"sed -i '/{name}/d' {_WEB} {_HAPROXY} && systemctl reload nginx haproxy && sleep 2"
+
+
+_OWN = "/etc/ratssaal/tls"
 BREAKS: list[Break] = [
     Break(
         "CRY-01",
@@ -41,6 +59,33 @@ BREAKS: list[Break] = [
         f" {_NGINX} && systemctl reload nginx && sleep 1",
         "TLSv1.1 spoken",
         also=("CRY-02",),
+    ),
+    Break(
+        "CRY-01",
+        _another_server(
+            "planted.old",
+            4714,
+            "!{ req.ssl_sni -m found }",
+            f"ssl_certificate {_OWN}/fullchain.pem; ssl_certificate_key {_OWN}/key.pem; ssl_ciphers ALL:@SECLEVEL=0;"
+            " ssl_protocols TLSv1.1 TLSv1.2 TLSv1.3;",
+        ),
+        "no name:443",
+        _without_it("planted.old"),
+        uses=_HAPROXY,
+    ),
+    Break(
+        "CRY-03",
+        "openssl req -x509 -newkey rsa:3072 -nodes -days 90 -subj /CN=intern -addext subjectAltName=DNS:akten.intern.example"
+        " -keyout /etc/nginx/other.key -out /etc/nginx/other.pem 2>&1 && "
+        + _another_server(
+            "planted.intern",
+            4715,
+            "{ req.ssl_sni -i other.example }",
+            "ssl_certificate /etc/nginx/other.pem; ssl_certificate_key /etc/nginx/other.key;",
+        ),
+        "another certificate, for akten.intern.example",
+        _without_it("planted.intern"),
+        uses=_HAPROXY,
     ),
     Break(
         "CRY-02",
@@ -148,6 +193,20 @@ BREAKS: list[Break] = [
             "X-Content-Type-Options not sent",
             "/barrierefreiheit is another over",
             "/impressum (IPv4) answers 200 and fetches http://third.example/x.png",
+        ),
+    ),
+    # As in upstream's own file: the site answers whoever has no server of its own. What it answers names whom it was asked for.
+    Break(
+        "WEB-01",
+        f"sed -i '/^# Who names nobody/,/^}}/d' {_NGINX} && echo 'add_header X-Asked $http_x_forwarded_host always;' >> {_HEADERS}"
+        " && nginx -t -q && systemctl reload nginx && sleep 1",
+        "https://other.example/ (IPv4) answers 200",
+        uses=_HAPROXY,
+        more=(
+            "https://198.18.<lab>.10/config.js answers 200",
+            "(IPv6, -H 'Host: other.example') answers 200",
+            "(IPv4, --request-target https://other.example/http-bind) answers 200",
+            "-H 'X-Forwarded-Host: other.example') repeats it",
         ),
     ),
     Break(

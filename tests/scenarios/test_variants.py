@@ -11,6 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -209,7 +210,7 @@ def test_nobody_logs_in_without_a_token(site: LabSite) -> None:
 
 
 # What speaks of ports, of who holds them and of the way to TURN; the whole rest was looked at above.
-MOVED = ("NET-01", "NET-03", "CRY-01", "CRY-03", "TRN-01", "TRN-04", "AVL-02")
+MOVED = ("NET-01", "NET-03", "CRY-01", "CRY-03", "WEB-01", "WEB-03", "TRN-01", "TRN-04", "AVL-02")
 CONFERENCE = ("VKS-01", "VKS-02", "TRN-04", "AVL-02")
 
 
@@ -254,6 +255,55 @@ def test_a_token_makes_a_moderator_by_its_claim_alone(site: LabSite) -> None:
     found = _outside(site)
     assert {f.result for f in found.values()} == {Result.PASS}
     assert "a token without the moderator claim does not become owner" in found["VKS-01"].seen
+
+
+_READER = "/usr/share/jitsi-meet/prosody-plugins/mod_auth_token.lua"
+
+
+@contextmanager
+def _reading(site: LabSite, line: str) -> Iterator[None]:
+    """Let Prosody look at a token's signature in another way: by a line at the beginning of what does."""
+    begin, kept = "local function signed(header, text, signature)", f"/root/{Path(_READER).name}"
+    ssh(site, f"cp -a {_READER} {kept} && sed -i 's/^{begin}$/&\n{line}/' {_READER} && ! cmp -s {_READER} {kept}")
+    try:
+        ssh(site, "systemctl restart prosody && sleep 8")
+        yield
+    finally:
+        ssh(site, f"mv {kept} {_READER} && systemctl restart prosody && sleep 8")
+
+
+def _forged_that_log_in(found: dict[str, Finding]) -> set[str]:
+    """Return which forged tokens log in, where the control of who opens rooms is the only one that says so."""
+    turned = {control: finding.result for control, finding in found.items() if finding.result is not Result.PASS}
+    assert turned == {"VKS-01": Result.FAIL}, found
+    return set(re.findall(r"a token ([^;]*?) logs in", found["VKS-01"].seen))
+
+
+_UNSIGNED = "with a signature of nothing (alg none)"
+_SIGNED_BY_OTHERS = {
+    "with a true signature, but other claims",
+    "signed with no secret at all",
+    "signed with app_id as the secret",
+    "signed with a key of our own",
+    "signed with a key of our own that it brings along",
+}
+
+
+@pytest.mark.parametrize(
+    ("line", "kinds"),
+    [
+        ("do return true end", {_UNSIGNED, *_SIGNED_BY_OTHERS}),
+        ('if header.alg == "none" then return true end', {_UNSIGNED}),
+    ],
+    ids=["no signature is looked at", "none is a signature"],
+)
+def test_a_forged_token_that_logs_in_is_seen(site: LabSite, line: str, kinds: set[str]) -> None:
+    with _reading(site, line):
+        found = _outside(site)
+    assert _forged_that_log_in(found) == kinds
+    found = _outside(site)
+    assert {finding.result for finding in found.values()} == {Result.PASS}
+    assert "forged tokens are refused (not-allowed)" in found["VKS-01"].seen
 
 
 PROVIDER = "id.town.example"
@@ -301,6 +351,29 @@ def test_tokens_are_checked_with_the_keys_that_the_provider_publishes(
         for kind, token in tokens.items()
     }
     assert {kind for kind, answer in answers.items() if "<success" in answer} == {"the provider's"}, answers
+
+
+def test_who_takes_the_published_key_for_a_secret_is_seen(
+    site: LabSite, provider: rsa.RSAPrivateKey, tmp_path: Path
+) -> None:
+    """The best known forgery: everybody can sign with what everybody can read (RFC 8725 2.1)."""
+    ssh(site, "systemctl restart prosody && sleep 8")
+    for moderator, kind in ((True, "yes"), (False, "no")):
+        (tmp_path / kind).write_text(signed_membership(provider, "k1", moderator=moderator))
+        _set(site, f"{_PROVIDER} {kind}", f"cat {tmp_path / kind}")
+    line = (
+        'if keys_url and header.alg == "HS256" and keys[header.kid] then'
+        ' return hashes.hmac_sha256(keys[header.kid]:toPEM("public"), text) == signature end'
+    )
+    try:
+        found = _outside(site)
+        assert {finding.result for finding in found.values()} == {Result.PASS}, found
+        with _reading(site, line):
+            found = _outside(site)
+    finally:
+        for kind in ("yes", "no"):
+            _set(site, f"cat {tmp_path / kind}", f"{_PROVIDER} {kind}")
+    assert _forged_that_log_in(found) == {"signed with the published key k1 as a secret"}
 
 
 def test_accounts_with_a_lobby_by_default(site: LabSite) -> None:

@@ -145,7 +145,17 @@ def test_nothing_of_our_own_servers_is_hidden_from_the_checks(tmp_path: Path, sh
     assert urls == [f"https://meet.example.org/libs/x.mp4 {address}" for address in BOTH.addresses]
     assert not any(server.lists for server in handing.servers)
     bases = {door.base for server in handing.servers for door in server.doors}
-    assert bases == {"http://_", "https://_", "https://meet.example.org"}
+    assert bases == {"http://_", "https://meet.example.org"}
+
+
+def test_a_server_that_no_name_leads_to_through_tls_is_not_asked() -> None:
+    """One that answers at once hands out nothing; of another nothing is known."""
+    refusing = "server {{ listen 443 ssl default_server; ssl_reject_handshake on; root /srv/w; {} }}"
+    silent = handed_out(refusing.format("return 421;"), BOTH)
+    assert (_urls(silent, "/srv/w/f"), _gaps(silent, "/srv/w/f")) == ([], "")
+    assert "handed out under names that TLS refuses, on 443" in _gaps(handed_out(refusing.format(""), BOTH), "/srv/w/f")
+    plain = handed_out(refusing.format("listen 80;"), BOTH)
+    assert _urls(plain, "/srv/w/f") == ["http://ratssaal-pruefung.invalid/f 192.0.2.10"]
 
 
 class _Machine:

@@ -16,6 +16,7 @@ import yaml
 
 from orchestrator import content
 from orchestrator.verification.servedconfig import computed, read_config, setting
+from orchestrator.verification.webserver import read_nginx
 from tests.unit.site_cases import Case
 
 ROLES = content.root() / "roles"
@@ -80,6 +81,8 @@ def written(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     cases["English pages"] = ("body.html.j2", {"jitsi_language": "en"})
     cases["tokens config"] = ("config.js.j2", {"jitsi_auth": "jwt", "jitsi_jwt": _KEYCLOAK})
     cases["others config"] = ("config.js.j2", {"jitsi_auth": "internal", "jitsi_jwt": _KEYCLOAK})
+    for mode, shared in (("shared", True), ("own port", False)):
+        cases[f"{mode} site"] = ("nginx-site.conf.j2", {"__web_shared": shared, "jitsi_tls_directory": "/etc/x"})
     for offered in (True, False):
         cases[f"e2ee {offered}"] = ("config.js.j2", {"jitsi_e2ee": offered})
     return _render(folder, cases)
@@ -109,6 +112,25 @@ def test_a_log_in_by_openid_connect_ends_at_upstreams_page(written: dict[str, st
     assert [setting(internal, name) for name in ("sso", "tokenAuthInline", "tokenAuthUrl", "tokenLogoutUrl")] == [
         None
     ] * 4
+
+
+@pytest.mark.parametrize(
+    ("mode", "places"),
+    [("shared", ["127.0.0.1:4443 ssl proxy_protocol"]), ("own port", ["443 ssl", "[::]:443 ssl"])],
+)
+def test_who_tells_no_name_of_ours_is_refused_by_tls_wherever_it_is_spoken(
+    written: dict[str, str], mode: str, places: list[str]
+) -> None:
+    servers = [server for server in read_nginx(written[f"{mode} site"]).block if server.name == "server"]
+    said = [{line.name: line.words[1:] for line in server.block} for server in servers]
+    listens = [[" ".join(line.words[1:]) for line in server.block if line.name == "listen"] for server in servers]
+    assert listens[1:] == [[f"{place} default_server" for place in places], places]
+    _, others, site = said
+    assert (others["ssl_reject_handshake"], others["return"]) == (["on"], ["421"])
+    assert not {"ssl_certificate", "root", "location"} & set(others)
+    # OpenSSL takes the version before it knows the name.
+    assert (others["ssl_protocols"], others["ssl_ciphers"]) == (site["ssl_protocols"], site["ssl_ciphers"])
+    assert "ssl_reject_handshake" not in site
 
 
 def test_the_pages_lead_to_imprint_privacy_and_accessibility(written: dict[str, str]) -> None:

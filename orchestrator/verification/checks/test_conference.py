@@ -43,18 +43,26 @@ _NO_WAY = "no way there"
 Facts = dict[str, Any]
 
 
-def _conversation(host: testinfra.host.Host, outside: testinfra.host.Host, subject: Subject) -> Facts:
-    """Return what the probe found at this host; raises NotTested where there was no conversation at all."""
+def served_pin(host: testinfra.host.Host, subject: Subject) -> str:
+    """Return the SHA-256 of the certificate that the host says that it serves, "" where it serves none.
+
+    Raises NotApplicable for a host to which nobody comes for a meeting.
+    """
     if not subject.signalling:
         raise NotApplicable("people meet at another host")
-    names, domain = derivations.xmpp_domains(subject.settings), str(subject.settings["jitsi_domain"])
     target = f"[{subject.address}]" if ":" in subject.address else subject.address
-    (served,) = ask(host, _PIN.format(target=target, domain=domain))
+    (served,) = ask(host, _PIN.format(target=target, domain=subject.settings["jitsi_domain"]))
     pin = text(served).strip().rpartition("=")[2].replace(":", "").lower()
+    return "" if pin == "none" else pin
+
+
+def _conversation(host: testinfra.host.Host, outside: testinfra.host.Host, subject: Subject) -> Facts:
+    """Return what the probe found at this host; raises NotTested where there was no conversation at all."""
+    pin, names = served_pin(host, subject), derivations.xmpp_domains(subject.settings)
     job = {
         "address": subject.address,
         "addresses": list(subject.addresses),
-        "pin": "" if pin == "none" else pin,
+        "pin": pin,
         **{name: names[name] for name in ("domain", "guest", "muc", "focus")},
     }
     (told,) = ask(outside, probe("conversation", job))

@@ -62,18 +62,20 @@ NO_STORE = "-no-CAfile -no-CApath -no-CAstore"
 # Our own side must not be what refuses: level 0 lets Debian's OpenSSL offer what it would not use itself.
 _TRY = (
     "for try in {tries}; do printf '== %s\\n' $try; timeout 8 openssl s_client -brief -connect '{connect}' "
-    f"-servername {{name}} -${{{{try%%=*}}}} -groups ${{{{try#*=}}}} -cipher 'ECDHE:@SECLEVEL=0' {NO_STORE}"
+    f"{{named}} -${{{{try%%=*}}}} -groups ${{{{try#*=}}}} -cipher 'ECDHE:@SECLEVEL=0' {NO_STORE}"
     " </dev/null 2>&1; done; true"
 )
 REFUSED = re.compile(r"alert (handshake failure|illegal parameter|insufficient security|protocol version)")
 _DISK = "/etc/ratssaal/tls/fullchain.pem"
+ON_DISK = f"openssl x509 -in {_DISK} -noout -fingerprint -sha256 2>/dev/null; true"
+"""Prints the SHA-256 of the certificate that the host has for its services."""
 # An unknown issuer, by OpenSSL's numbers.
 _STRANGE = ("18", "19", "20", "21")
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """One TLS service at one address."""
+    """One TLS service at one address, asked by a name; by none where that is ""."""
 
     name: str
     port: int
@@ -84,16 +86,28 @@ class Endpoint:
         """Return its address and port as OpenSSL takes them."""
         return f"{self.target.bracketed}:{self.port}"
 
+    @property
+    def label(self) -> str:
+        """Return what it is called in a finding, whatever its address."""
+        return f"{self.name or 'no name'}:{self.port}"
+
+    @property
+    def named(self) -> str:
+        """Return OpenSSL's argument that tells the name."""
+        return f"-servername {self.name}" if self.name else "-noservername"
+
     def enumerate(self) -> str:
         """Return the command by which nmap tries all versions and suites on it."""
         family = "-6 " if ":" in self.target.address else ""
-        scan = f"{_NMAP} --script-args tls.servername={self.name} -p {self.port} {family}{self.target.address}"
+        # Without a name nmap tells none, for it is given an address.
+        named = f" --script-args tls.servername={self.name}" if self.name else ""
+        scan = f"{_NMAP}{named} -p {self.port} {family}{self.target.address}"
         # Under full load nmap once saw no TLS on a port that speaks it.
         return f'for try in 1 2; do told=$({scan}); case $told in *key=\\"TLSv1.*) break;; esac; done; printf "%s\\n" "$told"'
 
     def groups(self, *tries: str) -> str:
         """Return the command that tries groups on it, each of the form `tls1_2=secp256r1:secp384r1`."""
-        return _TRY.format(connect=self.connect, name=self.name, tries=" ".join(tries))
+        return _TRY.format(connect=self.connect, named=self.named, tries=" ".join(tries))
 
 
 def endpoints(outside: testinfra.host.Host, subject: Subject, sheet: Sheet, *tools: str) -> list[Endpoint]:
@@ -106,10 +120,10 @@ def note(judged: Iterable[tuple[Endpoint, Sheet]], sheet: Sheet) -> None:
     """Take over what was noted on each endpoint; what is alike over several addresses is said once."""
     alike: dict[tuple[str, str], list[str]] = {}
     for endpoint, own in judged:
-        alike.setdefault((f"{endpoint.name}:{endpoint.port}", repr(own)), []).append(endpoint.target.address)
+        alike.setdefault((endpoint.label, repr(own)), []).append(endpoint.target.address)
     for endpoint, own in judged:
-        addresses = alike.pop((f"{endpoint.name}:{endpoint.port}", repr(own)), [])
-        label = f"{endpoint.name}:{endpoint.port} ({', '.join(addresses)})"
+        addresses = alike.pop((endpoint.label, repr(own)), [])
+        label = f"{endpoint.label} ({', '.join(addresses)})"
         if not addresses:
             continue
         for seen in own.seen:
@@ -120,7 +134,8 @@ def note(judged: Iterable[tuple[Endpoint, Sheet]], sheet: Sheet) -> None:
             sheet.could_not_look(f"{label}: {reason}")
 
 
-def _scanned(endpoint: Endpoint, printed: str) -> Scan:
+def scanned(endpoint: Endpoint, printed: str) -> Scan:
+    """Return what nmap saw; raises RuntimeError where it came to no end, NotTested where it is too old."""
     scan = read(printed)
     if scan.problem:
         raise RuntimeError(f"{endpoint.connect}: {scan.problem}")
@@ -140,7 +155,7 @@ def test_tls_versions_from_outside(
     found = endpoints(outside, subject, sheet, "nmap")
     judged = [(endpoint, Sheet()) for endpoint in found]
     for (endpoint, own), result in zip(judged, ask(outside, *(e.enumerate() for e in found)), strict=True):
-        judge_versions(_scanned(endpoint, text(result)), allowed, own)
+        judge_versions(scanned(endpoint, text(result)), allowed, own)
     note(judged, sheet)
 
 
@@ -171,7 +186,7 @@ def test_suites_and_groups_from_outside(
     more = dict(zip(closer, ask(outside, *(e.groups(*EACH) for e in closer)), strict=True))
     judged = [(endpoint, Sheet()) for endpoint in found]
     for (endpoint, own), suites, said in zip(judged, results[::2], groups, strict=True):
-        judge_suites(_scanned(endpoint, text(suites)), profile, own)
+        judge_suites(scanned(endpoint, text(suites)), profile, own)
         each = text(more[endpoint]) if endpoint in more else ""
         judge_groups(tried_groups(said + each), profile, own)
     note(judged, sheet)
@@ -255,8 +270,8 @@ def test_certificates_from_outside(
     host: testinfra.host.Host, outside: testinfra.host.Host, subject: Subject, sheet: Sheet
 ) -> None:
     """The chain as served to clients: it fits name and trust, and its certificate is the one on the host's disk."""
-    (disk,) = ask(host, f"openssl x509 -in {_DISK} -noout -fingerprint -sha256 2>/dev/null; true")
-    wanted = _fingerprint(text(disk))
+    (disk,) = ask(host, ON_DISK)
+    wanted = fingerprint(text(disk))
     found = endpoints(outside, subject, sheet, "openssl")
     judged = [(endpoint, Sheet()) for endpoint in found]
     served = ask(outside, *(_served_command(endpoint, subject.authority) for endpoint in found))
@@ -279,7 +294,8 @@ def _served_command(endpoint: Endpoint, authority: str) -> str:
     return f"{trust}; served=$({client} -CAfile $trust </dev/null 2>&1); rm -f $trust; {shown}"
 
 
-def _fingerprint(said: str) -> str:
+def fingerprint(said: str) -> str:
+    """Return the SHA-256 that OpenSSL printed of a certificate, "" where there is none."""
     found = re.search(r"(?i)sha256 fingerprint=([0-9A-F:]+)", said)
     return found.group(1) if found else ""
 
@@ -290,7 +306,7 @@ def judge_served(said: str, wanted: str, sheet: Sheet) -> None:
         sheet.expect(False, f"the host has no certificate in {_DISK}", "the one that is served")
         return
     verdict = re.search(r"Verify return code: (\d+) (\(.*?\))", said)
-    served = _fingerprint(said)
+    served = fingerprint(said)
     if not verdict or not served:
         sheet.expect(False, "no certificate", "a certificate")
         return

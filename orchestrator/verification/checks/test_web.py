@@ -64,7 +64,7 @@ class Asked:
         return f"curl -sSi -k -m 20 --http1.1 {self.arguments} 2>&1"
 
 
-def _read(result: CommandResult) -> Answer | None:
+def read(result: CommandResult) -> Answer | None:
     """Return the answer, None where there was none."""
     head, _, body = str(result.stdout).replace("\r\n", "\n").partition("\n\n")
     first, *lines = head.splitlines() or [""]
@@ -78,20 +78,24 @@ def _read(result: CommandResult) -> Answer | None:
     return Answer(first.split()[1], headers, body)
 
 
-def answers(outside: testinfra.host.Host, requests: list[Asked], sheet: Sheet) -> list[tuple[str, Answer]]:
-    """Return the answers by their labels; none is a fault, but a vantage point without a way to an address has not looked."""
+def told(outside: testinfra.host.Host, requests: list[Asked], sheet: Sheet) -> list[tuple[Asked, CommandResult]]:
+    """Return what curl told of each request; a vantage point without a way to an address has not looked, which is noted."""
     addresses = list(dict.fromkeys(each.address for each in requests))
-    told = ask(outside, *(SOURCE.format(each) for each in addresses), *(each.command for each in requests))
+    results = ask(outside, *(SOURCE.format(each) for each in addresses), *(each.command for each in requests))
     # curl says of a network that cannot be reached what it says of a closed port.
-    shut = {address for address, way in zip(addresses, told, strict=False) if not has_way(way)}
+    shut = {address for address, way in zip(addresses, results, strict=False) if not has_way(way)}
     for address in addresses:
         if address in shut:
             sheet.could_not_look(no_way(address))
+    rows = zip(requests, results[len(addresses) :], strict=True)
+    return [(asked, result) for asked, result in rows if asked.address not in shut]
+
+
+def answers(outside: testinfra.host.Host, requests: list[Asked], sheet: Sheet) -> list[tuple[str, Answer]]:
+    """Return the answers by their labels; none is a fault."""
     found = []
-    for asked, result in zip(requests, told[len(addresses) :], strict=True):
-        answer = _read(result)
-        if asked.address in shut:
-            continue
+    for asked, result in told(outside, requests, sheet):
+        answer = read(result)
         if answer:
             found.append((asked.label, answer))
         else:
@@ -101,6 +105,7 @@ def answers(outside: testinfra.host.Host, requests: list[Asked], sheet: Sheet) -
 
 
 def request(scheme: str, name: str, address: str, path: str, further: str = "") -> Asked:
+    """Return a request by a name that leads to an address, with further arguments of curl's."""
     port = 443 if scheme == "https" else 80
     family = "IPv6" if ":" in address else "IPv4"
     label = f"{scheme}://{name}{path} ({family}{f', {further}' if further else ''})"
@@ -108,10 +113,10 @@ def request(scheme: str, name: str, address: str, path: str, further: str = "") 
     return Asked(label, address, f"{resolve} {further} {shlex.quote(f'{scheme}://{name}{path}')}")
 
 
-def _bare(address: str) -> Asked:
-    """A request that names nothing but the address."""
-    target = f"[{address}]" if ":" in address else address
-    return Asked(f"http://{target}/", address, f"-g {shlex.quote(f'http://{target}/')}")
+def bare(scheme: str, address: str, path: str) -> Asked:
+    """Return a request that names nothing but the address."""
+    url = f"{scheme}://{f'[{address}]' if ':' in address else address}{path}"
+    return Asked(url, address, f"-g {shlex.quote(url)}")
 
 
 @pytest.mark.control("CRY-04")
@@ -122,7 +127,7 @@ def test_plain_http(host: testinfra.host.Host, outside: testinfra.host.Host, sub
     requests = []
     for address in subject.addresses:
         requests += [request("http", domain, address, path) for path in PLAIN]
-        requests += [request("http", domain, address, "/http-bind", "-d x"), _bare(address)]
+        requests += [request("http", domain, address, "/http-bind", "-d x"), bare("http", address, "/")]
         requests += [request("http", "other.example", address, "/")]
     for label, answer in answers(outside, requests, sheet):
         target = answer.headers.get("location", "")
