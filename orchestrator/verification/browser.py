@@ -101,8 +101,9 @@ def _look(context: BrowserContext, job: Mapping[str, Any]) -> dict[str, Any]:
     """Load the pages and return what was seen.
 
     `pages`: path, status, policy; `requests`: page, kind, url, refused (by the policy); `cookies`; of the last page that
-    has settings: `settings` (window.config), `branding`, `storage` (kind to names), `upstream` (the version of upstream's
-    library, "" where it does not run), `generator`; `trial`: what the policy stops and lets through there.
+    has settings: `settings` (window.config before the application begins), `branding`, `storage` (kind to names),
+    `upstream` (the version of upstream's library, "" where it does not run), `generator`; `trial`: what the policy stops
+    and lets through there.
     """
     log, domain, room = _Log(), next(iter(job["names"])), f"ratssaal-{secrets.token_hex(8)}"
     context.on("request", log.request)

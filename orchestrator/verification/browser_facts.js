@@ -1,6 +1,6 @@
 // What a loaded page holds: its settings, its branding, what it stored, whom it wants to meet soon.
 async () => {
-  const settings = window.config ? JSON.parse(JSON.stringify(window.config)) : null;
+  const settings = window.ratssaalGiven();
   // A foreign branding is the application's to ask for, not ours.
   const branding = settings && settings.dynamicBrandingUrl ? new URL(settings.dynamicBrandingUrl, location) : null;
   const fetched = branding && branding.origin === location.origin

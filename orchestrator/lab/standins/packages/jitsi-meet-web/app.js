@@ -6,6 +6,13 @@
     const add = (tag, values) => document.head.append(Object.assign(document.createElement(tag), values));
     const store = (key, value) => localStorage.setItem(key, JSON.stringify(value));
 
+    // The very object that config.js made is filled in (react/features/base/config/functions.web.ts _setDeeplinkingDefaults).
+    config.deeplinking = config.deeplinking || {};
+    config.deeplinking.desktop = config.deeplinking.desktop || {
+        appName: 'Jitsi Meet',
+        download: { linux: 'https://github.com/jitsi/jitsi-meet-electron/releases/latest/download/jitsi-meet-x86_64.AppImage' }
+    };
+
     document.getElementById('name').textContent = (window.interfaceConfig && interfaceConfig.APP_NAME) || 'Jitsi Meet';
     document.getElementById('facts').textContent = 'domain: ' + config.hosts.domain + '\nroom: ' + room;
 
