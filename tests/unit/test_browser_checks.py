@@ -26,6 +26,7 @@ SETTINGS = {
 CONFIG: dict[str, Any] = {
     "disableThirdPartyRequests": True,
     "gravatar": {"disabled": True},
+    "virtualBackground": {"enableV2": False},
     "startWithAudioMuted": True,
     "startWithVideoMuted": True,
     "prejoinConfig": {"enabled": True},

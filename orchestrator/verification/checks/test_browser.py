@@ -32,6 +32,7 @@ _SWITCHES: Mapping[str, tuple[Any, ...]] = {
     "gravatar.disabled": (True,),
     "giphy.enabled": (None, False),
     "enableCalendarIntegration": (None, False),
+    "virtualBackground.enableV2": (False,),
     "dropbox.appKey": (None, ""),
     "callStatsID": (None, ""),
 }
