@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import ipaddress
 import os
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -179,6 +179,16 @@ def turn_allowed_peers(topology: Topology, host: str) -> list[str]:
         if any(low.version == value.version and int(low) <= int(value) <= int(high) for low, high in denied):
             allowed.append(address)
     return allowed
+
+
+def bridge_addresses(topology: Topology, host: str, present: Collection[str]) -> list[str]:
+    """Return the addresses that a bridge offers; [] means all that it has, where the declared one is a translation's.
+
+    `present` are those of the host's own interfaces. One that is declared and not there yet, as IPv6 may be at a boot, stays.
+    """
+    entry = topology["hosts"][host]
+    declared = [str(ipaddress.ip_address(a)) for a in (entry["address"], entry["address6"]) if a]
+    return declared if declared[0] in {str(ipaddress.ip_address(a)) for a in present} else []
 
 
 def bridge_private(topology: Topology, host: str) -> bool:

@@ -70,6 +70,7 @@ class FilterModule:
             "ratssaal_listeners": _D.listeners,
             "ratssaal_certificate_names": _D.certificate_names,
             "ratssaal_bridge_private": _D.bridge_private,
+            "ratssaal_bridge_addresses": _D.bridge_addresses,
             "ratssaal_turn_domain": _D.turn_domain,
             "ratssaal_xmpp_domains": _D.xmpp_domains,
             "ratssaal_ice_servers": _D.ice_servers,

@@ -205,6 +205,25 @@ def test_private_bridge_by_javas_notion(address: str, address6: str, private: bo
     assert derivations.bridge_private(value, "meet") is private
 
 
+@pytest.mark.parametrize(
+    ("address6", "present", "offered"),
+    [
+        ("2001:DB8::10", ["127.0.0.1", "192.0.2.10", "172.17.0.1", "2001:db8::10"], ["192.0.2.10", "2001:db8::10"]),
+        # Not there yet, or not declared.
+        ("2001:db8::10", ["192.0.2.10"], ["192.0.2.10", "2001:db8::10"]),
+        ("", ["192.0.2.10", "2001:db8::10"], ["192.0.2.10"]),
+        # Behind a translation: whatever the host has.
+        ("", ["10.0.0.5"], []),
+    ],
+)
+def test_a_bridge_offers_its_declared_addresses_where_they_are_its_own(
+    address6: str, present: list[str], offered: list[str]
+) -> None:
+    value = topology()
+    value["hosts"]["meet"] |= {"address": "192.0.2.10", "address6": address6}
+    assert derivations.bridge_addresses(value, "meet", present) == offered
+
+
 def directives(**settings: Any) -> dict[str, list[str]]:
     text = derivations.content_security_policy({"jitsi_domain": "meet.example.org", **settings})
     return {words[0]: words[1:] for words in (part.split() for part in text.split("; "))}

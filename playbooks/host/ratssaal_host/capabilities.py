@@ -4,11 +4,13 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 import platform
 import re
 import shutil
 import ssl
+import subprocess
 
 
 def _release():
@@ -54,6 +56,14 @@ def _apparmor(module="/sys/module/apparmor/parameters/enabled"):
         return False
 
 
+def _addresses():
+    """Return the addresses of this host's own interfaces; behind a translation the public one is not among them."""
+    if shutil.which("ip") is None:
+        return []
+    told = subprocess.run(["ip", "-json", "address"], check=True, stdout=subprocess.PIPE).stdout
+    return sorted(row["local"] for card in json.loads(told) for row in card.get("addr_info", ()) if "local" in row)
+
+
 def applied(step):
     """Return what the manifest keeps: measuring applies nothing."""
     return []
@@ -81,6 +91,7 @@ def bring(step):
                 "tls_hybrid": ssl.OPENSSL_VERSION_INFO >= (3, 5),
                 "apparmor": _apparmor(),
                 "apt_hosts": _apt_hosts(),
+                "addresses": _addresses(),
             }
         }
     }

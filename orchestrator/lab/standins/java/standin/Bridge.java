@@ -26,7 +26,7 @@ public final class Bridge {
           health { require-valid-address = true, interval = 60 seconds }
           initial-drain-mode = false, redact-remote-addresses = true
           shutdown { shutting-down-delay = 1 minute, graceful-shutdown-min-participants = 0 } }
-        ice4j.harvest.mapping { stun.addresses = [], aws.enabled = true, static-mappings = [] }
+        ice4j.harvest { allowed-addresses = [], mapping { stun.addresses = [], aws.enabled = true, static-mappings = [] } }
         """;
     private static final Set<String> KNOWN = Set.of(
         "videobridge.apis.rest.enabled", "videobridge.apis.xmpp-client.presence-interval",
@@ -68,7 +68,7 @@ public final class Bridge {
         // The third release is broken on purpose: it starts, joins, and never becomes healthy.
         broken = Boolean.getBoolean("standin.broken");
         drain = settings.flag("videobridge.initial-drain-mode");
-        media = new Media(settings.number("videobridge.ice.udp.port"));
+        media = new Media(settings.number("videobridge.ice.udp.port"), settings.config().getStringList("ice4j.harvest.allowed-addresses"));
     }
 
     /** Starts the bridge and never returns. */

@@ -27,9 +27,9 @@ final class Media {
     private final Map<String, String> passwords = new ConcurrentHashMap<>();
     private final List<InetAddress> addresses;
 
-    Media(int port) throws IOException {
+    Media(int port, List<String> allowed) throws IOException {
         this.port = port;
-        addresses = localAddresses();
+        addresses = localAddresses(allowed);
         for (InetAddress address : addresses) {
             DatagramSocket socket = new DatagramSocket(new InetSocketAddress(address, port));
             Thread thread = new Thread(() -> serve(socket), "udp-" + address.getHostAddress());
@@ -38,13 +38,17 @@ final class Media {
         }
     }
 
-    /** ice4j: one socket per address of this host, without loopback and link-local ones. */
-    private static List<InetAddress> localAddresses() throws IOException {
+    /** ice4j: one socket per address of this host, without loopback and link-local ones; HostCandidateHarvester.java, isAddressAllowed. */
+    private static List<InetAddress> localAddresses(List<String> allowed) throws IOException {
+        List<InetAddress> chosen = new ArrayList<>();
+        for (String address : allowed) {
+            chosen.add(InetAddress.getByName(address));
+        }
         List<InetAddress> found = new ArrayList<>();
         for (NetworkInterface card : Collections.list(NetworkInterface.getNetworkInterfaces())) {
             if (card.isUp() && !card.isLoopback()) {
                 for (InetAddress address : Collections.list(card.getInetAddresses())) {
-                    if (!address.isLinkLocalAddress()) {
+                    if (!address.isLinkLocalAddress() && (chosen.isEmpty() || chosen.contains(address))) {
                         found.add(address);
                     }
                 }
