@@ -242,3 +242,25 @@ def test_no_service_runs_on_the_package_s_own_configuration(site: LabSite, unit:
     finally:
         ssh(site, f"mv /root/kept.conf {file}; systemctl restart {unit}")
     assert ssh(site, f"systemctl is-active {unit}") == "active"
+
+
+def test_prosody_keeps_nothing_of_connections_that_are_lost(site: LabSite) -> None:
+    """Jicofo and the bridge are connected when it stops, which by default leaves a file of each (mod_smacks)."""
+    ssh(site, "systemctl restart prosody.service")
+    kept = ssh(site, "find /var/lib/prosody")
+    assert "/accounts/" in kept
+    assert "smacks" not in kept
+
+
+def test_the_bridge_offers_its_declared_addresses_only(site: LabSite) -> None:
+    """Such as another network's: participants would be told it, and it leads nowhere."""
+    listening = "ss -Hlnu sport = :10000 | awk '{print $4}' | sort"
+    before = ssh(site, listening)
+    ssh(site, "ip address add 203.0.113.9/32 dev host0")
+    try:
+        ssh(site, "systemctl restart jitsi-videobridge2.service")
+        bound = f'for i in $(seq 60); do test -n "$({listening})" && break; sleep 0.5; done'
+        assert ssh(site, f"{bound}; {listening}") == before != ""
+        assert site.hosts[0].address in before
+    finally:
+        ssh(site, "ip address del 203.0.113.9/32 dev host0")

@@ -1,5 +1,9 @@
 -- Stand-in of jitsi-meet:resources/prosody-plugins/mod_auth_token.lua: really checks tokens, HS256 ones with app_secret, or
 -- RS256 ones with the keys that cache_keys_url publishes (JWKS); never both, as upstream.
+-- jitsi-meet:resources/prosody-plugins/token/util.lib.lua and luajwtjitsi.lib.lua want these; without one nobody logs in.
+for _, library in ipairs { "basexx", "inspect", "ssl", "cjson.safe", "openssl.pkey", "openssl.digest", "openssl.hmac" } do
+	require(library);
+end
 local sasl = require "util.sasl";
 local new_sasl = sasl.new;
 local generate_uuid = require "util.uuid".generate;
