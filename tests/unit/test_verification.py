@@ -21,7 +21,7 @@ from orchestrator.cli.verify import show_summary
 from orchestrator.errors import InvalidSite, UsageError
 from orchestrator.evidence.results import Finding, Result
 from orchestrator.inventory.vantagepoint import VantagePoint
-from orchestrator.verification import plugin, runner, sockets
+from orchestrator.verification import plugin, runner
 from orchestrator.verification.asking import answer, ask
 from orchestrator.verification.batch import MAXIMUM_ROUNDS, Answers, BatchBackend, prefetch
 from orchestrator.verification.catalogue import load_catalogue, select
@@ -495,27 +495,6 @@ def test_probes_run_from_one_file_and_get_their_secrets_from_memory(tmp_path: Pa
     assert json.loads(found[show][1]) == {"account": "anna", "password": "pa55"}
     assert found[imports][0] == 0, found[imports]
     assert not Path(found["echo $RATSSAAL_PROBES"][1].decode().strip()).exists()
-
-
-@pytest.mark.parametrize(
-    ("socket", "fits"),
-    [
-        (("tcp", "127.0.0.1", 8080, "java"), True),
-        (("tcp", "::1", 8080, "java"), True),
-        (("tcp", "0.0.0.0", 8080, "java"), False),
-        (("tcp", "*", 8080, "java"), False),
-        (("tcp", "127.0.0.1", 8080, "nc"), False),
-        (("udp", "127.0.0.1", 8080, "java"), False),
-    ],
-)
-def test_socket_must_be_the_declared_one(socket: tuple[str, str, int, str], fits: bool) -> None:
-    expected = {"proto": "tcp", "address": "127.0.0.1", "port": 8080, "process": "java"}
-    assert sockets.fits(sockets.Socket(*socket), expected) is fits
-
-
-def test_mapped_addresses_are_shown_plain() -> None:
-    shown = 'LISTEN 0 50 [::ffff:127.0.0.1]:8080 *:* users:(("java",pid=1,fd=11))\n'
-    assert list(sockets.sockets(f"tcp {shown}")) == [("tcp", "127.0.0.1", 8080, "java")]
 
 
 _IN_TURN = """
