@@ -31,8 +31,8 @@ from orchestrator.verification.audit.results import (
 )
 from orchestrator.verification.crypto import load_profiles
 from orchestrator.verification.waivers import Waiver, read_waivers
+from tests.unit.outside_cases import subject
 from tests.unit.site_cases import Case
-from tests.unit.test_outside_judging import subject
 
 RECORDED = Path(__file__).with_name("recorded") / "audit"
 PROFILES = load_profiles()
