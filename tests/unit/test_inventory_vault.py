@@ -17,9 +17,7 @@ from orchestrator.inventory import ansible_tools
 from orchestrator.inventory.loosened import loosened
 from orchestrator.inventory.site import load_site
 from orchestrator.inventory.vault import VAULT, VaultAccess, changed_vault, read_vault, write_private
-from tests.unit.site_cases import Case, denied
-
-SITE = "group_vars/all/site.yml"
+from tests.unit.site_cases import SITE, Case, denied
 
 
 def test_missing_vault(case: Case) -> None:
