@@ -6,11 +6,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.verification.checks import (
-    test_capacity,
-    test_dumps,
-    test_kernel,
-)
+from orchestrator.verification.checks import test_capacity, test_dumps, test_kernel
 from orchestrator.verification.sheet import Sheet
 from tests.unit.asked import faults_of, sheet_of, subject_of
 
@@ -37,21 +33,8 @@ def _kernel(
     values = {**GOOD, **{name.replace("__", "/"): value for name, value in changed.items()}}
     here = {name: value for name, value in values.items() if value is not None}
     rows = [f"{name}:{value}" for name, value in here.items()]
-    return "\n".join(
-        [
-            *rows,
-            "== next ==",
-            *(name for name in here if name not in shared),
-            "== next ==",
-            line,
-            "== next ==",
-            container,
-            "== next ==",
-            boot,
-            "== next ==",
-            kept,
-        ]
-    )
+    own = [name for name in here if name not in shared]
+    return "\n== next ==\n".join(["\n".join(rows), "\n".join(own), line, container, boot, kept])
 
 
 def _network(**given: Any) -> Sheet:
