@@ -16,23 +16,12 @@ from orchestrator.cli.siteargument import SiteArgument
 from orchestrator.engine import executor
 from orchestrator.engine.executor import RunResult
 from orchestrator.errors import Problem, Unreachable
-from orchestrator.inventory.scaffold import create_site
-from orchestrator.inventory.site import Host, Site, load_site
-from orchestrator.inventory.vault import VaultAccess
+from orchestrator.inventory.site import Host, Site
 from orchestrator.operations import altered, preflight
 from orchestrator.operations.drift import Difference, HostDrift
 from tests.unit.test_preflight_checks import facts
 
 VERBS = ("provision", "harden")
-
-
-@pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A site whose host nobody has named the packages' key for: preflight does not let it pass."""
-    folder = tmp_path_factory.mktemp("site")
-    path = folder / "town"
-    create_site(path, domain="meet.example.test", address="192.0.2.10", password_file=folder / "password")
-    return path
 
 
 @pytest.fixture
@@ -109,13 +98,6 @@ def a_row(name: str, what: str, role: str, kind: str = "file") -> Difference:
 
 CONTENT = a_row("/etc/nginx/nginx.conf", "content", "web")
 SSHD = a_row("/etc/ssh/sshd_config.d/00-ratssaal.conf", "content", "hardening")
-
-
-@pytest.fixture(scope="module")
-def loaded(town: Path) -> Site:
-    """The site, read once."""
-    with VaultAccess(town.parent / "password") as access:
-        return load_site(town, access)
 
 
 @pytest.fixture
