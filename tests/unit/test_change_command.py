@@ -25,14 +25,15 @@ VERBS = ("provision", "harden")
 
 
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The verbs that would really have run; nothing does."""
+def runs(loaded: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The verbs that would really have run on the site, which is not read anew; nothing does."""
     began: list[str] = []
 
     def execute(plan: Any, *_: object) -> RunResult:
         began.append(plan.verb)
         return RunResult("r1", tmp_path, (), 0, 0.0)
 
+    monkeypatch.setattr(SiteArgument, "load", lambda *_: loaded)
     monkeypatch.setattr(executor, "execute", execute)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return began
@@ -101,9 +102,8 @@ SSHD = a_row("/etc/ssh/sshd_config.d/00-ratssaal.conf", "content", "hardening")
 
 
 @pytest.fixture
-def compare(loaded: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def compare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let preflight pass and the host differ so from what was applied."""
-    monkeypatch.setattr(SiteArgument, "load", lambda *_: loaded)
     fit = preflight.Report((), (), (), {}, ())
     monkeypatch.setattr(preflight, "inspect", lambda site, hosts: fit)
 
