@@ -6,6 +6,7 @@ import errno
 import json
 import os
 import struct
+import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -28,10 +29,10 @@ Said = Mapping[str, str | tuple[int, str]]
 """The beginning of a command to what it prints, or to its exit code and what it says of its fault."""
 
 
-def subject_of(**settings: Any) -> Subject:
-    """Return a site with one host of all groups and these settings."""
+def subject_of(*, user: str = "", **settings: Any) -> Subject:
+    """Return the one host of a site with these settings; it is of all groups."""
     topology = {**TOPOLOGY, "settings": {**SETTINGS, **settings}}
-    return Subject("h1", "192.0.2.10", "", tuple(GROUPS), topology)
+    return Subject("h1", "192.0.2.10", "", tuple(GROUPS), topology, user)
 
 
 class FakeHost:
@@ -56,6 +57,19 @@ def sheet_of(check: Callable[..., None], said: Said, **given: Any) -> Sheet:
     sheet = Sheet()
     check(host=FakeHost(said), sheet=sheet, **given)
     return sheet
+
+
+def printed(command: str, folder: Path | None = None, **programs: str) -> str:
+    """Return what a check's command itself prints here, with programs of a test's own, which are put into a folder."""
+    path = os.environ["PATH"]
+    if folder is not None:
+        folder.mkdir(exist_ok=True)
+        path = f"{folder}:{path}"
+        for name, text in programs.items():
+            (folder / name).write_text(f"#!/bin/sh\n{text}\n")
+            (folder / name).chmod(0o755)
+    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, env={"PATH": path})
+    return done.stdout
 
 
 def set_acl(path: Path, *, user: tuple[int, int], mask: int) -> None:

@@ -14,6 +14,7 @@ from orchestrator.inventory.site import Site, load_site
 from orchestrator.inventory.specs import load_options
 from orchestrator.inventory.vault import VaultAccess
 
+SITE = "group_vars/all/site.yml"
 # One of each kind that roles use. The roles' own specs are tested where the roles are.
 SPECS = {
     "jitsi": """
@@ -183,12 +184,12 @@ class Case:
         assert file.read_text().count(old) == 1
         file.write_text(file.read_text().replace(old, new))
 
-    def append(self, text: str, name: str = "group_vars/all/site.yml") -> None:
+    def append(self, text: str, name: str = SITE) -> None:
         """Add a text at the end of a file."""
         with (self.path / name).open("a") as handle:
             handle.write(text)
 
-    def at(self, text: str, name: str = "group_vars/all/site.yml") -> str:
+    def at(self, text: str, name: str = SITE) -> str:
         """Return "file:line" of the only line that contains a text and is no comment, as problems name it."""
         numbered = enumerate((self.path / name).read_text().splitlines(), 1)
         lines = [n for n, line in numbered if text in line and not line.startswith("#")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import time
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from orchestrator.verification import sshd
 from orchestrator.verification.checks import test_access
 from orchestrator.verification.sheet import Sheet
-from tests.unit.asked import faults_of, set_acl, sheet_of, subject_of
+from tests.unit.asked import faults_of, printed, set_acl, sheet_of, subject_of
 
 SSHD = "allowgroups root\nmaxauthtries 4\n" + "".join(f"{name} {row[0]}\n" for name, row in test_access.WANTED.items())
 FURTHER: dict[str, Any] = {
@@ -104,14 +103,10 @@ def test_weak_algorithms_are_found_under_a_condition_and_among_the_arguments() -
 
 def _read(tmp_path: Path, folder: Path, asked: str = "") -> dict[str, Any]:
     """Return the answer of the command itself, with a directory of a test's own and an sshd that answers as given."""
-    for name, script in (("systemctl", "echo MainPID=0\necho StateChangeTimestamp=@1500"), ("sshd", asked or "exit 1")):
-        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
-        (tmp_path / name).chmod(0o755)
     command = sshd.FURTHER.replace("/etc/ssh", str(folder)).replace("/etc/default/ssh", str(tmp_path / "default"))
     command = command.replace("/run/sshd", str(tmp_path / "run"))
-    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, env=environment)
-    said: dict[str, Any] = json.loads(done.stdout)
+    running = "echo MainPID=0\necho StateChangeTimestamp=@1500"
+    said: dict[str, Any] = json.loads(printed(command, tmp_path, systemctl=running, sshd=asked or "exit 1"))
     return said
 
 
@@ -219,17 +214,12 @@ def test_a_secret_that_is_not_found_in_its_file_is_not_judged() -> None:
 
 def _secrets(tmp_path: Path, nginx: str = "exit 0", **changed: str) -> list[dict[str, Any]]:
     """Return the answer of the command itself, with files of a test's own and an nginx that answers as given."""
-    (tmp_path / "bin").mkdir(exist_ok=True)
-    (tmp_path / "bin/nginx").write_text(f"#!/bin/sh\n{nginx}\n")
-    (tmp_path / "bin/nginx").chmod(0o755)
     command = test_access._SECRETS.replace('"/etc/', f'"{tmp_path}/')
     for old in ("/var/lib/prosody", "/var/cache/debconf"):
         command = command.replace(old, str(tmp_path / "none"))
     for old, new in changed.items():
         command = command.replace(old, new)
-    environment = {"PATH": f"{tmp_path}/bin:{os.environ['PATH']}"}
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, env=environment)
-    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    rows: list[dict[str, Any]] = json.loads(printed(command, tmp_path / "bin", nginx=nginx))
     return rows
 
 
@@ -347,7 +337,7 @@ def test_copies_of_secrets_are_found_and_not_told(tmp_path: Path) -> None:
         (tmp_path / name).chmod(0o644)
     command = test_access._SECRETS.replace('"/etc/', f'"{tmp_path}/').replace("/var/cache/debconf", str(tmp_path))
     command = command.replace("/var/lib/prosody", str(tmp_path / "none")).replace('"nginx"', '"no-nginx"')
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True)
-    assert "Kanarienvogel" not in done.stdout
-    copied = [row for row in json.loads(done.stdout) if row.get("copied")]
+    told = printed(command)
+    assert "Kanarienvogel" not in told
+    copied = [row for row in json.loads(told) if row.get("copied")]
     assert [(row["path"], row["mode"]) for row in copied] == [(f"{tmp_path}/config.dat-old", 0o644)]

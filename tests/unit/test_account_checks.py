@@ -1,208 +1,97 @@
-"""What ACC-03, ACC-04 and ACC-08 make of keys, PAM's stacks, doas, ACLs and conditions that a lab host does not have."""
+"""What ACC-02, ACC-03, ACC-04 and ACC-08 make of accounts, keys, passwords and conditions that a lab host does not have."""
 
 from __future__ import annotations
 
 import base64
 import hashlib
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from orchestrator.verification import pam
 from orchestrator.verification.checks import test_accounts, test_admins
-from orchestrator.verification.sheet import NotApplicable, Sheet
-from tests.unit.asked import faults_of, set_acl, sheet_of, subject_of
-
-# As Debian's pam-auth-update writes it.
-COMMON: list[pam.Line] = [
-    ["[success=1 default=ignore]", "pam_unix.so", "nullok"],
-    ["requisite", "pam_deny.so", ""],
-    ["required", "pam_permit.so", ""],
-    ["optional", "pam_cap.so", ""],
-]
+from orchestrator.verification.sheet import Sheet
+from tests.unit.asked import faults_of, printed, sheet_of, subject_of
 
 
-def _stack(*lines: str) -> list[pam.Line]:
-    return [[*line.rsplit(" ", 1), ""] for line in lines]
+def _accounts(*rows: str) -> Sheet:
+    said = "\n".join(["passwd:root:x:0:0:root:/root:/bin/bash", "group:root:x:0:", "group:jitsi:x:106:", *rows])
+    return sheet_of(test_accounts.test_accounts, {"awk": said}, subject=subject_of())
 
 
-@pytest.mark.parametrize(
-    "lines",
-    [
-        COMMON,
-        [["substack", COMMON]],
-        [["required", "pam_env.so", ""], ["sufficient", "pam_unix.so", ""], ["required", "pam_deny.so", ""]],
-        # Where a directory answers, too; behind a lock; for some only; with a second factor.
-        _stack(
-            *("[success=2 default=ignore] pam_unix.so", "[success=1 default=ignore] pam_sss.so"),
-            *("requisite pam_deny.so", "required pam_permit.so"),
-        ),
-        _stack(
-            *("required pam_faillock.so", "[success=1 default=ignore] pam_unix.so"),
-            *("[default=die] pam_faillock.so", "sufficient pam_faillock.so"),
-        ),
-        [["required", "pam_succeed_if.so", "user ingroup ops"], *COMMON],
-        [["required", "pam_wheel.so", "trust"], *COMMON],
-        [*COMMON, ["required", "pam_google_authenticator.so", "nullok"]],
-        _stack("required pam_unix.so", "optional pam_permit.so"),
-        _stack("[success=9 default=ignore] pam_env.so", "required pam_unix.so"),
-        [],
-    ],
-)
-def test_a_stack_that_wants_a_password(lines: list[pam.Line]) -> None:
-    assert pam.open_by(lines) == ""
-    assert pam.open_by(lines, trusting=False) == ""
+def test_accounts_that_should_not_be() -> None:
+    assert _accounts("passwd:jvb:x:105:106::/:/usr/sbin/nologin", "shadow:root:set").faults == []
+    assert "toor is root" in faults_of(_accounts("passwd:toor:x:0:0::/:/usr/sbin/nologin"))
+    assert "user ID 105 stands twice" in faults_of(_accounts(*[f"passwd:{n}:x:105:106::/:/bin/false" for n in "ab"]))
+    assert "group name jitsi stands twice" in faults_of(_accounts("group:jitsi:x:107:"))
+    assert "in the group 9" in faults_of(_accounts("passwd:a:x:105:9::/:/bin/false"))
+    assert "a needs no password (/etc/shadow)" in faults_of(_accounts("shadow:a:empty"))
+    assert "service account a logs in with /bin/sh" in faults_of(_accounts("passwd:a:x:105:106::/:/bin/sh"))
+    assert _accounts("passwd:person:x:1000:106::/:/bin/bash").faults == []
 
 
-@pytest.mark.parametrize(
-    ("lines", "module"),
-    [
-        ([["sufficient", "pam_permit.so", ""], *COMMON], "pam_permit.so"),
-        ([["sufficient", "/lib/security/pam_rootok.so", ""], *COMMON], "/lib/security/pam_rootok.so"),
-        ([["sufficient", "pam_wheel.so", "trust group=ops"], *COMMON], "pam_wheel.so"),
-        ([["[success=2 default=ignore]", "pam_succeed_if.so", "user = kiosk"], *COMMON], "pam_permit.so"),
-        ([["sufficient", "pam_u2f.so", "nouserok"], *COMMON], "pam_u2f.so"),
-        ([["substack", _stack("[success=done] pam_permit.so")]], "pam_permit.so"),
-        (
-            _stack("[success=1 default=ignore] pam_unix.so", "optional pam_deny.so", "required pam_permit.so"),
-            "pam_permit.so",
-        ),
-        (_stack("[success=1 default=ignore] pam_unix.so", "required pam_permit.so"), "pam_permit.so"),
-        (_stack("required pam_deny.so", "[default=reset] pam_unix.so", "required pam_permit.so"), "pam_permit.so"),
-        (_stack("optional pam_unix.so", "SUFFICIENT pam_localuser.so"), "pam_localuser.so"),
-    ],
-)
-def test_a_stack_that_lets_in_who_answers_nothing(lines: list[pam.Line], module: str) -> None:
-    assert pam.open_by(lines) == module
+def _passwords(said: str) -> Sheet:
+    return sheet_of(test_accounts.test_passwords, {"python3": said})
 
 
-def test_what_a_module_asks_for_that_we_do_not_know_is_not_guessed() -> None:
-    lines = [["sufficient", "pam_exec.so", "/srv/ask"], *COMMON]
-    assert (pam.open_by(lines), pam.open_by(lines, trusting=False)) == ("", "pam_exec.so")
-    assert pam.unknown([["substack", lines]]) == {"pam_exec.so"}
-    harmless = [*COMMON, ["optional", "pam_exec.so", "/srv/tell"]]
-    assert pam.open_by(harmless, trusting=False) == ""
-
-
-def _rights(*, user: str = "", may: tuple[str, ...] = (), **changed: Any) -> Sheet:
-    subject = subject_of(verification_sudo_users=may)
-    object.__setattr__(subject, "user", user)
-    said = {"installed": ["sudo"], "failed": "", "rules": {}, "doas": "", "places": [], "pam": {"sudo": COMMON}}
-    return sheet_of(test_accounts.test_sudo_rules, {"python3": json.dumps({**said, **changed})}, subject=subject)
-
-
-def test_sudos_own_stack_must_want_a_password() -> None:
-    sheet = _rights()
+def test_a_password_is_tested_and_hashed_slowly() -> None:
+    hashes = "root y \na 2b \nb 6 100000\nc 6 \n"
+    sheet = _passwords(f"tested 12\n{hashes}")
     assert sheet.faults == []
     sheet.finish()
-    assert "/etc/pam.d/sudo wants a password" in sheet.seen
-    open_ = {"sudo": COMMON, "sudo-i": [["sufficient", "pam_permit.so", ""], *COMMON]}
-    assert faults_of(_rights(pam=open_)) == "/etc/pam.d/sudo-i is content without a password (pam_permit.so)"
-    doubtful = _rights(pam={"sudo": [["sufficient", "pam_exec.so", "/srv/ask"], *COMMON]})
-    assert doubtful.faults == []
-    assert doubtful.untested == ["whether /etc/pam.d/sudo is content without a password: it asks pam_exec.so"]
+    assert faults_of(_passwords("untested 12\n")) == "a new password is not tested (pam_pwquality)"
+    assert faults_of(_passwords("tested 8\n")) == "it needs 8 characters"
+    assert faults_of(_passwords("tested 12\nroot 1 \n")) == "root's password is hashed by MD5"
+    assert faults_of(_passwords("tested 12\nroot des \n")) == "root's password is hashed by DES"
+    assert faults_of(_passwords("tested 12\nroot 6 1000\n")) == "root's password is hashed by SHA-512 in 1000 rounds"
+    assert faults_of(_passwords("tested 12\nroot sha1 \n")) == "root's password is hashed by the method sha1"
+    # Another module than pwquality knows no such length.
+    other = _passwords("passwdqc \n")
+    assert (other.faults, other.untested) == ([], [])
 
 
-def _defaults(*, may: tuple[str, ...] = (), **option: Any) -> str:
-    return faults_of(_rights(rules={"Defaults": [{"Options": [option]}]}, may=may))
+def test_a_test_of_passwords_that_is_not_seen_or_refuses_nothing_is_no_pass() -> None:
+    unknown = _passwords("tested \n")
+    assert unknown.faults == []
+    assert unknown.untested == [
+        "how long a new password must be, and whether a bad one is refused: pwquality does not tell"
+    ]
+    assert faults_of(_passwords("warned 12\n")) == "a new password is tested, but a bad one is not refused"
 
 
-def test_sudos_defaults_that_ask_nobody_or_only_once_are_faults() -> None:
-    assert _defaults(exempt_group="ops") == "sudo asks %ops for no password (exempt_group)"
-    assert _defaults(exempt_group="ops", may=("%ops",)) == ""
-    assert _defaults(exempt_group=False) == ""
-    assert _defaults(timestamp_timeout="-1") == "sudo asks once, and then for -1 minutes no more (timestamp_timeout)"
-    for minutes in ("-0.5", "1000000", "?"):
-        assert "(timestamp_timeout)" in _defaults(timestamp_timeout=minutes)
-    for usual in ("0", "15", "2.5", False):
-        assert _defaults(timestamp_timeout=usual) == ""
-    assert "!authenticate" in _defaults(authenticate=False)
-
-
-DOAS = """# it's ours
-permit nopass setenv {} bob cmd /usr/local/bin/backup args -x
-permit persist :ops as root
-permit nopass keepenv root
-deny nopass eve
-"""
-
-
-def test_doas_is_judged_as_sudo_is() -> None:
-    doas: dict[str, Any] = {"installed": ["doas"], "pam": {"doas": COMMON}}
-    assert faults_of(_rights(doas=DOAS, **doas)) == "doas asks bob for no password (/usr/local/bin/backup args -x)"
-    assert _rights(doas=DOAS, may=("bob",), **doas).faults == []
-    assert _rights(doas=DOAS, user="bob", **doas).faults == []
-    assert faults_of(_rights(doas="permit nopass :ops\n", **doas)) == "doas asks %ops for no password (ALL)"
-    assert faults_of(_rights(doas="permit nolog anna\n", **doas)) == "doas does not log what anna does"
-    assert "/etc/pam.d/doas is content" in faults_of(
-        _rights(**doas | {"pam": {"doas": _stack("required pam_permit.so")}})
-    )
-
-
-def test_only_a_host_with_neither_of_them_has_nothing_of_the_kind() -> None:
-    with pytest.raises(NotApplicable, match="neither sudo nor doas"):
-        _rights(installed=[], pam={})
-    assert "sudo-rs" in _rights(installed=["sudo-rs"], pam={}).untested[0]
-    assert faults_of(_rights(failed="/etc/sudoers:3: syntax error\n")).startswith("sudo does not accept its rules")
-
-
-def test_who_may_write_by_an_acl_may_replace_what_sudo_runs() -> None:
-    row: dict[str, Any] = {"kind": "program", "path": "/opt/x", "mode": 0o775, "owner": "root", "group": "root"}
-    assert _rights(places=[row | {"writers": []}]).faults == []
-    found = faults_of(_rights(places=[row | {"writers": ["user bob"]}]))
-    assert found == "/opt/x, which sudo runs, is 775 root:root, and its ACL lets the user bob write"
-    assert _rights(places=[row | {"kind": "directory", "writers": ["group ops"]}]).faults
-
-
-def _run(command: str, folder: Path, **programs: str) -> Any:
-    """Return the answer of a command itself, with programs of a test's own."""
-    for name, text in programs.items():
-        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
-        (folder / name).chmod(0o755)
-    environment = {"PATH": f"{folder}:{os.environ['PATH']}"}
-    done = subprocess.run(["/bin/sh", "-c", command], capture_output=True, text=True, check=True, env=environment)
-    return json.loads(done.stdout)
-
-
-def test_rules_stacks_and_acls_are_told_as_they_are(tmp_path: Path) -> None:
-    """The command itself, with files of this test's own; what doas sets in the environment is not told."""
-    etc = tmp_path / "etc"
-    (etc / "pam.d").mkdir(parents=True)
-    for name, text in (
-        ("sudo", "session required pam_limits.so\n@include common-auth # all\n@include gone\n"),
-        ("common-auth", "# auth sufficient pam_permit.so\nauth [success=1 \\\n default=ignore] pam_unix.so nullok\n"),
-        ("kiosk", "-auth sufficient pam_permit.so\nauth substack common-auth\nauth include common-auth\n"),
-        ("other", "auth required pam_deny.so\n"),
-        ("doas", "session required pam_limits.so\n"),
+@pytest.mark.parametrize(
+    ("line", "told"),
+    [
+        ("password requisite pam_pwquality.so retry=3 minlen=14 enforcing=1", "tested 14"),
+        ("-password required /lib/security/pam_pwquality.so enforcing=1 minlen=8 # minlen=20", "tested 8"),
+        ("password requisite pam_pwquality.so minlen=14 enforcing=0", "warned 14"),
+        # No library says what holds where the line is silent.
+        ("password requisite pam_pwquality.so retry=3", "tested"),
+        ("password requisite pam_pwquality.so minlen=14", "tested"),
+        ("password [success=ok default=die] pam_pwquality.so minlen=14 enforcing=1", "tested 14"),
+        ("password [default=ignore] pam_pwquality.so minlen=14 enforcing=1", "untested"),
+        ("password [success=1 default=bad authtok_err=ignore] pam_pwquality.so minlen=14 enforcing=1", "untested"),
+        ("password optional pam_pwquality.so minlen=14 enforcing=1", "untested"),
+        ("# password requisite pam_pwquality.so minlen=14 enforcing=1", "untested"),
+        ("password requisite pam_passwdqc.so min=disabled,24,11,8,7", "passwdqc"),
+        ("password requisite pam_passwdqc.so enforce=none", "warned"),
+        ("password optional pam_pwquality.so\npassword required pam_passwdqc.so", "passwdqc"),
+    ],
+)
+def test_what_passwds_lines_say_of_the_test_counts(line: str, told: str, tmp_path: Path) -> None:
+    """The command itself, with files of this test's own and without the library."""
+    (tmp_path / "passwd").write_text("@include common-password\n")
+    (tmp_path / "common-password").write_text(f"{line}\npassword required pam_unix.so yescrypt\n")
+    (tmp_path / "shadow").write_text("root:!:1::::::\nanna:$6$rounds=1000$salt$hash:1::::::\n")
+    command = test_accounts._TESTED
+    for old, new in (
+        ("/etc/pam.d/", f"{tmp_path}/"),
+        ("/etc/shadow", f"{tmp_path}/shadow"),
+        ("libpwquality", "libnowhere"),
     ):
-        (etc / "pam.d" / name).write_text(text)
-    tools = [tmp_path / name for name in ("tool", "other")]
-    for tool in tools:
-        tool.touch()
-        tool.chmod(0o750)
-    set_acl(tools[0], user=(12345, 7), mask=7)
-    (etc / "doas.conf").write_text(f"permit nopass setenv {{ TOKEN=abc }} \\\n bob cmd {tools[1]} args x\n")
-    rules = {"Defaults": [{"Options": [{"pam_service": "kiosk"}]}], "x": [{"command": f"{tools[0]} -x"}]}
-    command = test_accounts._SUDO.replace('"/etc/', f'"{etc}/').replace("/usr/lib/pam.d", str(tmp_path / "none"))
-    said = _run(command, tmp_path, sudo="", doas="", cvtsudoers=f"echo '{json.dumps(rules)}'; echo warning >&2")
-    assert (said["installed"][:2], said["failed"], said["rules"]) == (["sudo", "doas"], "", rules)
-    assert "TOKEN" not in json.dumps(said)
-    assert said["doas"] == f"permit nopass setenv {{}}   bob cmd {tools[1]} args x\n"
-    unix, deny = ["[success=1   default=ignore]", "pam_unix.so", "nullok"], ["required", "pam_deny.so", ""]
-    assert said["pam"] == {
-        "doas": [deny],
-        "kiosk": [["sufficient", "pam_permit.so", ""], ["substack", [unix]], unix],
-        "sudo": [unix, deny],
-        "sudo-i": [deny],
-    }
-    writers = {row["path"]: row["writers"] for row in said["places"] if row["kind"] == "program"}
-    assert writers == {str(tools[0]): ["user 12345"], str(tools[1]): []}
-    failed = _run(command, tmp_path, cvtsudoers="echo broken >&2; exit 1")
-    assert (failed["failed"], failed["rules"]) == ("broken\n", {})
+        command = command.replace(old, new)
+    assert [row.strip() for row in printed(command).splitlines()] == [told, "anna 6 1000"]
 
 
 def _fingerprint(blob: str) -> str:
@@ -226,7 +115,8 @@ def _keys(tmp_path: Path, config: str, shown: str, **people: str) -> Any:
         ("/etc/shadow", f"{tmp_path}/shadow"),
     ):
         command = command.replace(old, new)
-    return _run(command, tmp_path, sshd=f"who=${{3%%,*}}; case ${{who#user=}} in {shown} esac", journalctl="exit 0")
+    answer = f"who=${{3%%,*}}; case ${{who#user=}} in {shown} esac"
+    return json.loads(printed(command, tmp_path, sshd=answer, journalctl="exit 0"))
 
 
 BLOB = base64.b64encode(b"\0\0\0\x07ssh-rsa" + bytes(40)).decode()

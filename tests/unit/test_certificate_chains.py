@@ -7,8 +7,7 @@ from datetime import UTC, datetime
 import pytest
 
 from orchestrator.verification.checks import test_crypto
-from orchestrator.verification.sheet import Sheet
-from tests.unit.test_outside_judging import BSI, faults
+from tests.unit.outside_cases import BSI, faults, noted
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 
@@ -62,11 +61,9 @@ ROOT = _shown("root", "root", kind="rsaEncryption", bits=4096, signed="sha1WithR
     ],
 )
 def test_every_certificate_of_a_chain_is_judged(said: str, seen: list[str]) -> None:
-    sheet = Sheet()
-    test_crypto.judge_chain("m", said, NOW, BSI, sheet)
-    assert faults(sheet) == seen
+    assert faults(noted(test_crypto.judge_chain, "m", said, NOW, BSI)) == seen
 
 
 def test_a_certificate_that_openssl_does_not_show_is_an_error() -> None:
     with pytest.raises(RuntimeError, match="did not show the certificate of m"):
-        test_crypto.judge_chain("m", OK + LEAF.replace("Public-Key", "Key"), NOW, BSI, Sheet())
+        noted(test_crypto.judge_chain, "m", OK + LEAF.replace("Public-Key", "Key"), NOW, BSI)

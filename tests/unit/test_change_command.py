@@ -16,9 +16,7 @@ from orchestrator.cli.siteargument import SiteArgument
 from orchestrator.engine import executor
 from orchestrator.engine.executor import RunResult
 from orchestrator.errors import Problem, Unreachable
-from orchestrator.inventory.scaffold import create_site
-from orchestrator.inventory.site import Host, Site, load_site
-from orchestrator.inventory.vault import VaultAccess
+from orchestrator.inventory.site import Host, Site
 from orchestrator.operations import altered, preflight
 from orchestrator.operations.drift import Difference, HostDrift
 from tests.unit.test_preflight_checks import facts
@@ -26,24 +24,16 @@ from tests.unit.test_preflight_checks import facts
 VERBS = ("provision", "harden")
 
 
-@pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A site whose host nobody has named the packages' key for: preflight does not let it pass."""
-    folder = tmp_path_factory.mktemp("site")
-    path = folder / "town"
-    create_site(path, domain="meet.example.test", address="192.0.2.10", password_file=folder / "password")
-    return path
-
-
 @pytest.fixture
-def runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    """The verbs that would really have run; nothing does."""
+def runs(loaded: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The verbs that would really have run on the site, which is not read anew; nothing does."""
     began: list[str] = []
 
     def execute(plan: Any, *_: object) -> RunResult:
         began.append(plan.verb)
         return RunResult("r1", tmp_path, (), 0, 0.0)
 
+    monkeypatch.setattr(SiteArgument, "load", lambda *_: loaded)
     monkeypatch.setattr(executor, "execute", execute)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
     return began
@@ -111,17 +101,9 @@ CONTENT = a_row("/etc/nginx/nginx.conf", "content", "web")
 SSHD = a_row("/etc/ssh/sshd_config.d/00-ratssaal.conf", "content", "hardening")
 
 
-@pytest.fixture(scope="module")
-def loaded(town: Path) -> Site:
-    """The site, read once."""
-    with VaultAccess(town.parent / "password") as access:
-        return load_site(town, access)
-
-
 @pytest.fixture
-def compare(loaded: Site, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+def compare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let preflight pass and the host differ so from what was applied."""
-    monkeypatch.setattr(SiteArgument, "load", lambda *_: loaded)
     fit = preflight.Report((), (), (), {}, ())
     monkeypatch.setattr(preflight, "inspect", lambda site, hosts: fit)
 

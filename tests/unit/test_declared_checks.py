@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import subprocess
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from orchestrator.verification.declarations import answered_for, over
 from orchestrator.verification.runner import joined
 from orchestrator.verification.sheet import Declared, NotApplicable, NotTested, Sheet
 from orchestrator.verification.subject import Subject
-from tests.unit.asked import HELD, TOPOLOGY, faults_of, further_sshd, sheet_of, subject_of
+from tests.unit.asked import HELD, TOPOLOGY, faults_of, further_sshd, printed, sheet_of, subject_of
 
 OVER = {**HELD, "until": "2020-01-31"}
 
@@ -108,10 +107,8 @@ def test_an_account_that_nobody_uses_is_found_where_the_journal_tells() -> None:
     ours = _account("town", used=NOW)
 
     def look(account: Any, *others: Any, user: str = "", **given: Any) -> Sheet:
-        subject = subject_of()
-        object.__setattr__(subject, "user", user)
         said = _said(account, *(others or [ours]), **given)
-        return sheet_of(test_admins.test_accounts_are_used, said, subject=subject)
+        return sheet_of(test_admins.test_accounts_are_used, said, subject=subject_of(user=user))
 
     never = _account(used=0, changed=NOW - 200 * DAY)
     assert look(_account(used=NOW - 80 * DAY)).faults == []
@@ -199,9 +196,8 @@ def test_a_container_is_one_by_its_first_process_too() -> None:
 
 def test_what_the_command_tells_of_files_of_profiles(tmp_path: Path) -> None:
     """Its own words, on files and packages that are made up; apparmor_parser tells the files in place of the names."""
-    profiles, programs = tmp_path / "etc/apparmor.d", tmp_path / "bin"
-    for folder in (profiles / "disable", programs):
-        folder.mkdir(parents=True)
+    profiles = tmp_path / "etc/apparmor.d"
+    (profiles / "disable").mkdir(parents=True)
     rows, brought = [], ("plain", "loose", "loud", "altered", "off", "shipped_off", "gone", "mixed")
     modes = {
         "plain": "enforce",
@@ -222,21 +218,18 @@ def test_what_the_command_tells_of_files_of_profiles(tmp_path: Path) -> None:
         (profiles / "disable" / name).symlink_to(f"../{name}")
     rows += [f" {profiles / 'abstractions/base'} 0", f" {profiles / 'old'} 0 obsolete"]
     told = "\n".join(["== installed", *rows, "== config-files", f" {profiles / 'removed'} 0"])
-    for name, body in {
+    programs = {
         "dpkg-query": f"cat <<'END'\n{told}\nEND",
         "dpkg": f'[ "$2" = "{profiles}/disable/shipped_off" ]',
         "apparmor_parser": 'shift; for file; do echo "${file##*/}"; done',
         "ss": ":",
         "systemctl": "echo enabled",
-    }.items():
-        (programs / name).write_text(f"#!/bin/sh\n{body}\n")
-        (programs / name).chmod(0o755)
+    }
     (tmp_path / "profiles").write_text("plain (enforce)\n")
     command = test_apparmor._LOOK.replace("/sys/kernel/security/apparmor/profiles", f"{tmp_path}/profiles")
     command = command.replace("/etc/apparmor.d", str(profiles)).replace("/etc/apparmor[.]d", str(profiles))
-    environment = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, env=environment)
-    _, loaded, away, *names, unit, _ = done.stdout.split("== next ==\n")
+    told = printed(command, tmp_path / "bin", **programs)
+    _, loaded, away, *names, unit, _ = told.split("== next ==\n")
     assert (loaded, unit) == ("plain (enforce)\n", "enabled\n")
     assert sorted(away.replace(f"{profiles}/", "").splitlines()) == ["gone gone", "off off"]
     assert [sorted(each.split()) for each in names] == [
@@ -344,8 +337,7 @@ def test_what_is_mounted_below_a_place_counts_for_itself() -> None:
 
 def test_places_are_told_by_what_they_link_to() -> None:
     """What the command itself tells of this machine."""
-    done = subprocess.run(["sh", "-c", test_disks._DISKS], capture_output=True, text=True, check=True)
-    parts = done.stdout.split("== next ==\n")
+    parts = printed(test_disks._DISKS).split("== next ==\n")
     assert len(parts) == 7
     assert os.path.realpath("/etc") in parts[2].splitlines()
     assert test_disks._mounts(parts[3], ["/proc/self"], set()) != []

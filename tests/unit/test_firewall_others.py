@@ -15,31 +15,32 @@ from orchestrator.verification.nftables import Ruleset
 from orchestrator.verification.openings import admitted
 from orchestrator.verification.sheet import Sheet
 from tests.unit.asked import FakeHost
-from tests.unit.test_firewall_check import (
+from tests.unit.firewall_cases import (
     ACCEPT,
+    AS_DECLARED,
     BRIDGES,
     CHAIN,
     DROP,
     RETURN,
     TELEPHONE,
-    _in_further,
-    _judged,
-    _mapped,
-    _match,
-    _meta,
-    _rules,
-    _seen,
-    _Server,
+    Server,
+    in_further,
+    judged,
+    mapped,
+    match,
+    meta,
+    rules_for,
+    seen_in,
 )
 
 # Half of them as far apart as they may be, half of them neighbours but one, as fail2ban gathers them over the years.
 BANNED = [str(ipaddress.ip_address(number * 0x19_0001 + 1)) for number in range(2500)]
 BANNED += [str(ipaddress.ip_address(0xCB00_0001 + 2 * number)) for number in range(2500)]
 BANS = {"set": {"family": "inet", "table": "others", "name": "bans", "elem": BANNED}}
-BY_BAN = _match("ip", "saddr", "@bans")
+BY_BAN = match("ip", "saddr", "@bans")
 OTHERS: dict[str, Any] = {"family": "inet", "table": "others"}
-SSH = _match("tcp", "dport", 22)
-PROSODY = _match("tcp", "dport", 5222)
+SSH = match("tcp", "dport", 22)
+PROSODY = match("tcp", "dport", 5222)
 
 
 @pytest.fixture
@@ -55,7 +56,7 @@ def _beside(*rules: list[dict[str, Any]], policy: str = "accept", **where: str) 
     place = {**OTHERS, **where}
     rows = [{"rule": {**place, "chain": "input", "expr": rule}} for rule in rules]
     bans = {"set": {**BANS["set"], **place}}
-    return _seen(*_rules(*BRIDGES), bans, {"chain": {**CHAIN, **place, "policy": policy}}, *rows)
+    return seen_in(*AS_DECLARED, bans, {"chain": {**CHAIN, **place, "policy": policy}}, *rows)
 
 
 @pytest.mark.usefixtures("soon")
@@ -63,14 +64,14 @@ def _beside(*rules: list[dict[str, Any]], policy: str = "accept", **where: str) 
     ("rules", "seen"),
     [
         ([[BY_BAN, DROP]], []),
-        ([[_match("ip", "saddr", address), DROP] for address in BANNED[:1000]], []),
+        ([[match("ip", "saddr", address), DROP] for address in BANNED[:1000]], []),
         # What is banned first hides nothing of what is dropped for all others.
         ([[BY_BAN, DROP], [SSH, DROP]], ["22/tcp is not let in from anywhere"]),
         ([[BY_BAN, ACCEPT], [SSH, DROP]], ["22/tcp is not let in from anywhere"]),
-        ([[_match("ip", "saddr", {"set": BANNED[:150]}), RETURN], [SSH, DROP]], ["22/tcp is not let in from anywhere"]),
+        ([[match("ip", "saddr", {"set": BANNED[:150]}), RETURN], [SSH, DROP]], ["22/tcp is not let in from anywhere"]),
         # Two halves are everybody, too.
         (
-            [[_match("ip", "saddr", {"set": ["0.0.0.0/1", "128.0.0.0/1", *BANNED[:1]]}), SSH, DROP]],
+            [[match("ip", "saddr", {"set": ["0.0.0.0/1", "128.0.0.0/1", *BANNED[:1]]}), SSH, DROP]],
             ["22/tcp is not let in from 0.0.0.0/0"],
         ),
     ],
@@ -92,11 +93,11 @@ NOT_FOR_THE_BRIDGE = "5222/tcp is not let in from 198.51.100.20"
         ([BY_BAN, DROP], OWN_BANS, [NOT_FOR_ALL]),
         ([BY_BAN, DROP], ALSO_A_BRIDGE, [NOT_FOR_ALL, NOT_FOR_THE_BRIDGE]),
         ([BY_BAN, PROSODY, DROP], ALSO_A_BRIDGE, [NOT_FOR_THE_BRIDGE]),
-        ([BY_BAN, _meta("iifname", "eth0"), DROP], ALSO_A_BRIDGE, [NOT_FOR_ALL, NOT_FOR_THE_BRIDGE]),
-        ([BY_BAN, _match("tcp", "dport", 23), DROP], ALSO_A_BRIDGE, []),
+        ([BY_BAN, meta("iifname", "eth0"), DROP], ALSO_A_BRIDGE, [NOT_FOR_ALL, NOT_FOR_THE_BRIDGE]),
+        ([BY_BAN, match("tcp", "dport", 23), DROP], ALSO_A_BRIDGE, []),
         (
             [
-                _mapped(
+                mapped(
                     {"payload": {"protocol": "ip", "field": "saddr"}},
                     {"set": [[address, DROP] for address in [*BANNED[:300], "198.51.100.20"]]},
                 )
@@ -109,20 +110,20 @@ NOT_FOR_THE_BRIDGE = "5222/tcp is not let in from 198.51.100.20"
 def test_many_banned_addresses_in_our_own_chain(
     rule: list[dict[str, Any]], objects: list[dict[str, Any]], seen: list[str]
 ) -> None:
-    chain, *rules = _rules(*BRIDGES)
+    chain, *rules = rules_for(*BRIDGES)
     where = {"family": "inet", "table": "ratssaal", "chain": "input"}
-    assert _seen(chain, *objects, {"rule": {**where, "expr": rule}}, *rules) == seen
+    assert seen_in(chain, *objects, {"rule": {**where, "expr": rule}}, *rules) == seen
 
 
 @pytest.mark.usefixtures("soon")
 def test_what_many_addresses_are_spared_of_is_found_for_each_of_them() -> None:
-    few = _match("ip", "saddr", {"set": BANNED[:150]})
-    assert len(_in_further([few, RETURN], [DROP])) == 150
-    assert _in_further([few, DROP]) == ["everything is let in from ::/0", "everything is let in from 0.0.0.0/0"]
+    few = match("ip", "saddr", {"set": BANNED[:150]})
+    assert len(in_further([few, RETURN], [DROP])) == 150
+    assert in_further([few, DROP]) == ["everything is let in from ::/0", "everything is let in from 0.0.0.0/0"]
 
 
 CONNTRACK: dict[str, Any] = {"xt": {"type": "match", "name": "conntrack"}}
-BRIDGES_ONLY = _match("ip", "saddr", {"set": BRIDGES})
+BRIDGES_ONLY = match("ip", "saddr", {"set": BRIDGES})
 
 
 @pytest.mark.usefixtures("soon")
@@ -159,7 +160,7 @@ def test_a_last_rule_that_drops_is_as_good_as_the_policy() -> None:
 def test_what_another_policy_drops_is_not_said_to_be_let_in() -> None:
     where = {"family": "inet", "table": "ratssaal", "chain": "input"}
     closed = {"chain": {**CHAIN, "family": "ip", "table": "filter", "name": "INPUT"}}
-    seen = _seen(*_rules(*BRIDGES), {"rule": {**where, "expr": [TELEPHONE, ACCEPT]}}, closed)
+    seen = seen_in(*AS_DECLARED, {"rule": {**where, "expr": [TELEPHONE, ACCEPT]}}, closed)
     assert [words for words in seen if words.startswith("4000")] == ["4000-4999/tcp is let in from ::/0"]
 
 
@@ -183,48 +184,48 @@ def _hooked(*rules: list[dict[str, Any]], **where: Any) -> list[dict[str, Any]]:
 )
 def test_what_is_dropped_for_everybody_at_another_hook_is_not_let_in(where: dict[str, Any]) -> None:
     seen = ["22/tcp is not let in from anywhere", "5222/tcp is not let in from 198.51.100.11"]
-    assert _seen(*_rules(*BRIDGES), *_hooked([SSH, DROP], **where)) == seen[:1]
-    assert _seen(*_rules(*BRIDGES), *_hooked(policy="drop", **where))[:2] == seen
-    assert _seen(*_rules(*BRIDGES), *_hooked([SSH, ACCEPT], [PROSODY, ACCEPT], policy="drop", **where)) == []
+    assert seen_in(*AS_DECLARED, *_hooked([SSH, DROP], **where)) == seen[:1]
+    assert seen_in(*AS_DECLARED, *_hooked(policy="drop", **where))[:2] == seen
+    assert seen_in(*AS_DECLARED, *_hooked([SSH, ACCEPT], [PROSODY, ACCEPT], policy="drop", **where)) == []
 
 
 @pytest.mark.parametrize("where", [{"hook": "output"}, {"hook": "forward"}, {"hook": "ingress", "dev": "lo"}])
 def test_what_is_dropped_elsewhere_may_come_in(where: dict[str, Any]) -> None:
-    assert _seen(*_rules(*BRIDGES), *_hooked(policy="drop", **where)) == []
+    assert seen_in(*AS_DECLARED, *_hooked(policy="drop", **where)) == []
 
 
 def test_a_drop_at_one_device_closes_no_port_that_others_may_reach() -> None:
     for where, let_in in (({"hook": "ingress"}, True), ({"hook": "prerouting"}, False)):
-        ruleset = Ruleset([*_rules(*BRIDGES), *_hooked(policy="drop", **where)])
+        ruleset = Ruleset([*AS_DECLARED, *_hooked(policy="drop", **where)])
         assert bool(admitted(ruleset.openings(), "tcp", 22)) == let_in
         assert not admitted(ruleset.sure(), "tcp", 22)
 
 
 def _told(*rules: list[dict[str, Any]], **where: Any) -> list[str]:
     """Return what is told of a chain of others, where that is no fault."""
-    sheet = _judged(*_rules(*BRIDGES), BANS, *_hooked(*rules, **where))
+    sheet = judged(*AS_DECLARED, BANS, *_hooked(*rules, **where))
     assert sheet.faults == []
     return [words for words in sheet.seen if words.startswith("chain")]
 
 
 def test_whom_others_may_keep_out_is_told_without_addresses_of_people() -> None:
     place = "chain input of table inet others may drop"
-    some = _match("ip", "saddr", {"set": ["203.0.113.7", {"prefix": {"addr": "198.51.100.0", "len": 24}}]})
+    some = match("ip", "saddr", {"set": ["203.0.113.7", {"prefix": {"addr": "198.51.100.0", "len": 24}}]})
     for hook in ("prerouting", "ingress", "input"):
         assert _told([some, DROP], hook=hook) == [f"{place} 22/tcp, 5222/tcp from 2 networks"]
     assert _told([BY_BAN, SSH, DROP]) == [f"{place} 22/tcp from 5000 networks"]
-    assert _told([_match("ip", "saddr", "@knock"), SSH, DROP]) == [f"{place} 22/tcp from @knock"]
+    assert _told([match("ip", "saddr", "@knock"), SSH, DROP]) == [f"{place} 22/tcp from @knock"]
     unread = f"{place} 22/tcp from anywhere under conditions that are not read here"
-    assert _told([_meta("iifname", "eth0"), SSH, DROP], [SSH, ACCEPT]) == [unread]
-    assert _told([_mapped({"payload": {"protocol": "tcp", "field": "dport"}}, {"set": [[23, DROP]]})]) == []
+    assert _told([meta("iifname", "eth0"), SSH, DROP], [SSH, ACCEPT]) == [unread]
+    assert _told([mapped({"payload": {"protocol": "tcp", "field": "dport"}}, {"set": [[23, DROP]]})]) == []
     assert _told([TELEPHONE, DROP]) == _told() == []
 
 
 @pytest.mark.usefixtures("soon")
 def test_thousands_of_rules_that_spare_an_address_each_are_read_soon() -> None:
-    spared = [[_match("ip", "saddr", address), RETURN] for address in BANNED[:300]]
+    spared = [[match("ip", "saddr", address), RETURN] for address in BANNED[:300]]
     assert _beside(*spared, [SSH, DROP]) == ["22/tcp is not let in from anywhere"]
-    found = _in_further(*spared[:100], [TELEPHONE, RETURN], [DROP])
+    found = in_further(*spared[:100], [TELEPHONE, RETURN], [DROP])
     assert "4000-4999/tcp is let in from anywhere" in found
     assert {words.rpartition(" ")[2] for words in found} == {"anywhere", *BANNED[:100]}
 
@@ -235,11 +236,11 @@ def test_what_other_software_opens_to_everybody_is_an_internal_interface() -> No
             f'tcp LISTEN 0 50 {address} 0.0.0.0:* users:(("x",pid=1,fd=2))\n'
             for address in ("127.0.0.1:8080", "0.0.0.0:6379", "*:2375", "127.0.0.1:5432")
         ),
-        "if command -v nft": json.dumps({"nftables": _rules(*BRIDGES)}),
+        "if command -v nft": json.dumps({"nftables": AS_DECLARED}),
         "curl": "0.000000 7\n",
     }
     sheet = Sheet()
-    test_network.test_internal_interfaces(FakeHost(said), _Server("h1", "192.0.2.10", "", (), {}), sheet)
+    test_network.test_internal_interfaces(FakeHost(said), Server("h1", "192.0.2.10", "", (), {}), sheet)
     assert [seen for seen, _ in sheet.faults] == [
         "Redis is bound to 0.0.0.0:6379",
         "Docker's API is bound to *:2375",

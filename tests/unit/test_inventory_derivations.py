@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import ipaddress
 import sys
 from pathlib import Path
@@ -10,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from orchestrator import content
 from orchestrator.inventory import derivations
+from tests.unit.applied import load
 
 ALL = ["jitsi_signalling", "jitsi_bridges", "turn_servers"]
 
@@ -256,13 +255,7 @@ def test_policy_lets_the_identity_provider_in() -> None:
 
 
 def test_the_filters_are_the_same_functions(tmp_path: Path) -> None:
-    path = content.root() / "playbooks/filter_plugins/ratssaal.py"
-    specification = importlib.util.spec_from_file_location("ratssaal_filters", path)
-    assert specification is not None
-    assert specification.loader is not None
-    module = importlib.util.module_from_spec(specification)
-    specification.loader.exec_module(module)
-    filters = module.FilterModule().filters()
+    filters = load("filter_plugins/ratssaal.py").FilterModule().filters()
     hostvars = {"meet": {"ansible_host": "192.0.2.10", "base_address6": "2001:db8::10"}}
     built = filters["ratssaal_topology"](hostvars, {key: ["meet"] for key in ALL}, {"jitsi_domain": "meet.example.org"})
     assert built == topology()

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 import pickle
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from orchestrator.errors import Problem
-from orchestrator.inventory import ansible_tools
-from orchestrator.inventory.formats import ssh_path_fault
 from orchestrator.inventory.secret import Secret
-from orchestrator.inventory.vault import VAULT, VaultAccess, read_vault
-from tests.unit.site_cases import Case, denied
-
-SITE = "group_vars/all/site.yml"
+from orchestrator.inventory.vault import VaultAccess, read_vault
+from tests.unit.site_cases import SITE, Case
 
 
 def test_new_site_with_two_values_is_valid(case: Case) -> None:
@@ -176,23 +169,6 @@ def test_template_where_a_literal_is_required(case: Case, value: str) -> None:
     assert problem.where == case.at("jitsi_allowed_origins:")
 
 
-def test_two_hosts_with_one_address(case: Case) -> None:
-    case.append("        second:\n          ansible_host: 192.0.2.10\n", "hosts.yml")
-    problem = case.only_problem()
-    assert problem.message == "second has the same address as meet: 192.0.2.10"
-    lines = (case.path / "hosts.yml").read_text().splitlines()
-    assert problem.where == f"{case.path / 'hosts.yml'}:{len(lines)}"
-
-
-def test_bridge_without_signalling_host(case: Case) -> None:
-    (case.path / "hosts.yml").write_text(
-        "all:\n  children:\n    jitsi_bridges:\n      hosts:\n        b1:\n          ansible_host: 192.0.2.11\n"
-    )
-    problem = case.only_problem()
-    assert problem.message == "bridge b1 has no signalling host"
-    assert problem.where == f"{case.path / 'hosts.yml'}:5"
-
-
 @pytest.mark.parametrize(
     ("value", "part"),
     [
@@ -222,61 +198,6 @@ def test_unfilled_values_are_to_be_edited(tmp_path: Path, case: Case) -> None:
     assert problems["jitsi_domain is not filled in"].hint.endswith("such as meet.example.org")
     assert problems["the address of meet is not filled in"].where == case.at("ansible_host: ", "hosts.yml")
     assert len(problems) == 2
-
-
-def test_address_must_be_a_literal(case: Case) -> None:
-    case.replace("hosts.yml", "ansible_host: 192.0.2.10", "ansible_host: meet.example.org")
-    assert "is no IP address" in case.only_problem().message
-
-
-def test_unknown_group_and_misspelt_keyword(case: Case) -> None:
-    case.append("    jitsi_bridge:\n      host:\n        x:\n", "hosts.yml")
-    hints = {problem.message: problem.hint for problem in case.problems()}
-    assert hints["unknown group jitsi_bridge"] == "did you mean jitsi_bridges?"
-    assert hints["host is no keyword of a group"] == "did you mean hosts?"
-
-
-def test_host_in_no_group(case: Case) -> None:
-    case.replace("hosts.yml", "  children:\n", "  hosts:\n    lost:\n      ansible_host: 192.0.2.99\n  children:\n")
-    problem = case.only_problem()
-    assert problem.message == "host lost is in no group"
-    assert problem.where == case.at("lost:", "hosts.yml")
-
-
-def test_a_file_that_is_no_utf_8_names_its_line(case: Case) -> None:
-    path = case.path / SITE
-    known = path.read_bytes()
-    path.write_bytes(known + "site_note: Köln\n".encode("latin-1"))
-    problem = case.only_problem()
-    assert (problem.message, problem.where) == ("is not UTF-8 text", f"{path}:{len(known.splitlines()) + 1}")
-    assert problem.hint
-
-
-def test_what_a_broken_file_would_hold_is_not_missing(case: Case) -> None:
-    case.append("jitsi_name: [\n")
-    assert "is not valid YAML" in case.only_problem().message
-
-
-def test_broken_yaml_names_its_line_and_other_files_are_still_judged(case: Case) -> None:
-    case.append("jitsi_p2p: [\n", "group_vars/all/versions.yml")
-    case.append("jitsi_turn_domain: turn\n")
-    problems = case.problems()
-    assert [problem.message.split(":")[0] for problem in problems] == ["is not valid YAML", "jitsi_turn_domain"]
-    assert "versions.yml:" in problems[0].where
-
-
-def test_key_given_twice(case: Case) -> None:
-    case.append("jitsi_p2p: true\njitsi_p2p: false\n")
-    problem = case.only_problem()
-    assert problem.message.startswith("jitsi_p2p is given twice, first in line ")
-
-
-def test_host_variables_and_files_are_judged(case: Case) -> None:
-    (case.path / "host_vars").mkdir()
-    (case.path / "host_vars/meet.yml").write_text("---\nbase_address6: 192.0.2.1\n")
-    problem = case.only_problem()
-    assert problem.where == f"{case.path / 'host_vars/meet.yml'}:2"
-    assert "is no IPv6 address" in problem.message
 
 
 KEY = f"SHA256:{'a' * 43}"
@@ -342,212 +263,3 @@ def test_everything_at_once(case: Case) -> None:
     case.append("jitsi_p2p: maybe\njitsi_colour: red\njitsi_turn_domain: turn\n")
     case.append("        second:\n          ansible_host: 192.0.2.10\n", "hosts.yml")
     assert len(case.problems()) == 4
-
-
-def test_no_hosts_file(tmp_path: Path, case: Case) -> None:
-    (case.path / "hosts.yml").unlink()
-    problem = case.only_problem()
-    assert problem.where == str(case.path / "hosts.yml")
-    assert "ratssaal new" in problem.hint
-
-
-def test_one_process_reads_the_site(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[str] = []
-    real = ansible_tools._run
-
-    def counting(arguments: list[str], text: str | None = None) -> str:
-        started.append(Path(arguments[0]).name)
-        return real(arguments, text)
-
-    monkeypatch.setattr(ansible_tools, "_run", counting)
-    case.load()
-    assert started == ["ansible-inventory"]
-
-
-@pytest.mark.parametrize("name", ["group_vars/all/extra.json", "group_vars/all/more", "group_vars/all/sub/more.yml"])
-def test_settings_are_read_from_every_file_that_ansible_reads(case: Case, name: str) -> None:
-    (case.path / name).parent.mkdir(exist_ok=True)
-    (case.path / name).write_text('{"jitsi_p2p": true}\n')
-    site = case.load()
-    assert site.settings["jitsi_p2p"] is True
-    assert "jitsi_p2p" not in site.secrets
-    (case.path / name).write_text('{"jitsi_p2p": true, "coturn_secret": "plain"}\n')
-    assert case.only_problem().where == f"{case.path / name}:1"
-
-
-def test_a_file_that_ansible_passes_over_is_told(case: Case) -> None:
-    (case.path / "group_vars/all.yml").write_text("jitsi_p2p: true\n")
-    problem = case.only_problem()
-    assert problem.where == str(case.path / "group_vars/all.yml")
-    assert problem.message == "Ansible does not read this, because all stands beside it"
-
-
-@pytest.mark.parametrize("encrypted", [False, True])
-def test_what_the_report_tells_of_is_one_value_for_the_whole_site(case: Case, encrypted: bool) -> None:
-    (case.path / "hosts.yml").write_text(TWO_HOSTS)
-    file = case.path / "host_vars/b2/own.yml"
-    file.parent.mkdir(parents=True)
-    text = "web_people_per_address: 900\nbase_address6: 2001:db8::2\n"
-    if encrypted:
-        text = ansible_tools.vault_encrypt(text, VaultAccess(case.password_file).ansible_args())
-    file.write_text(text)
-    problem = case.only_problem()
-    assert problem.message == "web_people_per_address is one value for the whole site"
-    assert problem.where == (str(file) if encrypted else f"{file}:1")
-
-
-TWO_HOSTS = """\
-all:
-  children:
-    jitsi_signalling: {hosts: {meet: {ansible_host: 192.0.2.10}}}
-    turn_servers: {hosts: {meet: }}
-    jitsi_bridges: {hosts: {b2: {ansible_host: 192.0.2.11}}}
-"""
-
-
-@pytest.mark.parametrize(
-    ("folder", "named"),
-    [
-        ("a b", "a space"),
-        ("50%", "'%'"),
-        ("a$b", "'$'"),
-        ("it's", "an apostrophe"),
-        ("a\\b", "a backslash"),
-    ],
-)
-def test_a_path_that_ssh_would_take_for_another_is_refused(case: Case, folder: str, named: str) -> None:
-    moved = case.path.parent / folder / "town"
-    moved.parent.mkdir()
-    case.path.rename(moved)
-    problem = replace(case, path=moved).only_problem()
-    assert problem.where == str(moved)
-    assert problem.message.endswith(f": it holds {named}")
-    assert problem.hint
-
-
-@pytest.mark.parametrize("folder", ["rathaus-köln", "a,b", "x#y", "v1.2+~(3)"])
-def test_other_letters_in_a_path_are_none_of_its_business(folder: str) -> None:
-    assert ssh_path_fault(f"/srv/{folder}/town") is None
-
-
-@pytest.mark.parametrize(
-    ("line", "part", "hint"),
-    [
-        ("ansible_port: 22-23", "'22-23' is no port", "a number from 1 to 65535"),
-        ("ansible_port: 0", "0 is no port", "a number from 1 to 65535"),
-        ("ansible_port: '99999999999'", "is no port", "a number from 1 to 65535"),
-        ("ansible_port: yes", "True is no port", "a number from 1 to 65535"),
-        ("ansible_user: [root]", "['root'] is no user", "such as root"),
-        ("ansible_user: '{{ x }}'", "holds a template", "write the value itself"),
-        ("ansible_user: -oProxyCommand=x", "is no user", "such as root"),
-        ("ansible_ssh_private_key_file: keys/id_x", "'keys/id_x' is relative", '"{{ inventory_dir }}/keys/id_x"'),
-        ("ansible_ssh_private_key_file: ~nobody-of-this-name/id_x", "is relative", "starts with / or ~"),
-        ("ansible_ssh_private_key_file: '{{ playbook_dir }}/id_x'", "holds a template", "write the value itself"),
-        ("ansible_ssh_private_key_file: [a]", "is no path", "id_ed25519"),
-        ("ansible_ssh_private_key_file: /keys/100%/id_x", "it holds '%'", "without"),
-    ],
-)
-def test_how_a_host_is_reached_is_judged(case: Case, line: str, part: str, hint: str) -> None:
-    case.replace("hosts.yml", "          ansible_user: root\n", f"          {line}\n")
-    problem = case.only_problem()
-    assert part in problem.message
-    assert hint in problem.hint
-    assert problem.where == case.at(line, "hosts.yml")
-
-
-@pytest.mark.parametrize(
-    ("written", "meant"),
-    [
-        ('"{{ inventory_dir }}/id_x"', "{site}/id_x"),
-        ('"{{inventory_dir}}/../id_x"', "{site}/../id_x"),
-        ("~/My keys/id_x", "{home}/My keys/id_x"),
-        ("/keys/id_x", "/keys/id_x"),
-    ],
-)
-def test_a_keys_file_is_the_same_to_ansible_and_to_us(case: Case, written: str, meant: str) -> None:
-    line = f"          ansible_port: '2222'\n          ansible_ssh_private_key_file: {written}\n"
-    case.replace("hosts.yml", "          ansible_user: root\n", line)
-    (host,) = case.load().hosts
-    assert host.key_file == meant.format(site=case.path, home=Path.home())
-    assert host.port == 2222
-
-
-def test_a_file_below_the_home_of_nobody_is_missing(case: Case) -> None:
-    case.append("certificates_chain_file: ~nobody-of-this-name/chain.pem\n")
-    assert "does not exist" in case.only_problem().message
-
-
-def test_a_file_that_nobody_can_look_at_is_not_called_missing(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
-    chain = case.path / "chain.pem"
-    chain.write_text("x")
-    case.append("certificates_chain_file: chain.pem\n")
-    assert case.problems() == []
-    told = "certificates_chain_file: the file 'chain.pem' cannot be read: Permission denied"
-    expected = Problem(told, case.at("certificates_chain_file: "), f"ls -l {chain}")
-    look = os.stat
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "stat", lambda path, **options: denied() if path == chain else look(path, **options))
-        assert case.only_problem() == expected
-    chain.unlink()
-    chain.mkdir()
-    assert case.only_problem().message == "certificates_chain_file: the file 'chain.pem' is no regular file"
-
-
-@pytest.mark.parametrize("text", ["site_note: 'Köln \x07'", "site_note: 'Köln \x00'"])
-def test_a_control_character_names_its_line(case: Case, text: str) -> None:
-    case.append(f"# Größe\n{text}\n")
-    problem = case.only_problem()
-    assert problem.message.startswith("is not valid YAML: ")
-    assert problem.where == case.at("site_note")
-    assert problem.hint
-
-
-@pytest.mark.parametrize(
-    ("name", "text"),
-    [("hosts.yml", "all: &a {children: {x: *a}}\n"), ("group_vars/all/more.yml", "site_x: &a [1, {y: *a}]\n")],
-)
-def test_an_alias_within_itself_is_no_internal_error(case: Case, name: str, text: str) -> None:
-    (case.path / name).write_text(text)
-    problem = case.only_problem()
-    assert problem.message == "an alias (*) stands inside of what it names (&)"
-    assert problem.where == f"{case.path / name}:1"
-
-
-def test_an_alias_beside_what_it_names_is_fine(case: Case) -> None:
-    case.append("site_x: &a [1, 2]\nsite_y: [*a, {z: *a}]\n")
-    assert case.problems() == []
-
-
-def test_editors_locks_and_backups_are_passed_over(case: Case) -> None:
-    (case.path / "group_vars/all/.#site.yml").symlink_to("somebody@somewhere.1234")
-    (case.path / "group_vars/all/site.yml~").write_text("jitsi_colour: red\n")
-    (case.path / "group_vars/README.md").write_text("# Notes\n")
-    assert case.problems() == []
-
-
-@pytest.mark.parametrize("name", ["group_vars/all/pipe.yml", "group_vars/jitsi_bridges", "hosts.yml", str(VAULT)])
-def test_a_pipe_is_not_waited_for(case: Case, name: str) -> None:
-    (case.path / name).unlink(missing_ok=True)
-    os.mkfifo(case.path / name)
-    problem = case.problems()[0]
-    assert (problem.message, problem.where) == ("is no regular file", str(case.path / name))
-
-
-def test_ranges_and_merge_keys_are_told_and_nothing_else(case: Case) -> None:
-    (case.path / "hosts.yml").write_text(
-        "all:\n  children:\n    jitsi_signalling: {hosts: {'meet[1:2]': }}\n"
-        "    turn_servers: &t {hosts: {'meet[1:2]': }}\n    jitsi_bridges:\n      <<: *t\n"
-    )
-    (case.path / "group_vars/all/more.yml").write_text("site_x: &x {coturn_secret: plain}\n<<: *x\n")
-    hosts, more = case.path / "hosts.yml", case.path / "group_vars/all/more.yml"
-    assert [(problem.message, problem.where) for problem in case.problems()] == [
-        ("the range meet[1:2] is not supported", f"{hosts}:3"),
-        ("the range meet[1:2] is not supported", f"{hosts}:4"),
-        ("a merge key (<<) is not supported here", f"{hosts}:6"),
-        ("a merge key (<<) is not supported here", f"{more}:2"),
-    ]
-
-
-def test_a_merge_key_within_a_value_is_fine(case: Case) -> None:
-    case.append("site_x: &x {a: 1}\nsite_y: {<<: *x, b: 2}\n")
-    assert case.problems() == []

@@ -6,6 +6,8 @@ import os
 import shutil
 import stat
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,9 +19,14 @@ from orchestrator.inventory import ansible_tools
 from orchestrator.inventory.loosened import loosened
 from orchestrator.inventory.site import load_site
 from orchestrator.inventory.vault import VAULT, VaultAccess, changed_vault, read_vault, write_private
-from tests.unit.site_cases import Case, denied
+from tests.unit.site_cases import SITE, Case, denied
 
-SITE = "group_vars/all/site.yml"
+
+@contextmanager
+def _changed(case: Case) -> Iterator[dict[str, Any]]:
+    """Give what the vault holds, and write it back."""
+    with VaultAccess(case.password_file) as access, changed_vault(case.path, access) as values:
+        yield values
 
 
 def test_missing_vault(case: Case) -> None:
@@ -55,10 +62,10 @@ def test_password_file_in_the_site_is_refused_a_program_is_not(case: Case) -> No
     with VaultAccess(inside) as access, pytest.raises(InvalidSite, match="must not lie in the site"):
         read_vault(case.path, access)
     # What is in the vault is judged all the same.
-    with VaultAccess(case.password_file) as access, changed_vault(case.path, access) as values:
+    with _changed(case) as values:
         del values["coturn_secret"]
     assert {problem.message for problem in moved.problems()} == {problem.message, "the vault has no coturn_secret"}
-    with VaultAccess(case.password_file) as access, changed_vault(case.path, access) as values:
+    with _changed(case) as values:
         values["coturn_secret"] = "x" * 32
     inside.write_text(f"#!/bin/sh\ncat {case.password_file}\n")
     inside.chmod(0o700)
@@ -73,7 +80,7 @@ def test_password_file_that_does_not_exist(case: Case) -> None:
 
 
 def test_secret_missing_in_the_vault(case: Case) -> None:
-    with VaultAccess(case.password_file) as access, changed_vault(case.path, access) as values:
+    with _changed(case) as values:
         del values["coturn_secret"]
     problem = case.only_problem()
     assert problem.message == "the vault has no coturn_secret"
@@ -81,7 +88,7 @@ def test_secret_missing_in_the_vault(case: Case) -> None:
 
 
 def test_unknown_key_in_the_vault(case: Case) -> None:
-    with VaultAccess(case.password_file) as access, changed_vault(case.path, access) as values:
+    with _changed(case) as values:
         values["coturn_secert"] = "canary"
     problem = case.only_problem()
     assert problem.message == "unknown key coturn_secert"
@@ -90,7 +97,7 @@ def test_unknown_key_in_the_vault(case: Case) -> None:
 
 @pytest.mark.parametrize("password", ["", None, 424242, ["424242"]], ids=["empty", "none", "number", "list"])
 def test_an_account_without_a_password_is_refused(case: Case, password: Any) -> None:
-    with VaultAccess(case.password_file) as access, changed_vault(case.path, access) as values:
+    with _changed(case) as values:
         values["jitsi_accounts"] = {"anna": "canary", "bernd": password}
     problem = case.only_problem()
     assert problem.message == "jitsi_accounts: the account bernd has no password"
@@ -101,7 +108,7 @@ def test_an_account_without_a_password_is_refused(case: Case, password: Any) -> 
 
 
 def test_secret_of_the_wrong_type_is_not_shown(case: Case) -> None:
-    with VaultAccess(case.password_file) as access, changed_vault(case.path, access) as values:
+    with _changed(case) as values:
         values["coturn_secret"] = 424242
     problem = case.only_problem()
     assert "expected a text, got a whole number" in problem.message
@@ -126,7 +133,7 @@ def test_what_a_closed_vault_does_not_hold_is_told_with_it(case: Case) -> None:
 
 
 def test_a_setting_in_the_vault_stays_a_setting(case: Case) -> None:
-    with VaultAccess(case.password_file) as access, changed_vault(case.path, access) as values:
+    with _changed(case) as values:
         values |= {"jitsi_p2p": True, "jitsi_conference_log_days": 400, "site_word": "canary"}
     site = case.load()
     assert site.settings["jitsi_conference_log_days"] == 400
@@ -161,11 +168,7 @@ def test_a_vault_that_may_not_be_read_is_told(case: Case, monkeypatch: pytest.Mo
 
 def test_a_vault_that_may_not_be_written_is_told(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "mkstemp", denied)
-    with (
-        VaultAccess(case.password_file) as access,
-        pytest.raises(InvalidSite, match="cannot be written: Permission denied"),
-        changed_vault(case.path, access),
-    ):
+    with pytest.raises(InvalidSite, match="cannot be written: Permission denied"), _changed(case):
         pass
 
 
@@ -174,11 +177,7 @@ def test_a_vault_that_cannot_be_encrypted_is_told(case: Case, monkeypatch: pytes
         raise ansible_tools.ToolFailed("no password")
 
     monkeypatch.setattr(ansible_tools, "vault_encrypt", failed)
-    with (
-        VaultAccess(case.password_file) as access,
-        pytest.raises(InvalidSite, match="the vault cannot be encrypted: no password") as caught,
-        changed_vault(case.path, access),
-    ):
+    with pytest.raises(InvalidSite, match="the vault cannot be encrypted: no password") as caught, _changed(case):
         pass
     assert caught.value.problems[0].where == str(case.path / VAULT)
     assert "--vault-password-file FILE" in caught.value.problems[0].hint
@@ -197,11 +196,7 @@ def test_a_directory_that_may_not_be_read_is_told(case: Case, monkeypatch: pytes
 
 def test_no_directory_for_the_vault_is_no_internal_error(case: Case) -> None:
     shutil.rmtree(case.path / "group_vars")
-    with (
-        VaultAccess(case.password_file) as access,
-        pytest.raises(InvalidSite, match="the vault is missing"),
-        changed_vault(case.path, access),
-    ):
+    with pytest.raises(InvalidSite, match="the vault is missing"), _changed(case):
         pass
 
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,13 +10,13 @@ import pytest
 
 from orchestrator.verification.checks import test_links
 from orchestrator.verification.sheet import Sheet
-from tests.unit.asked import faults_of, sheet_of, subject_of
+from tests.unit.asked import faults_of, printed, sheet_of, subject_of
 
 
 def _java(folder: Path, file: str, *words: str, old: str = "", **variables: str) -> dict[str, Any]:
     """Run the command itself for a Java process of this test's own making."""
     proc, group = folder / "proc" / "7", folder / "cgroup" / "system.slice" / "x.service"
-    for path in (proc, group, folder / "etc" / "videobridge", folder / "bin"):
+    for path in (proc, group, folder / "etc" / "videobridge"):
         path.mkdir(parents=True)
     (group / "cgroup.procs").write_text("7\n")
     (proc / "comm").write_text("java\n")
@@ -28,14 +26,9 @@ def _java(folder: Path, file: str, *words: str, old: str = "", **variables: str)
     (folder / "etc" / "jvb.conf").write_text(file)
     if old:
         (folder / "etc" / "videobridge" / "sip-communicator.properties").write_text(old)
-    systemctl = folder / "bin" / "systemctl"
-    systemctl.write_text("#!/bin/sh\necho /system.slice/x.service\n")
-    systemctl.chmod(0o755)
     command = test_links._started("jicofo").replace("/sys/fs/cgroup", str(folder / "cgroup"))
     command = command.replace('"/proc"', f'"{folder / "proc"}"')
-    known = {**os.environ, "PATH": f"{folder / 'bin'}:{os.environ['PATH']}"}
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, env=known)
-    found: dict[str, Any] = json.loads(done.stdout)
+    found: dict[str, Any] = json.loads(printed(command, folder / "bin", systemctl="echo /system.slice/x.service"))
     return found
 
 

@@ -170,10 +170,8 @@ SSHD = "maxauthtries 4\nlogingracetime 30\nmaxstartups 10:30:60\npersourcemaxsta
 
 
 def _guessing(sshd: str = SSHD, pam: str = "== next ==\n", user: str = "root", **further: Any) -> Sheet:
-    subject = subject_of()
-    object.__setattr__(subject, "user", user)
     said = {**further_sshd(**further), "mkdir": sshd, "cd /etc/pam.d": pam}
-    return sheet_of(test_logins.test_guessing_by_ssh, said, subject=subject)
+    return sheet_of(test_logins.test_guessing_by_ssh, said, subject=subject_of(user=user))
 
 
 def test_attempts_by_ssh_are_bounded() -> None:

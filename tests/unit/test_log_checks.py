@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import json
-import subprocess
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -14,7 +13,7 @@ import pytest
 from orchestrator.verification import logstamps
 from orchestrator.verification.checks import test_logs
 from orchestrator.verification.sheet import Sheet
-from tests.unit.asked import faults_of, sheet_of, subject_of
+from tests.unit.asked import faults_of, printed, sheet_of, subject_of
 
 # As logrotate 3.21 (Debian 12) and 3.22 (Debian 13) print the same file.
 OLDER = """
@@ -326,8 +325,7 @@ def test_a_small_log_without_any_time_is_as_old_as_its_file(days: int) -> None:
 def test_what_the_command_tells_of_a_file(content: str, stamp: str, packed: bool, tmp_path: Path) -> None:
     file = tmp_path / "it's a.log"
     file.write_bytes(gzip.compress(content.encode()) if packed else content.encode())
-    command = logstamps.first_stamps([str(file)])
-    told = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    told = printed(logstamps.first_stamps([str(file)]))
     assert json.loads(told)[1][-1] == [str(file), len(content.encode()), stamp]
     seconds = [seconds for path, seconds in logstamps.read(told, NOW) if path == str(file)]
     assert len([number for number in seconds if number]) == bool(stamp)
@@ -338,8 +336,7 @@ def test_what_a_rotation_left_beside_a_log_is_told_with_it(tmp_path: Path) -> No
     for name in ("access", "access.1", "access-20261106.gz", "access-notes", "accessory"):
         (tmp_path / "there" / name).write_text("2026/11/06 20:37:57 [error] 7#7: x\n")
     (tmp_path / "linked").symlink_to("there/access")
-    command = logstamps.first_stamps([str(tmp_path / "linked"), str(tmp_path / "there/access")])
-    told = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    told = printed(logstamps.first_stamps([str(tmp_path / "linked"), str(tmp_path / "there/access")]))
     paths = [path.removeprefix(f"{tmp_path}/") for path, *_ in json.loads(told)[1] if path.startswith(str(tmp_path))]
     assert sorted(paths) == ["linked", "there/access", "there/access-20261106.gz", "there/access.1"]
 
@@ -347,8 +344,7 @@ def test_what_a_rotation_left_beside_a_log_is_told_with_it(tmp_path: Path) -> No
 def test_a_log_that_cannot_be_unpacked_is_told_as_such(tmp_path: Path) -> None:
     file = tmp_path / "a.log.1.gz"
     file.write_bytes(gzip.compress(b"Nov  6 20:37:57 x")[:-9])
-    command = logstamps.first_stamps([str(file), str(tmp_path / "gone.log")])
-    told = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+    told = printed(logstamps.first_stamps([str(file), str(tmp_path / "gone.log")]))
     assert list(logstamps.read(told, NOW))[-1] == (str(file), None)
 
 

@@ -106,6 +106,20 @@ libzstd1:
 _OLD, _NEW = NOW - 30 * 86400, NOW - 2 * 86400
 
 
+def _pending(told: str, *, policy: str = _POLICY, asked: str = "apt-get download") -> str:
+    """Return what is found wrong where apt knows these versions and the archive tells this of the newer one."""
+    said = {
+        "apt-config": SETTINGS,
+        "systemctl": "active\nactive\n",
+        "cd /var/lib/apt": LISTS,
+        "LC_ALL=C apt-cache": policy,
+        "date": str(NOW),
+        asked: "'http://mirror.example/libzstd1_2_amd64.deb' libzstd1_2_amd64.deb 300000 SHA256:0\n",
+        "curl": told,
+    }
+    return faults_of(sheet_of(test_system.test_security_updates, said))
+
+
 @pytest.mark.parametrize(
     ("told", "fault"),
     [
@@ -118,16 +132,7 @@ _OLD, _NEW = NOW - 30 * 86400, NOW - 2 * 86400
     ids=["package, new", "package, old", "archive, new", "archive, old", "neither"],
 )
 def test_a_pending_update_counts_by_its_archives_or_its_own_date(told: str, fault: str) -> None:
-    said = {
-        "apt-config": SETTINGS,
-        "systemctl": "active\nactive\n",
-        "cd /var/lib/apt": LISTS,
-        "LC_ALL=C apt-cache": _POLICY,
-        "date": str(NOW),
-        "apt-get download": "'http://mirror.example/libzstd1_2_amd64.deb' libzstd1_2_amd64.deb 300000 SHA256:0\n",
-        "curl": told,
-    }
-    assert faults_of(sheet_of(test_system.test_security_updates, said)) == fault
+    assert _pending(told) == fault
 
 
 _SECURE = "        {} http://mirror.example/debian-security trixie-security/main amd64 Packages\n"
@@ -155,16 +160,10 @@ def test_an_update_that_apt_would_not_take_is_pending_too(table: str, pending: d
 
 
 def test_a_pinned_update_is_asked_for_by_its_version() -> None:
-    said = {
-        "apt-config": SETTINGS,
-        "systemctl": "active\nactive\n",
-        "cd /var/lib/apt": LISTS,
-        "LC_ALL=C apt-cache": _POLICY.replace("Candidate: 2\n  Version table:\n     2 500", "Candidate: 1\n  Version table:\n     2 -10"),
-        "date": str(NOW),
-        "apt-get download --print-uris libzstd1=2 ": "'http://mirror.example/libzstd1_2_amd64.deb' libzstd1_2_amd64.deb 1 SHA256:0\n",
-        "curl": f"{_OLD}\n",
-    }  # fmt: skip
-    assert faults_of(sheet_of(test_system.test_security_updates, said)) == "libzstd1 is pending for 30 days"
+    pinned = _POLICY.replace("Candidate: 2\n  Version table:\n     2 500", "Candidate: 1\n  Version table:\n     2 -10")
+    assert pinned != _POLICY
+    asked = "apt-get download --print-uris libzstd1=2 "
+    assert _pending(f"{_OLD}\n", policy=pinned, asked=asked) == "libzstd1 is pending for 30 days"
 
 
 def test_sources_are_read_from_files_of_both_kinds() -> None:

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import http.server
 import json
-import os
 import socketserver
-import subprocess
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,7 +17,7 @@ from orchestrator.verification import bosh, prosody
 from orchestrator.verification.checks import test_signalling_ways
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
-from tests.unit.asked import TOPOLOGY, FakeHost, faults_of, sheet_of, subject_of
+from tests.unit.asked import TOPOLOGY, FakeHost, faults_of, printed, sheet_of, subject_of
 
 # As Prosody 0.12.3 and 13.0.1 answer.
 LIST = """else.example.net
@@ -124,12 +122,8 @@ def ports() -> Iterator[tuple[int, int]]:
 def _run(command: str, folder: Path, told: str) -> dict[str, Any]:
     """Run a command with a prosodyctl that tells this."""
     (folder / "told").write_text(told)
-    tool = folder / "prosodyctl"
-    tool.write_text(f'#!/bin/sh\n[ "$*" = "shell host:list()" ] && cat {folder}/told\n')
-    tool.chmod(0o755)
-    known = {**os.environ, "PATH": f"{folder}:{os.environ['PATH']}"}
-    done = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True, env=known)
-    found: dict[str, Any] = json.loads(done.stdout)
+    tool = f'[ "$*" = "shell host:list()" ] && cat {folder}/told'
+    found: dict[str, Any] = json.loads(printed(command, folder, prosodyctl=tool))
     return found
 
 

@@ -18,9 +18,7 @@ from orchestrator.errors import Problem, TaskFailed, Unreachable, UsageError
 from orchestrator.evidence.document import read_report
 from orchestrator.evidence.results import Report, Result
 from orchestrator.inventory import site as site_module
-from orchestrator.inventory.scaffold import create_site
-from orchestrator.inventory.site import Site, load_site
-from orchestrator.inventory.vault import VaultAccess
+from orchestrator.inventory.site import Site
 from orchestrator.lab import lab
 from orchestrator.operations import preflight
 from tests.unit import evidence_cases
@@ -55,20 +53,6 @@ class Machine:
 def _without_pid(name: str) -> str:
     assert re.fullmatch("[a-z][a-z0-9]{0,11}", name), "the lab takes no other name"
     return re.sub("(?<=^rehearse).*", "N", name)
-
-
-@pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    create_site(folder / "town", domain="meet.example.test", address="192.0.2.10", password_file=folder / "password")
-    return folder / "town"
-
-
-@pytest.fixture(scope="module")
-def loaded(town: Path) -> Site:
-    """The site, read once."""
-    with VaultAccess(town.parent / "password") as access:
-        return load_site(town, access)
 
 
 @pytest.fixture

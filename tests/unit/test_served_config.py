@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 
-from orchestrator.verification.checks import (
-    test_recordings,
-)
+from orchestrator.verification.checks import test_recordings, test_signalling_ways
 from orchestrator.verification.servedconfig import Expression, NoConfiguration, computed, read_config, setting
 from orchestrator.verification.sheet import Sheet
 from tests.unit.asked import Said, faults_of, sheet_of, subject_of
+from tests.unit.outside_cases import faults, noted
 
 
 def test_config_is_read_as_a_browser_would() -> None:
@@ -218,3 +217,51 @@ def test_end_to_end_encryption_that_only_a_browser_can_tell_is_not_judged() -> N
     assert "not offered (testing.disableE2EE: true)" in faults_of(
         sheet_of(test_recordings.test_recording_settings, {"curl": both}, subject=subject_of(jitsi_e2ee=True))
     )
+
+
+def _ways(bosh: str) -> Sheet:
+    """Return what is found of the addresses of signalling where one of them is written like this."""
+    script = f"var config = {{ bosh: {bosh}, websocket: 'wss://m.example/xmpp-websocket' }};"
+    return noted(test_signalling_ways._judge_ways, "config.js", script, "m.example")
+
+
+def test_addresses_of_signalling_that_config_computes_are_not_judged() -> None:
+    sheet = _ways("'https://' + host")
+    assert sheet.faults == []
+    assert sheet.untested == ["config.js: bosh, which config.js computes: 'https://' + host"]
+
+
+@pytest.mark.parametrize(
+    ("value", "fault"),
+    [
+        ("'https://m.example/' + subdir + 'http-bind'", False),
+        ('"https://m.example/" + config.subdir', False),
+        ("'https://m.example/x' + subdir", False),
+        ("'http://m.example/' + subdir + 'http-bind'", True),
+        ("'https://other.example/' + subdir", True),
+    ],
+)
+def test_what_is_added_behind_host_and_slash_changes_neither(value: str, *, fault: bool) -> None:
+    sheet = _ways(value)
+    assert (faults(sheet), sheet.untested) == ([f"config.js: bosh {value}"] * fault, [])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "'https://m.example' + rest",
+        "'https://m.example/' + a ? 'http://x.example/' : b",
+        "'https://m.example/' && other",
+        "'https://m.example/'.replace('m', x) + a",
+        "('https://m.example/' + a, b)",
+        "prefix + 'https://m.example/'",
+        "'https://m.example\\x2ex.example/' + a",
+        "'https://a@m.example/' + a",
+        "'https://m.example/' + f()",
+        "'config' + a",
+    ],
+)
+def test_any_other_way_to_compute_an_address_is_not_judged(value: str) -> None:
+    sheet = _ways(value)
+    assert sheet.faults == []
+    assert "bosh, which config.js computes" in sheet.untested[0]

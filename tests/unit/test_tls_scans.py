@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
 from pathlib import Path
 
 import pytest
 
 from orchestrator.verification.checks.test_tls import Endpoint
 from orchestrator.verification.reach import Target
+from tests.unit.asked import printed
 
 SPOKEN = '<nmaprun><table key="TLSv1.3"/></nmaprun>'
 NOTHING = "<nmaprun></nmaprun>"
@@ -27,15 +26,9 @@ NOTHING = "<nmaprun></nmaprun>"
 def test_a_port_that_speaks_no_tls_is_asked_once_more(tmp_path: Path, answers: list[str], told: str, runs: int) -> None:
     for number, answer in enumerate(answers):
         (tmp_path / f"answer{number}").write_text(answer)
-    program = tmp_path / "nmap"
-    program.write_text(
-        f'#!/bin/sh\ncd {tmp_path}\nprintf "%s\\n" "$*" >>calls\ncat answer$(($(wc -l <calls) - 1))\n',
-    )
-    program.chmod(0o755)
+    nmap = f'cd {tmp_path}\nprintf "%s\\n" "$*" >>calls\ncat answer$(($(wc -l <calls) - 1))'
     command = Endpoint("meet.example.org", 443, Target("192.0.2.10", "")).enumerate()
-    environment = {**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"}
-    done = subprocess.run(["/bin/sh", "-c", command], env=environment, capture_output=True, text=True, check=True)
-    assert done.stdout == f"{told}\n"
+    assert printed(command, tmp_path, nmap=nmap) == f"{told}\n"
     calls = (tmp_path / "calls").read_text().splitlines()
     assert len(calls) == runs
     assert calls[0].endswith("tls.servername=meet.example.org -p 443 192.0.2.10")

@@ -26,7 +26,7 @@ from orchestrator.verification.checks import (
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 from orchestrator.verification.support import load_support, older
-from tests.unit.asked import SETTINGS, TOPOLOGY, FakeHost, Said, faults_of, sheet_of, subject_of
+from tests.unit.asked import SETTINGS, TOPOLOGY, FakeHost, Said, faults_of, printed, sheet_of, subject_of
 
 
 @pytest.mark.parametrize(
@@ -128,7 +128,7 @@ def test_the_newest_kernel_is_one_of_the_flavour_that_runs(tmp_path: Path, runs:
     for name in ("6.12.43+deb13-amd64", "6.12.48+deb13-amd64", "6.12.43+deb13-cloud-amd64", "6.1.0-30-686-pae"):
         (tmp_path / f"vmlinuz-{name}").touch()
     command = test_platform._NEWEST.replace("/boot/", f"{tmp_path}/").replace("$(uname -r)", runs)
-    assert subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout == f"{newest}\n"
+    assert printed(command) == f"{newest}\n"
 
 
 def test_kernel_that_is_not_the_hosts_is_not_tested() -> None:
@@ -280,7 +280,7 @@ def test_recordings_behind_links_and_on_other_disks_are_found(tmp_path: Path) ->
         (Path(elsewhere) / "loop").symlink_to(elsewhere)
         ours = f"{tmp_path}/recordings {tmp_path}/inner"
         command = test_recordings._RECORDINGS.replace("/srv/recordings /tmp/recordings", ours)
-        shown = subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=True).stdout
+        shown = printed(command)
     folders, files = test_recordings._recordings(shown)
     assert folders == ours.split()
     found = [f"{tmp_path}/inner/archive/2026/rat.mp4", f"{tmp_path}/recordings/2026/rat.mp4"]

@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 
 from orchestrator.cli import app
+from orchestrator.cli.siteargument import SiteArgument
 from orchestrator.evidence.document import canonical_json, read_report
 from orchestrator.evidence.html import html_page
 from orchestrator.evidence.junit import junit_xml
 from orchestrator.evidence.results import Report, Result
-from orchestrator.inventory.scaffold import create_site
+from orchestrator.inventory.site import Site
 from orchestrator.verification import runner
 from orchestrator.verification.catalogue import select
 from orchestrator.verification.runner import OnResult
@@ -45,25 +46,19 @@ class Look:
         return self.report
 
 
-@pytest.fixture(scope="module")
-def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("site")
-    create_site(folder / "town", domain="meet.example.test", address="192.0.2.10", password_file=folder / "password")
-    return folder / "town"
-
-
 @pytest.fixture
-def look(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
-    """A verification that contacts nobody; the working directory is an empty one."""
+def look(loaded: Site, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Look:
+    """A verification that contacts nobody, of a site that is not read anew; the working directory is an empty one."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("SUDO_UID", raising=False)
     found = Look()
+    monkeypatch.setattr(SiteArgument, "load", lambda *_: loaded)
     monkeypatch.setattr(runner, "verify", found)
     return found
 
 
-def call(town: Path, *arguments: str) -> int:
-    return app.run(["verify", str(town), "--vault-password-file", str(town.parent / "password"), *arguments])
+def call(town: Path, *arguments: str, verb: str = "verify") -> int:
+    return app.run([verb, str(town), "--vault-password-file", str(town.parent / "password"), *arguments])
 
 
 def test_everything_is_looked_at_unless_bounded(town: Path, look: Look) -> None:
@@ -220,15 +215,13 @@ def test_an_audit_that_could_not_be_kept_does_not_begin(
     town: Path, tmp_path: Path, look: Look, arguments: tuple[str, ...], capsys: pytest.CaptureFixture[str]
 ) -> None:
     (tmp_path / "file").write_text("")
-    password = str(town.parent / "password")
-    assert app.run(["audit", str(town), "--vault-password-file", password, *arguments]) == 2
+    assert call(town, *arguments, verb="audit") == 2
     assert "the report cannot be written" in capsys.readouterr().err
 
 
 def test_the_policy_goes_into_a_new_directory(town: Path, tmp_path: Path, look: Look) -> None:
-    password = str(town.parent / "password")
     file = tmp_path / "new/policy"
-    assert app.run(["audit", str(town), "--vault-password-file", password, "--ssh-policy", str(file)]) == 0
+    assert call(town, "--ssh-policy", str(file), verb="audit") == 0
     assert "host keys" in file.read_text()
 
 
