@@ -55,6 +55,43 @@ def test_debians_own_firewall_service_leaves_ours(site: LabSite, change: str) ->
     assert failed(verify(load(site), controls=("NET-03",), quick=True)) == {}
 
 
+def test_a_firewall_that_somebody_empties_is_back_soon(site: LabSite) -> None:
+    """As by a file of an operator's own rules that begins as Debian's does; a stop on purpose is left alone."""
+    ours = "nft --stateless list table inet ratssaal | sha256sum"
+    before, gone = ssh(site, ours), "nft list tables | grep -c ratssaal; true"
+    try:
+        ssh(site, f"nft --file /dev/stdin <<'END'\nflush ruleset{OPERATORS_TABLE}END")
+        assert ssh(site, gone) == "0"
+        assert list(failed(verify(load(site), controls=("NET-03",), quick=True))) == ["NET-03"]
+        ssh(site, f"for i in $(seq 60); do test $({gone}) = 1 && exit; sleep 1; done; exit 1")
+        assert ssh(site, ours) == before
+        assert ssh(site, "nft list tables").count("inet operator") == 1
+        assert "somebody had emptied the firewall" in ssh(site, "journalctl -q -t ratssaal-firewall -p warning -o cat")
+        ssh(site, "systemctl stop ratssaal-firewall && nft delete table inet ratssaal")
+        ssh(site, "systemctl start ratssaal-firewall-watch.service")
+        assert ssh(site, gone) == "0"
+    finally:
+        ssh(site, "systemctl start ratssaal-firewall; nft delete table inet operator", check=False)
+    assert failed(verify(load(site), controls=("NET-03",), quick=True)) == {}
+
+
+def test_a_ruleset_that_cannot_be_loaded_lets_in_ssh_alone(site: LabSite) -> None:
+    """As at the start of a kernel without a module that a rule wants; a whole file is taken at the next run."""
+    web = ["ip", "netns", "exec", f"rs-{site.path.name}-out", "curl", "-skm5", f"https://{site.domain}/config.js"]
+    assert "hosts" in subprocess.run(web, capture_output=True, text=True, timeout=30, check=False).stdout
+    ssh(site, "echo 'a word that nft does not know' >> /etc/ratssaal/firewall.nft")
+    ssh(site, "nft delete table inet ratssaal; systemctl restart ratssaal-firewall", check=False)
+    assert ssh(site, "systemctl is-failed ratssaal-firewall") == "failed"
+    done = subprocess.run(web, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (28, "")
+    # The host's own connections and those within it go on.
+    ssh(site, f"curl -skfm5 https://{site.domain}/config.js >/dev/null && apt-get -qq update")
+    assert list(failed(verify(load(site), controls=("NET-03",), quick=True))) == ["NET-03"]
+    assert play(site).changed > 0
+    assert failed(verify(load(site), controls=("NET-03",), quick=True)) == {}
+    assert subprocess.run(web, capture_output=True, timeout=30, check=False).returncode == 0
+
+
 def test_what_changed_since_the_night_before_is_named(site: LabSite) -> None:
     """A program that no package knows, and a file of a service, are in the journal with their names."""
     yesterday = "touch -d '1 day ago' /var/lib/aide/aide.db"
