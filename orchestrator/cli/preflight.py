@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -130,15 +131,12 @@ def _show_notes(problems: tuple[Problem, ...]) -> None:
 
 
 def _as_json(site: Site, report: Report) -> dict[str, Any]:
-    def rows(problems: tuple[Problem, ...]) -> list[dict[str, str]]:
-        return [{"message": p.message, "where": p.where, "hint": p.hint} for p in problems]
-
     return {
         "site": site.name,
         "ready": report.fit,
-        "blocking": rows(report.blocking),
-        "unreachable": rows(report.unreachable),
-        "warnings": rows(report.warnings),
+        "blocking": [asdict(problem) for problem in report.blocking],
+        "unreachable": [asdict(problem) for problem in report.unreachable],
+        "warnings": [asdict(problem) for problem in report.warnings],
         "undecided": list(report.undecided),
         "hosts": {
             name: {key: value for key, value in facts.items() if key not in {"sockets", "repository"}}
