@@ -1,7 +1,6 @@
 """The one module that opens SSH connections from Python: pinned host keys, bounded commands, typed errors.
 
-A host key is never added silently. Ansible uses OpenSSH with the same file of pinned keys; `ssh_config` writes the
-matching configuration for a person's own `ssh`.
+A host key is never added silently. Ansible uses OpenSSH with the same file of pinned keys.
 """
 
 from __future__ import annotations
@@ -25,7 +24,7 @@ from typing import Self
 import paramiko
 
 from orchestrator.errors import Problem, Unreachable
-from orchestrator.inventory.site import Host, Site
+from orchestrator.inventory.site import Host
 from orchestrator.inventory.vault import write_private
 from orchestrator.transport.knownhosts import host_keys, site_of, usable
 
@@ -191,10 +190,6 @@ class Connection:
                 _start(channel, kill, _END_SECONDS)
                 channel.status_event.wait(_END_SECONDS)
 
-    def loopback(self, port: int, *, timeout: float = 10) -> paramiko.Channel:
-        """Return a byte channel to a port on the host's own loopback; the caller closes it."""
-        return self._transport().open_channel("direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=timeout)
-
     def close(self) -> None:
         """End the connection."""
         self._client.close()
@@ -244,12 +239,15 @@ def connect(host: Host, known_hosts: Path, *, timeout: float = CONNECT_SECONDS) 
     return Connection(host, client)
 
 
-def fetch_host_key(host: Host, *, timeout: float = CONNECT_SECONDS) -> HostKey:
+def fetch_host_key(host: Host) -> HostKey:
     """Ask the host for its public key without logging in, so that a person can compare and pin it."""
-    with _typed_errors(host, Path(), None), socket.create_connection((host.address, host.port), timeout) as plain:
+    with (
+        _typed_errors(host, Path(), None),
+        socket.create_connection((host.address, host.port), CONNECT_SECONDS) as plain,
+    ):
         transport = paramiko.Transport(plain)
         try:
-            transport.start_client(timeout=timeout)
+            transport.start_client(timeout=CONNECT_SECONDS)
             key = transport.get_remote_server_key()
             return HostKey(key.get_name(), key.get_base64())
         finally:
@@ -280,20 +278,6 @@ def _names_host(line: str, name: str) -> bool:
     if names.startswith("|1|"):  # OpenSSH's HashKnownHosts
         return paramiko.HostKeys.hash_host(name, names) == names
     return name in names.split(",")
-
-
-def ssh_config(site: Site) -> str:
-    """Return an OpenSSH configuration for the site's hosts, with the same pinned keys: `ssh -F FILE HOST`."""
-    blocks = []
-    for host in site.hosts:
-        lines = [f"Host {host.name}", f"    HostName {host.address}", f"    Port {host.port}"]
-        if host.user:
-            lines.append(f"    User {host.user}")
-        if host.key_file:
-            lines += [f'    IdentityFile "{host.key_file}"', "    IdentitiesOnly yes"]
-        lines += [f'    UserKnownHostsFile "{site.known_hosts}"', "    StrictHostKeyChecking yes"]
-        blocks.append("\n".join(lines) + "\n")
-    return "\n".join(blocks)
 
 
 def _start(channel: paramiko.Channel, command: str, seconds: float) -> None:

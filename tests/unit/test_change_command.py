@@ -16,7 +16,7 @@ from orchestrator.cli.siteargument import SiteArgument
 from orchestrator.engine import executor
 from orchestrator.engine.executor import RunResult
 from orchestrator.errors import Problem, Unreachable
-from orchestrator.inventory.scaffold import create_site
+from orchestrator.inventory.scaffold import FirstHost, create_site
 from orchestrator.inventory.site import Host, Site, load_site
 from orchestrator.inventory.vault import VaultAccess
 from orchestrator.operations import altered, preflight
@@ -31,7 +31,7 @@ def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A site whose host nobody has named the packages' key for: preflight does not let it pass."""
     folder = tmp_path_factory.mktemp("site")
     path = folder / "town"
-    create_site(path, domain="meet.example.test", address="192.0.2.10", password_file=folder / "password")
+    create_site(path, domain="meet.example.test", host=FirstHost("192.0.2.10"), password_file=folder / "password")
     return path
 
 

@@ -18,7 +18,7 @@ from orchestrator.errors import Problem, TaskFailed, Unreachable, UsageError
 from orchestrator.evidence.document import read_report
 from orchestrator.evidence.results import Report, Result
 from orchestrator.inventory import site as site_module
-from orchestrator.inventory.scaffold import create_site
+from orchestrator.inventory.scaffold import FirstHost, create_site
 from orchestrator.inventory.site import Site, load_site
 from orchestrator.inventory.vault import VaultAccess
 from orchestrator.lab import lab
@@ -60,7 +60,9 @@ def _without_pid(name: str) -> str:
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    create_site(folder / "town", domain="meet.example.test", address="192.0.2.10", password_file=folder / "password")
+    create_site(
+        folder / "town", domain="meet.example.test", host=FirstHost("192.0.2.10"), password_file=folder / "password"
+    )
     return folder / "town"
 
 

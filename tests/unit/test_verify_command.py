@@ -15,7 +15,7 @@ from orchestrator.evidence.document import canonical_json, read_report
 from orchestrator.evidence.html import html_page
 from orchestrator.evidence.junit import junit_xml
 from orchestrator.evidence.results import Report, Result
-from orchestrator.inventory.scaffold import create_site
+from orchestrator.inventory.scaffold import FirstHost, create_site
 from orchestrator.verification import runner
 from orchestrator.verification.runner import Progress
 from tests.unit import evidence_cases
@@ -47,7 +47,9 @@ class Look:
 @pytest.fixture(scope="module")
 def town(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
-    create_site(folder / "town", domain="meet.example.test", address="192.0.2.10", password_file=folder / "password")
+    create_site(
+        folder / "town", domain="meet.example.test", host=FirstHost("192.0.2.10"), password_file=folder / "password"
+    )
     return folder / "town"
 
 
