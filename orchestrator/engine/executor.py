@@ -207,16 +207,3 @@ def _write_end(log: journal.Journal, error: BaseException) -> None:
             result=journal.INTERRUPTED,
             message=error.name if isinstance(error, Ended) else type(error).__name__,
         )
-
-
-class Nobody:
-    """A watcher that shows nothing."""
-
-    def step(self, name: str, number: int, total: int) -> None:
-        """See Watcher."""
-
-    def event(self, event: Event) -> None:
-        """See Watcher."""
-
-    def step_done(self, result: StepResult) -> None:
-        """See Watcher."""

@@ -12,7 +12,7 @@ from cryptography.x509.oid import NameOID
 YEARS = 10
 
 
-def new_authority(site_name: str, *, now: datetime.datetime | None = None) -> tuple[str, str]:
+def new_authority(site_name: str) -> tuple[str, str]:
     """Return (certificate, private key) as PEM texts.
 
     It may sign host certificates only (path length 0). It carries no name constraint, because the domain is edited
@@ -26,7 +26,7 @@ def new_authority(site_name: str, *, now: datetime.datetime | None = None) -> tu
             x509.NameAttribute(NameOID.COMMON_NAME, f"Ratssaal CA {site_name}"[:64]),
         ]
     )
-    start = now or datetime.datetime.now(datetime.UTC)
+    start = datetime.datetime.now(datetime.UTC)
     usage = x509.KeyUsage(
         digital_signature=False,
         content_commitment=False,

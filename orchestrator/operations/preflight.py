@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,21 +51,17 @@ class Report:
             raise PreflightFailed(self.blocking)
 
 
-Collect = Callable[[Host], Mapping[str, Any]]
-
-
-def inspect(site: Site, hosts: Collection[str] = (), *, collect: Collect | None = None) -> Report:
+def inspect(site: Site, hosts: Collection[str] = ()) -> Report:
     """Look at the control node and at all hosts (or the named ones), at the same time, and judge what was seen.
 
     Touches nothing.
     """
     chosen = [host for host in site.hosts if host.name in hosts or not hosts]
-    look = collect or (lambda host: collect_facts(host, site))
     remarks = judge_control_node(site)
     facts: dict[str, Mapping[str, Any]] = {}
     unreachable: list[Problem] = []
     with ThreadPoolExecutor(max_workers=min(16, len(chosen) or 1)) as pool:
-        pending = {host.name: pool.submit(look, host) for host in chosen}
+        pending = {host.name: pool.submit(collect_facts, host, site) for host in chosen}
     for name, future in pending.items():
         try:
             facts[name] = future.result()

@@ -36,8 +36,8 @@ def _derivations() -> Any:
 _D = _derivations()
 
 
-def _turn_peers(topology: dict[str, Any], host: str) -> dict[str, list[str]]:
-    return {"allowed": _D.turn_allowed_peers(topology, host), "denied": _D.turn_denied_peers(topology)}
+def _turn_peers(topology: dict[str, Any]) -> dict[str, list[str]]:
+    return {"allowed": _D.turn_allowed_peers(topology), "denied": _D.turn_denied_peers(topology)}
 
 
 def _control_path(value: str, inventory_directory: str) -> str:
