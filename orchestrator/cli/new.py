@@ -37,11 +37,11 @@ def new(
     vault; the vault's password goes to ~/.config/ratssaal/SITE.vault-password unless a file or command is given.
     An existing site is never overwritten. To undo: remove the directory and the password file.
     """
-    from orchestrator.inventory.formats import fqdn_fault, host_address_fault
+    from orchestrator.inventory import formats
     from orchestrator.inventory.scaffold import FirstHost, create_site
     from orchestrator.inventory.yamlfiles import show
 
-    for option, value, check in (("--domain", domain, fqdn_fault), ("--address", address, host_address_fault)):
+    for option, value, check in (("--domain", domain, formats.fqdn), ("--address", address, formats.host_address)):
         fault = check(value) if value else None
         if fault:
             raise click.BadParameter(": ".join(fault), param_hint=option)

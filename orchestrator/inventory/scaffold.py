@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 
 from orchestrator.errors import InvalidSite, Problem, UsageError
+from orchestrator.inventory import formats
 from orchestrator.inventory.authority import new_authority
-from orchestrator.inventory.formats import ssh_path_fault
 from orchestrator.inventory.specs import LAB_MARK, Option, first_sentence, load_options
 from orchestrator.inventory.vault import (
     VaultAccess,
@@ -182,7 +182,7 @@ def _refuse(path: Path, topology: str) -> None:
     if not _NAME.fullmatch(path.name):
         hint = "lower-case letters, digits and dashes, at most 42 characters, such as town-hall"
         raise UsageError(f"{path.name!r} is no name for a site", hint=hint)
-    if fault := ssh_path_fault(str(path.resolve())):
+    if fault := formats.ssh_path(str(path.resolve())):
         raise InvalidSite([Problem(fault[0], str(path), fault[1])])
     if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
         hint = "choose another name, or move the directory away; nothing was changed"
