@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from orchestrator import processes
 from orchestrator.engine import ansible, journal
 from orchestrator.engine.events import Event
-from orchestrator.engine.lock import SiteLock, owner, process_token
+from orchestrator.engine.lock import SiteLock, owner
 from orchestrator.engine.plan import Plan
 from orchestrator.errors import Ended, Problem, RatssaalError, TaskFailed, Unreachable
 from orchestrator.inventory.site import Site
@@ -139,8 +139,7 @@ def execute(plan: Plan, site: Site, vault: VaultAccess, watcher: Watcher, option
         check=chosen.check,
         limit=chosen.limit,
         owner=owner(),
-        pid=os.getpid(),
-        process=process_token(os.getpid()),
+        **processes.mine(),
     )
     lock = SiteLock(site, log.id, plan.verb)
     try:

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 import shlex
 import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator import processes
 from orchestrator.engine.journal import now
 from orchestrator.errors import LockHeld, Problem, TaskFailed
 from orchestrator.inventory.site import Site
@@ -64,40 +64,6 @@ def owner() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def process_token(pid: int) -> str:
-    """Return what tells a process from a later one with the same number: boot, start time; "" when it is not seen."""
-    fields = _stat(pid)
-    return f"{_boot()}:{fields[19]}" if fields and fields[0] != "Z" else ""
-
-
-def process_lives(pid: int, token: str) -> bool:
-    """Say whether the process that had this token may still run: one that is hidden from us (/proc with hidepid) may."""
-    if pid <= 0 or token.partition(":")[0] != _boot():
-        return False
-    return process_token(pid) == token if _stat(pid) else _answers(pid)
-
-
-def _stat(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def _answers(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (ProcessLookupError, OverflowError):
-        return False
-    return True
-
-
 class SiteLock:
     """The lock of one run on its site. Taking it again after a killed run of this machine needs no hand."""
 
@@ -108,8 +74,7 @@ class SiteLock:
             "run": run,
             "owner": owner(),
             "machine": machine(),
-            "pid": os.getpid(),
-            "process": process_token(os.getpid()),
+            **processes.mine(),
             "reason": verb,
             "since": now(),
         }
@@ -181,9 +146,7 @@ def machine() -> str:
 
 def _is_dead(held: Mapping[str, Any]) -> bool:
     """Say whether the holder was a process of this machine that is gone: only then nobody has to be asked."""
-    if held.get("machine") != machine():
-        return False
-    return not process_lives(int(held.get("pid") or 0), str(held.get("process") or ""))
+    return held.get("machine") == machine() and not processes.lives(held)
 
 
 def _sentence(held: Mapping[str, Any]) -> str:

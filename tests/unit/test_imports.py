@@ -13,7 +13,7 @@ PACKAGE = ROOT / "orchestrator"
 # From the top; a room may import those after it. `lab` stands aside: used by cli, using transport and inventory.
 ORDER = ["cli", "operations", "platforms", "verification", "evidence", "engine", "transport", "inventory"]
 LAB_MAY = {"transport", "inventory"}
-FOUNDATION = {"caller", "content", "errors", "exitcodes"}
+FOUNDATION = {"caller", "content", "errors", "exitcodes", "processes"}
 MODULES = sorted(path for path in PACKAGE.rglob("*.py") if "_content" not in path.parts)
 
 
