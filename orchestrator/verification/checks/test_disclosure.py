@@ -17,7 +17,8 @@ from orchestrator.inventory.derivations import security_contact
 from orchestrator.verification.asking import ask, text
 from orchestrator.verification.checks.test_recordings import NGINX
 from orchestrator.verification.checks.test_web import OTHERS, PAGES, ROOM, Answer, Asked, answers, request
-from orchestrator.verification.handedout import Handing, fetch, handed_out, judge_fetched, listed, listing
+from orchestrator.verification.doors import fetch, judge_fetched, listed, listing
+from orchestrator.verification.handedout import Handing, handed_out
 from orchestrator.verification.sheet import NotTested, Sheet
 from orchestrator.verification.subject import Subject
 
