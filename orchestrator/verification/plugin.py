@@ -1,6 +1,6 @@
 """The pytest plugin of the checks: fixtures, rounds of questions, and a line a result.
 
-Started by `runner.py` it talks to the hosts in batches. Under plain pytest the same checks run with testinfra's own
+Started by `child.py` it talks to the hosts in batches. Under plain pytest the same checks run with testinfra's own
 backends: `pytest -p orchestrator.verification.plugin --ratssaal-site inventories/town --hosts=ssh://root@HOST
 orchestrator/verification/checks`.
 """
@@ -28,13 +28,12 @@ from orchestrator.inventory.vantagepoint import VantagePoint
 from orchestrator.verification import subject as subjects
 from orchestrator.verification.batch import BatchBackend, prefetch
 from orchestrator.verification.catalogue import load_catalogue
+from orchestrator.verification.child import JOB
 from orchestrator.verification.sheet import Declared, NotApplicable, NotTested, Sheet
 from orchestrator.verification.shipping import Line, Vantage
 from orchestrator.verification.subject import Subject
 from orchestrator.verification.turns import Turns
 
-# The file descriptor from which the runner's job is read: it holds secrets, so it lies in no file and in no variable.
-JOB = "RATSSAAL_VERIFY_JOB"
 # So many hosts are asked at the same time: if all were, all would answer at the end, to be judged one after another then.
 _HOSTS_AT_ONCE = 5
 # Where none of them answers for so long, some may hang, and one more is asked.

@@ -21,7 +21,7 @@ from orchestrator.cli.verify import show_summary
 from orchestrator.errors import InvalidSite, UsageError
 from orchestrator.evidence.results import Finding, Result
 from orchestrator.inventory.vantagepoint import VantagePoint
-from orchestrator.verification import plugin, runner, sockets
+from orchestrator.verification import child, plugin, runner, sockets
 from orchestrator.verification.asking import answer, ask
 from orchestrator.verification.batch import MAXIMUM_ROUNDS, Answers, BatchBackend, prefetch
 from orchestrator.verification.catalogue import load_catalogue, select
@@ -277,7 +277,7 @@ def _check(kind: str, check: str, vantage: str = "inside") -> dict[str, str]:
 
 def _found(rows: list[dict[str, Any]], code: int | None = 0) -> list[Finding]:
     known = {control.id: control for control in select(("OS-08",))}
-    return runner._findings(runner._Ran(rows, "it died", code), [("OS-08", "h1")], known)
+    return runner._findings(child.Ran(rows, "it died", code), [("OS-08", "h1")], known)
 
 
 def test_worst_result_of_a_control_counts() -> None:
@@ -368,7 +368,7 @@ def _verified(case: Case, monkeypatch: pytest.MonkeyPatch, **files: str) -> Find
     folder.mkdir()
     for name, text in files.items():
         (folder / f"{name}.py").write_text(text)
-    monkeypatch.setattr(runner, "CHECKS", folder)
+    monkeypatch.setattr(child, "CHECKS", folder)
     (found,) = runner.verify(case.load(), controls=("NET-01",), quick=True).findings
     return found
 
@@ -387,8 +387,8 @@ def test_a_run_that_breaks_off_is_no_pass(
     case: Case, monkeypatch: pytest.MonkeyPatch, first: str, then: str, word: str
 ) -> None:
     """pytest really runs, and really breaks off; what was seen before is not taken for all."""
-    monkeypatch.setattr(runner, "_SECONDS", 8)
-    monkeypatch.setattr(runner, "_GRACE_SECONDS", 2)
+    monkeypatch.setattr(child, "_SECONDS", 8)
+    monkeypatch.setattr(child, "_GRACE_SECONDS", 2)
     other = CHECKS.format(first="", then="pass").replace("def test_", "def test_other_")
     found = _verified(case, monkeypatch, test_a=other, test_b=CHECKS.format(first=first, then=then))
     assert found.result is (Result.ERROR if word else Result.PASS), found
@@ -396,9 +396,9 @@ def test_a_run_that_breaks_off_is_no_pass(
 
 
 def test_many_hosts_have_more_time() -> None:
-    assert runner._limit(1) == runner._SECONDS
-    assert runner._limit(20) >= 2 * runner._SECONDS
-    assert runner._Ran([], "", None, 720).end.startswith("the checks were ended after 720 s")
+    assert child._limit(1) == child._SECONDS
+    assert child._limit(20) >= 2 * child._SECONDS
+    assert child.Ran([], "", None, 720).end.startswith("the checks were ended after 720 s")
 
 
 def test_an_inventory_is_told_beside_a_fault(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
