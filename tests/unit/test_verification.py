@@ -21,7 +21,7 @@ from orchestrator.cli.verify import show_summary
 from orchestrator.errors import InvalidSite, UsageError
 from orchestrator.evidence.results import Finding, Result
 from orchestrator.inventory.vantagepoint import VantagePoint
-from orchestrator.verification import child, plugin, runner, sockets
+from orchestrator.verification import batches, child, runner, sockets
 from orchestrator.verification.asking import answer, ask
 from orchestrator.verification.batch import MAXIMUM_ROUNDS, Answers, BatchBackend, prefetch
 from orchestrator.verification.catalogue import load_catalogue, select
@@ -553,7 +553,7 @@ def _check_of(host: str, *, last: bool = False) -> pytest.Function:
 
 
 def test_a_host_that_hangs_keeps_nobody_from_the_last_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(batches, "_PATIENCE_SECONDS", 0.3)
     items = [_check_of(host, last=last) for last in (False, True) for host in ("quick", "hangs")]
     over = threading.Event()
 
@@ -565,7 +565,7 @@ def test_a_host_that_hangs_keeps_nobody_from_the_last_checks(monkeypatch: pytest
         def submit(key: str, group: list[pytest.Function]) -> Future[None]:
             return pool.submit(hang, 20 if key == "hangs" else 0)
 
-        answered = plugin._answered(items, submit)
+        answered = batches.answered(items, submit)
         try:
             assert [next(answered) for _ in range(2)] == [[items[0]], [items[2]]]
             assert not over.is_set()
@@ -581,6 +581,6 @@ def test_the_last_checks_wait_for_all_hosts_that_answer_in_time() -> None:
         def submit(key: str, group: list[pytest.Function]) -> Future[None]:
             return pool.submit(time.sleep, 0.5 if key == "slow" else 0)
 
-        found = list(plugin._answered(items, submit))
+        found = list(batches.answered(items, submit))
     assert found[:2] == [[items[0]], [items[1]]]
     assert len(found) == 4
