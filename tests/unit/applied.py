@@ -39,6 +39,7 @@ def code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         "files",
         "guard",
         "manifest",
+        "apt",
         "packages",
         "steps",
         "sysctl",

@@ -92,8 +92,8 @@ def test_whatever_a_step_cannot_write_fails_the_task_and_is_named(
 
     monkeypatch.setattr(code.packages.Packages, "read", read)
     monkeypatch.setattr(code.packages.Packages, "repair", lambda packages: packages.done.append("repaired"))
-    monkeypatch.setattr(code.packages, "_wait_for_locks", lambda _: None)
-    monkeypatch.setattr(code.packages, "_lists_are_young", lambda: True)
+    monkeypatch.setattr(code.apt, "wait_for_locks", lambda _: None)
+    monkeypatch.setattr(code.apt, "lists_are_young", lambda: True)
     for module in (code.accounts, code.packages):
         monkeypatch.setattr(module, "mark_pending", refuse)
     watched = [{"jid": "focus@auth.town", "by": "focus.town", "restarts": ["prosody.service"]}]
