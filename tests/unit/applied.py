@@ -40,6 +40,7 @@ def code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         "guard",
         "manifest",
         "apt",
+        "comparisons",
         "packages",
         "steps",
         "sysctl",
