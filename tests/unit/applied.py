@@ -35,6 +35,7 @@ def code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     names = (
         "accounts",
         "digest",
+        "disk",
         "drift",
         "files",
         "guard",
@@ -42,6 +43,7 @@ def code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         "apt",
         "comparisons",
         "packages",
+        "pending",
         "steps",
         "sysctl",
         "units",

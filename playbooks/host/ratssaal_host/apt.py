@@ -10,7 +10,7 @@ import re
 import subprocess
 import time
 
-from .files import replace
+from .disk import replace
 
 _LOCKS = (
     "/var/lib/dpkg/lock-frontend",

@@ -6,8 +6,8 @@ from __future__ import annotations
 import os
 import re
 
-from . import apt
-from .files import FileProblem, explained, mark_pending, replace
+from . import apt, pending
+from .disk import FileProblem, explained, replace
 
 QUERY = ["dpkg-query", "-W", "-f=${Package}\t${Version}\t${db:Status-Abbrev}\n"]
 # Left behind once this host had the security updates of its first day.
@@ -57,7 +57,7 @@ class Packages:
     def unpack(self, what, argv, mend=None):
         """Run a command that may replace what a service runs; the service is restarted by a later step with units."""
         if not self.step.check_mode:
-            mark_pending("restart", self.step.params["restarts"])
+            pending.mark("restart", self.step.params["restarts"])
         self.change(what, argv, mend=mend)
 
     def repair(self):
