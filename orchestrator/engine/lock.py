@@ -18,7 +18,6 @@ from orchestrator.inventory.yamlfiles import show
 from orchestrator.transport import ssh
 
 LOCK = "/var/lib/ratssaal/lock.json"
-_AS_ROOT = "sh -c 'if [ \"$(id -u)\" = 0 ]; then exec sh -s; else exec sudo -n sh -s; fi'"
 # The name appears whole or not at all. One rival at a time: the slower of two that take over a dead run's lock must find the
 # faster one's, not remove it.
 _TAKE = """set -eu
@@ -168,7 +167,7 @@ def _parse(answer: str) -> dict[str, Any]:
 def _on_first_host(site: Site, script: str) -> str:
     host = site.hosts[0]
     with ssh.connect(host, site.known_hosts) as connection:
-        answer = connection.run(script, command=_AS_ROOT)
+        answer = connection.run(script, command=ssh.SHELL_AS_ROOT)
     if answer.code != 0:
         tail = (answer.stderr.strip().splitlines() or ["no output"])[-1]
         raise TaskFailed([Problem(f"the lock cannot be handled: {tail}", host.name, f"look at {LOCK} on the host")])

@@ -26,8 +26,11 @@ from orchestrator.transport.exchange import Answer, Lost, TooMuch, exchange, sta
 from orchestrator.transport.knownhosts import HostKey, host_keys, known_name, site_of
 
 CONNECT_SECONDS = 15
-# For `Connection.run`: the script is a Python program and runs as root.
-PYTHON_AS_ROOT = "sh -c 'if [ \"$(id -u)\" = 0 ]; then exec python3 -; else exec sudo -n python3 -; fi'"
+# For `Connection.run`: the script, a shell's or a Python program, runs as root.
+SHELL_AS_ROOT, PYTHON_AS_ROOT = (
+    f"sh -c 'if [ \"$(id -u)\" = 0 ]; then exec {program}; else exec sudo -n {program}; fi'"
+    for program in ("sh -s", "python3 -")
+)
 _END_SECONDS = 5
 _WATCH_SECONDS = 0.5
 # Paramiko logs a traceback of its own for what is told here as an error with a hint.
