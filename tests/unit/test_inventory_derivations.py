@@ -6,12 +6,13 @@ import importlib.util
 import ipaddress
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
 from orchestrator import content
-from orchestrator.inventory import derivations
+from orchestrator.inventory import derivations, openpgp
 
 ALL = ["jitsi_signalling", "jitsi_bridges", "turn_servers"]
 
@@ -254,7 +255,8 @@ def test_the_filters_are_the_same_functions(tmp_path: Path) -> None:
     assert filters["ratssaal_csp"](built["settings"]) == derivations.content_security_policy(built["settings"])
 
 
-def test_derivations_need_the_standard_library_only() -> None:
-    text = Path(derivations.__file__).read_text()
+@pytest.mark.parametrize("module", [derivations, openpgp])
+def test_what_the_filters_load_needs_the_standard_library_only(module: ModuleType) -> None:
+    text = Path(str(module.__file__)).read_text()
     imported = {line.split()[1].split(".")[0] for line in text.splitlines() if line.startswith(("import ", "from "))}
     assert imported - {"__future__"} <= set(sys.stdlib_module_names)

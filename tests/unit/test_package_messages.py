@@ -186,7 +186,7 @@ def test_a_lock_that_is_given_up_meanwhile_is_waited_for(
     assert holder.returncode is not None
 
 
-pinned_key = load("filter_plugins/pinned_key.py").pinned_key
+pinned_key = load("filter_plugins/ratssaal.py").pinned_key
 
 
 @pytest.fixture(scope="module")
@@ -265,10 +265,6 @@ def test_what_only_looks_like_a_key_is_not_the_pinned_one(tmp_path: Path) -> Non
         pinned_key("jitsi.gpg", "A" * 40, str(tmp_path))
 
 
-def test_without_gpg_a_pin_cannot_be_compared(
-    keys: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("PATH", str(tmp_path))
-    assert pinned_key("jitsi.asc", "", keys[""])["armoured"] is True
-    with pytest.raises(AnsibleFilterError, match="apt-get install gnupg"):
-        pinned_key("jitsi.asc", keys["jitsi"], keys[""])
+def test_a_pin_is_compared_without_gpg(keys: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "")
+    assert pinned_key("jitsi.asc", keys["jitsi"], keys[""])["armoured"] is True
