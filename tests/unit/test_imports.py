@@ -84,7 +84,8 @@ def test_only_the_command_line_prints(path: Path) -> None:
         for node in ast.walk(ast.parse(path.read_text()))
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("print", "input")
     ]
-    on_the_host = path.name in ("preflight_facts.py", "status_facts.py") or path.parts[-2:] == ("probes", "__main__.py")
+    programs = ("preflight_facts.py", "status_facts.py", "sidebyside.py")
+    on_the_host = path.name in programs or path.parts[-2:] == ("probes", "__main__.py")
     assert _room(path) == "cli" or on_the_host or prints == []
 
 
