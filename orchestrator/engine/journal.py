@@ -91,13 +91,13 @@ def _ends_a_line(handle: IO[bytes]) -> bool:
     return handle.read(1) == b"\n"
 
 
-def now() -> str:
-    """Return the time in UTC, to the millisecond, as ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def now(precision: str = "milliseconds") -> str:
+    """Return the time in UTC as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def runs_root() -> Path:
-    """Return where the runs of all sites are kept on the control node."""
+    """Return where the runs and audits of all sites are kept on the control node."""
     state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
     return Path(state) / "ratssaal"
 

@@ -56,7 +56,7 @@ def inspect(site: Site, hosts: Collection[str] = ()) -> Report:
 
     Touches nothing.
     """
-    chosen = [host for host in site.hosts if host.name in hosts or not hosts]
+    chosen = site.chosen(hosts)
     remarks = judge_control_node(site)
     facts: dict[str, Mapping[str, Any]] = {}
     unreachable: list[Problem] = []
@@ -72,9 +72,10 @@ def inspect(site: Site, hosts: Collection[str] = ()) -> Report:
         vendor_key_fingerprints(site),
         login_groups=login_groups(site.settings),
     )
-    for name, seen in facts.items():
-        user, asked = site.host(name).user or "root", float(seen.get("asked_at") or 0)
-        remarks += judge_host(name, seen, site.topology, replace(wanted, control_time=asked, login_user=user))
+    for host in (host for host in chosen if host.name in facts):
+        seen = facts[host.name]
+        asked = replace(wanted, control_time=float(seen.get("asked_at") or 0), login_user=host.user or "root")
+        remarks += judge_host(host.name, seen, site.topology, asked)
     return Report(
         blocking=_problems(remarks, blocking=True),
         warnings=_problems(remarks, blocking=False),

@@ -12,7 +12,7 @@ from itertools import product
 from typing import Any
 
 import orchestrator
-from orchestrator.errors import UsageError
+from orchestrator.engine.journal import now
 from orchestrator.evidence.results import Finding, Report, Result
 from orchestrator.inventory.loosened import loosened
 from orchestrator.inventory.site import Host, Site
@@ -53,12 +53,12 @@ def verify(
     token cannot be had.
     """
     chosen = select(controls)
-    targets = _targets(site, hosts)
+    targets = site.chosen(hosts)
     waivers = (
         *read_waivers(site.path, tuple(host.name for host in site.hosts)),
         *left_alone(site.settings.get(LEFT_ALONE)),
     )
-    started, clock = _now(), time.monotonic()
+    started, clock = now("seconds"), time.monotonic()
     pairs = [(c.id, h.name) for c in chosen for h in targets if c.concerns(h.groups)]
     ran = child.run(_job(site, targets, pairs, quick=quick, converge=converge), _teller(chosen, on_result))
     findings = [*_findings(ran, pairs, {c.id: c for c in chosen}), *_not_concerned(chosen, targets)]
@@ -68,7 +68,7 @@ def verify(
     return Report(
         site=site.name,
         started=started,
-        finished=_now(),
+        finished=now("seconds"),
         version=orchestrator.__version__,
         standins=any(row.get("control") == _STANDINS and row.get("result") == "pass" for row in ran.rows),
         hosts=tuple(host.name for host in targets),
@@ -90,14 +90,6 @@ def _not_concerned(controls: tuple[Control, ...], hosts: tuple[Host, ...]) -> It
         if not control.concerns(host.groups):
             reason = f"the host is in none of {', '.join(control.groups)}"
             yield Finding(control.id, host.name, Result.NOT_APPLICABLE, "", "", "", reason)
-
-
-def _targets(site: Site, names: tuple[str, ...]) -> tuple[Host, ...]:
-    known = {host.name: host for host in site.hosts}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise UsageError(f"the site has no host {', '.join(unknown)}", hint=f"it has: {', '.join(known)}")
-    return tuple(known[name] for name in dict.fromkeys(names)) if names else site.hosts
 
 
 def _job(
@@ -206,7 +198,3 @@ def _finding(row: Mapping[str, Any], control: Control) -> Finding:
     remedy = control.remedy.en if result in (Result.FAIL, Result.ERROR) else ""
     texts = (row["seen"], row["wanted"], remedy, row["reason"], row["vantage"])
     return Finding(row["control"], row["host"], result, *texts)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
