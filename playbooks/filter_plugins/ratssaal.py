@@ -1,12 +1,15 @@
 # SPDX-License-Identifier: GPL-3.0-or-later
-"""Filters that give the roles what the Python side has: derivations, arguments, crypto profiles, the reading of keys."""
+"""Filters that give the roles what the Python side has: derivations, arguments, crypto profiles, the reading of keys and certificates.
+
+Ansible loads this file in every run: what takes long to import, or is needed by few sites, waits until it is.
+"""
 
 from __future__ import annotations
 
 import importlib.util
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +27,7 @@ def _of_the_tool(name: str) -> Path:
 
 
 def _loaded(name: str) -> Any:
-    """Load a module beside these playbooks that needs the standard library only.
+    """Load a module beside these playbooks that needs nothing else of the Python side.
 
     By path and not by import, so that a plain `ansible-playbook` that lives in another environment finds the same file.
     """
@@ -90,6 +93,58 @@ def _fingerprints(content: bytes) -> list[str]:
         return []
 
 
+def given_certificate(given: Mapping[str, Any], inventory_directory: str) -> list[dict[str, Any]]:
+    """Return fullchain.pem, key.pem and ca.pem as files of managed_host.
+
+    `given` has the source (pem with chain_file and key_file, pkcs12 with pkcs12_file and pkcs12_password), the names that the
+    certificate must carry, dest (a directory), the group that may read the key and reloads (units that must read it anew).
+    Raises AnsibleFilterError with everything that does not fit.
+    """
+    from cryptography.hazmat.primitives import serialization
+
+    certificates = _loaded("inventory/certificates.py")
+    chain, key = _read(given, Path(inventory_directory), certificates.ordered)
+    found = [f"{message} ({hint})" for message, hint in certificates.misfits(chain, map(str, given["names"]))]
+    if not certificates.belong_together(key, chain[0]):
+        found.insert(0, "the private key does not belong to the certificate")
+    if found:
+        raise AnsibleFilterError("the given certificate does not fit: " + "; ".join(found))
+    pem, folder, reloads = serialization.Encoding.PEM, given["dest"], {"reloads": given["reloads"]}
+    private = key.private_bytes(pem, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
+    whole = b"".join(certificate.public_bytes(pem) for certificate in chain)
+    protected = {"mode": "0640", "group": given["group"], "secret": True}
+    return [
+        {"dest": f"{folder}/key.pem", "content": private.decode(), **protected, **reloads},
+        {"dest": f"{folder}/fullchain.pem", "content": whole.decode(), **reloads},
+        {"dest": f"{folder}/ca.pem", "content": chain[-1].public_bytes(pem).decode()},
+    ]
+
+
+def _read(arguments: Mapping[str, Any], base: Path, ordered: Callable[..., Any]) -> tuple[Any, Any]:
+    from cryptography import x509
+    from cryptography.hazmat.primitives import serialization
+    from cryptography.hazmat.primitives.serialization import pkcs12
+
+    def read(name: str, parse: Callable[[bytes], Any]) -> Any:
+        path = base / os.path.expanduser(str(arguments[name]))
+        if not arguments[name] or not path.is_file():
+            raise AnsibleFilterError(f"certificates_{name}: no file {path} on the control node")
+        try:
+            return parse(path.read_bytes())
+        # TypeError: a key that wants a password.
+        except (OSError, ValueError, TypeError) as error:
+            raise AnsibleFilterError(f"certificates_{name}: {path} cannot be read: {error}") from error
+
+    if arguments["source"] == "pkcs12":
+        password = str(arguments["pkcs12_password"]).encode() or None
+        key, leaf, more = read("pkcs12_file", lambda content: pkcs12.load_key_and_certificates(content, password))
+        if key is None or leaf is None:
+            raise AnsibleFilterError("certificates_pkcs12_file holds no certificate with its key")
+        return ordered(leaf, more), key
+    chain = read("chain_file", x509.load_pem_x509_certificates)
+    return chain, read("key_file", lambda content: serialization.load_pem_private_key(content, password=None))
+
+
 def _crypto_profile(name: str) -> Any:
     return yaml.load(_of_the_tool("verification/crypto_profiles.yml").read_bytes(), Loader=_Loader)[name]
 
@@ -116,4 +171,5 @@ class FilterModule:
             "ratssaal_control_path": _control_path,
             "ratssaal_crypto_profile": _crypto_profile,
             "ratssaal_pinned_key": pinned_key,
+            "ratssaal_given_certificate": given_certificate,
         }
