@@ -110,6 +110,15 @@ def test_listings(host: testinfra.host.Host, outside: testinfra.host.Host, subje
         )
 
 
+def _handing(host: testinfra.host.Host, subject: Subject) -> Handing:
+    """Return what nginx hands out; raises NotTested where it does not tell."""
+    (shown,) = ask(host, NGINX)
+    handing = handed_out(text(shown), subject)
+    if not handing.servers:
+        raise NotTested("nginx does not tell its configuration (nginx -t says why)")
+    return handing
+
+
 @pytest.mark.control("WEB-03")
 def test_listings_of_every_server(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """No directory lists what it holds, of whichever of nginx's servers, asked from the host itself.
@@ -117,11 +126,7 @@ def test_listings_of_every_server(host: testinfra.host.Host, subject: Subject, s
     These are the beginnings of addresses that its configuration names; and every directory that lies there, where it says
     that lists are made at all.
     """
-    (shown,) = ask(host, NGINX)
-    handing = handed_out(text(shown), subject)
-    if not handing.servers:
-        sheet.could_not_look("nginx does not tell its configuration (nginx -t says why)")
-        return
+    handing = _handing(host, subject)
     asked = {(door, path): None for server in handing.servers for door in server.doors for path in server.locations}
     open_ = [row for row in handing.rows if row.server.lists]
     (below,) = ask(host, _BELOW.format(_quoted(row.place.folder for row in open_), _MOST + 1)) if open_ else (None,)
@@ -152,11 +157,7 @@ def test_left_behind(host: testinfra.host.Host, outside: testinfra.host.Host, su
 @pytest.mark.control("WEB-03")
 def test_what_lies_there(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """No hidden file and no copy that really lies below what nginx hands out is given away, asked from the host itself."""
-    (shown,) = ask(host, NGINX)
-    handing = handed_out(text(shown), subject)
-    if not handing.servers:
-        sheet.could_not_look("nginx does not tell its configuration (nginx -t says why)")
-        return
+    handing = _handing(host, subject)
     folders = _quoted(row.place.folder for row in handing.rows)
     (found,) = ask(host, _LEFT.format(folders, _MOST + 1)) if folders else (None,)
     lines = text(found).splitlines() if found else []

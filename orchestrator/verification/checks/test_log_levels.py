@@ -114,8 +114,7 @@ def test_web_levels(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -
 @pytest.mark.control("LOG-01")
 def test_java_levels(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """Jicofo and the bridge: the file that the process was started with; the bridge keeps addresses out of its lines."""
-    units = ["jicofo"] if subject.signalling else []
-    units += ["jitsi-videobridge2"] if subject.bridge else []
+    units = subject.java_units
     if not units:
         raise NotApplicable("neither Jicofo nor a bridge runs here")
     for unit, result in zip(units, ask(host, *(java(unit) for unit in units)), strict=True):
