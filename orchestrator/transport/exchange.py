@@ -83,14 +83,7 @@ def exchange(
         if now > heard + silent:
             raise TimeoutError(f"the host said nothing for {silent:.0f} s")
         if rest is not None and channel.send_ready():
-            try:
-                rest = rest[channel.send(rest[:_CHUNK]) :]
-            except OSError:
-                rest = b""  # the command ended without reading all of its input, or the connection is lost: see below
-            if not rest:
-                rest = None
-                with suppress(OSError):
-                    channel.shutdown_write()
+            rest = _send(channel, rest)
         ended = channel.exit_status_ready()
         if came := _collect(channel, out, err):
             heard, size = now, size + came
@@ -101,6 +94,17 @@ def exchange(
                 raise Lost
             if channel.eof_received:
                 return Answer(channel.recv_exit_status(), text(out), text(err))
+
+
+def _send(channel: paramiko.Channel, rest: bytes) -> bytes | None:
+    """Send a piece of the input and return what is left, None where it has ended."""
+    # Otherwise the command ended without reading all of its input, or the connection is lost, which is seen when listening.
+    with suppress(OSError):
+        if left := rest[channel.send(rest[:_CHUNK]) :]:
+            return left
+    with suppress(OSError):
+        channel.shutdown_write()
+    return None
 
 
 def _is_lost(channel: paramiko.Channel) -> bool:
