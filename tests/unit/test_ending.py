@@ -121,8 +121,8 @@ def test_an_ended_run_gives_its_lock_back_and_says_so(case: Case) -> None:
     assert DONE == ["taken", "released 3"]
 
 
-FULL = Event("result", 1.0, "Packages", "h1", "failed", message="the disk is full. Hint: free space, then run again")
-GONE = Event("result", 1.0, "Facts", "h2", "unreachable", message="timed out")
+FULL = Event("result", "Packages", "h1", "failed", message="the disk is full. Hint: free space, then run again")
+GONE = Event("result", "Facts", "h2", "unreachable", message="timed out")
 
 
 @pytest.mark.usefixtures("ended_run")
