@@ -169,9 +169,8 @@ def management_networks(settings: Settings) -> list[ipaddress.IPv4Network | ipad
     return [network for network in declared if network.prefixlen]
 
 
-def turn_allowed_peers(topology: Topology, host: str) -> list[str]:
+def turn_allowed_peers(topology: Topology) -> list[str]:
     """Return the addresses that coturn may relay to although a denied range holds them: the site's bridges."""
-    del host  # every TURN server of a site relays to every bridge
     denied = [_range(text) for text in turn_denied_peers(topology)]
     allowed = []
     for address in _addresses(topology, BRIDGES):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -51,21 +51,17 @@ class Report:
             raise PreflightFailed(self.blocking)
 
 
-Collect = Callable[[Host], Mapping[str, Any]]
-
-
-def inspect(site: Site, hosts: Collection[str] = (), *, collect: Collect | None = None) -> Report:
+def inspect(site: Site, hosts: Collection[str] = ()) -> Report:
     """Look at the control node and at all hosts (or the named ones), at the same time, and judge what was seen.
 
     Touches nothing.
     """
-    chosen = [host for host in site.hosts if host.name in hosts or not hosts]
-    look = collect or (lambda host: collect_facts(host, site))
+    chosen = site.chosen(hosts)
     remarks = judge_control_node(site)
     facts: dict[str, Mapping[str, Any]] = {}
     unreachable: list[Problem] = []
     with ThreadPoolExecutor(max_workers=min(16, len(chosen) or 1)) as pool:
-        pending = {host.name: pool.submit(look, host) for host in chosen}
+        pending = {host.name: pool.submit(collect_facts, host, site) for host in chosen}
     for name, future in pending.items():
         try:
             facts[name] = future.result()
@@ -76,9 +72,10 @@ def inspect(site: Site, hosts: Collection[str] = (), *, collect: Collect | None 
         vendor_key_fingerprints(site),
         login_groups=login_groups(site.settings),
     )
-    for name, seen in facts.items():
-        user, asked = site.host(name).user or "root", float(seen.get("asked_at") or 0)
-        remarks += judge_host(name, seen, site.topology, replace(wanted, control_time=asked, login_user=user))
+    for host in (host for host in chosen if host.name in facts):
+        seen = facts[host.name]
+        asked = replace(wanted, control_time=float(seen.get("asked_at") or 0), login_user=host.user or "root")
+        remarks += judge_host(host.name, seen, site.topology, asked)
     return Report(
         blocking=_problems(remarks, blocking=True),
         warnings=_problems(remarks, blocking=False),

@@ -71,7 +71,7 @@ def locks(paths: Sequence[str] = APT_LOCKS) -> list[dict[str, Any]]:
 
 
 def started_by_us(pid: int) -> bool:
-    """Say whether a run of ours started the process (playbooks/host/ratssaal_host/packages.py)."""
+    """Say whether a run of ours started the process (playbooks/host/ratssaal_host/apt.py)."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as handle:
             return b"RATSSAAL_AT_WORK=1" in handle.read().split(b"\0")

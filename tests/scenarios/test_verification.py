@@ -14,7 +14,8 @@ from orchestrator.evidence.results import Result
 from orchestrator.lab.lab import LabSite
 from orchestrator.lab.machines import enter
 from orchestrator.verification.catalogue import load_catalogue
-from orchestrator.verification.runner import CHECKS, verify
+from orchestrator.verification.child import CHECKS
+from orchestrator.verification.runner import verify
 from tests.scenarios import (
     conference_breaks,
     hardening_breaks,

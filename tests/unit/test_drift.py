@@ -101,12 +101,12 @@ PACKAGES = [
     ids=["as-wanted", "removed", "purged", "half-way", "version", "hold", "present"],
 )
 def test_a_package(code: Any, monkeypatch: pytest.MonkeyPatch, rows: str, told: list[Any]) -> None:
-    monkeypatch.setattr(code.drift, "_run", lambda *argv: (0, rows, ""))
+    monkeypatch.setattr(code.comparisons, "run", lambda *argv: (0, rows, ""))
     assert compared(code, *PACKAGES) == told
 
 
 def test_packages_that_cannot_be_looked_at_are_no_pass(code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code.drift, "_run", lambda *argv: (2, "", "database is gone"))
+    monkeypatch.setattr(code.comparisons, "run", lambda *argv: (2, "", "database is gone"))
     assert compared(code, PACKAGES[0]) == [
         ("nginx", "unknown", "a look at it", "it cannot be looked at: dpkg-query: database is gone")
     ]
@@ -185,9 +185,9 @@ def test_users_and_groups_of_a_sysusers_file(code: Any, monkeypatch: pytest.Monk
         return SimpleNamespace(gr_mem=groups[name], gr_gid=4711)
 
     accounts: list[Any] = [SimpleNamespace(pw_name="relay", pw_gid=1, pw_shell="/usr/sbin/nologin")]
-    monkeypatch.setattr(code.drift.grp, "getgrnam", getgrnam)
-    monkeypatch.setattr(code.drift.pwd, "getpwnam", lambda name: {a.pw_name: a for a in accounts}[name])
-    monkeypatch.setattr(code.drift.pwd, "getpwall", lambda: accounts)
+    monkeypatch.setattr(code.comparisons.grp, "getgrnam", getgrnam)
+    monkeypatch.setattr(code.comparisons.pwd, "getpwnam", lambda name: {a.pw_name: a for a in accounts}[name])
+    monkeypatch.setattr(code.comparisons.pwd, "getpwall", lambda: accounts)
     assert compared(code, *items) == []
     groups["ssh-login"] = ["eve"]
     accounts[0] = SimpleNamespace(pw_name="mallory", pw_gid=4711)
@@ -295,7 +295,7 @@ def test_the_firewall(code: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
             return 0, (tmp_path / "firewall.nft").read_text(), ""
         return (0, loaded, "") if loaded else (1, "", "No such file or directory")
 
-    monkeypatch.setattr(code.drift, "_run", run)
+    monkeypatch.setattr(code.comparisons, "run", run)
     found = compared(code, RULES | {"file": str(tmp_path / "firewall.nft")})
     assert [row[1] for row in found] == [what for what, _ in told]
     for (_, _, wanted, seen), (_, port) in zip(found, told, strict=True):
@@ -313,7 +313,7 @@ def test_without_nft_nothing_is_said_to_be_loaded_or_not(
 
 
 def test_tables_of_others_are_named(code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code.drift, "_run", lambda *argv: (0, "table inet ratssaal\ntable ip nat\n", ""))
+    monkeypatch.setattr(code.comparisons, "run", lambda *argv: (0, "table inet ratssaal\ntable ip nat\n", ""))
     assert code.drift.other_tables([RULES]) == ["ip nat"]
 
 
@@ -335,7 +335,7 @@ def test_what_dpkg_itself_finds(code: Any, monkeypatch: pytest.MonkeyPatch) -> N
             else (0, "curl: /usr/bin/curl\nlibx:amd64: /usr/share/doc/x/copyright", "")
         )
 
-    monkeypatch.setattr(code.drift, "_run", run)
+    monkeypatch.setattr(code.comparisons, "run", run)
     rows = code.drift.verified([{"kind": "file", "name": "/etc/turnserver.conf", "dest": "/etc/turnserver.conf"}])
     assert [(row["name"], row["found"], row["package"]) for row in rows] == [
         ("/etc/nginx/nginx.conf", "altered", ""),
@@ -344,6 +344,6 @@ def test_what_dpkg_itself_finds(code: Any, monkeypatch: pytest.MonkeyPatch) -> N
         ("/usr/share/doc/x/copyright", "missing", "libx"),
         ("something new", "told so by dpkg", ""),
     ]
-    monkeypatch.setattr(code.drift, "_run", lambda *argv: (2, "", "no database"))
+    monkeypatch.setattr(code.comparisons, "run", lambda *argv: (2, "", "no database"))
     with pytest.raises(OSError, match="no database"):
         code.drift.verified([])

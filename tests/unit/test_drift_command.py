@@ -16,7 +16,8 @@ from orchestrator.inventory.site import Site
 from orchestrator.operations import drift as operation
 from orchestrator.operations.drift import HostDrift, judge
 from orchestrator.transport import ssh
-from orchestrator.transport.ssh import Answer, ConnectionFailed, Reason
+from orchestrator.transport.exchange import Answer
+from orchestrator.transport.ssh import ConnectionFailed, Reason
 from tests.unit.applied import code
 from tests.unit.site_cases import Case
 

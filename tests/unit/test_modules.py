@@ -67,9 +67,9 @@ def test_hosts_of_package_sources(tmp_path: Path) -> None:
 
 
 def test_preflight_knows_an_apt_that_we_started(steps: Any) -> None:
-    packages = importlib.import_module("ratssaal_host.packages")
+    apt = importlib.import_module("ratssaal_host.apt")
     with (
-        subprocess.Popen(["sleep", "60"], env=packages._ENVIRONMENT) as ours,
+        subprocess.Popen(["sleep", "60"], env=apt._ENVIRONMENT) as ours,
         subprocess.Popen(["sleep", "60"]) as other,
     ):
         try:

@@ -312,7 +312,7 @@ def test_lock_holder_is_seen_without_taking_the_lock(tmp_path: Path, ours: bool)
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # As playbooks/host/ratssaal_host/packages.py starts apt; tests/unit/test_modules.py holds the two together.
+        # As playbooks/host/ratssaal_host/apt.py starts it; tests/unit/test_modules.py holds the two together.
         env={**os.environ, "RATSSAAL_AT_WORK": "1"} if ours else None,
     ) as holder:
         assert holder.stdout is not None

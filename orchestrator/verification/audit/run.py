@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -12,11 +11,10 @@ from pathlib import Path
 from typing import Protocol
 
 import orchestrator
-from orchestrator.errors import RatssaalError, UsageError
+from orchestrator.engine.journal import now, runs_root
+from orchestrator.errors import RatssaalError
 from orchestrator.evidence.results import Result
-from orchestrator.inventory.derivations import control_path
-from orchestrator.inventory.site import Host, Site
-from orchestrator.inventory.vantagepoint import parse
+from orchestrator.inventory.site import Site
 from orchestrator.verification.audit import exposure, lynis, openscap, ports, sshaudit, tls
 from orchestrator.verification.audit.accepted import accept, waive
 from orchestrator.verification.audit.places import OutOfTime, Outside, Target
@@ -32,6 +30,7 @@ from orchestrator.verification.audit.results import (
 )
 from orchestrator.verification.crypto import chosen
 from orchestrator.verification.subject import subjects
+from orchestrator.verification.vantage import place_of
 from orchestrator.verification.waivers import Waiver, read_waivers
 
 _AT_ONCE = 8
@@ -72,7 +71,7 @@ def audit(
     """
     targets = _targets(site, hosts, folder)
     waivers = read_waivers(site.path, tuple(host.name for host in site.hosts))
-    day, started = today or datetime.now(UTC).date(), _now()
+    day, started = today or datetime.now(UTC).date(), now("seconds")
 
     def one(module: Auditor, target: Target) -> Audited:
         on_begin(module.NAME, target.host.name)
@@ -91,27 +90,26 @@ def audit(
     names = [target.host.name for target in targets]
     found.sort(key=lambda row: (names.index(row.host), AUDITORS.index(row.auditor)))
     return AuditReport(
-        site.name, started, _now(), orchestrator.__version__, chosen(site.settings).name, str(folder), tuple(found)
+        site.name,
+        started,
+        now("seconds"),
+        orchestrator.__version__,
+        chosen(site.settings).name,
+        str(folder),
+        tuple(found),
     )
 
 
 def audits_directory(site: str) -> Path:
     """Return where the audits of a site are kept on the control node."""
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
-    return Path(state) / "ratssaal" / site / "audits"
+    return runs_root() / site / "audits"
 
 
 def _targets(site: Site, names: tuple[str, ...], folder: Path) -> list[Target]:
-    known: dict[str, Host] = {host.name: host for host in site.hosts}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise UsageError(f"the site has no host {', '.join(unknown)}", hint=f"it has: {', '.join(known)}")
+    chosen_hosts, about = site.chosen(names), subjects(site)
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-    key = str(site.settings.get("verification_vantage_key_file") or "")
-    point = parse(str(site.settings.get("verification_vantage") or ""))
-    outside = Outside(point, str(control_path(key, site.path)) if key else "", site.known_hosts)
-    about = subjects(site)
-    return [Target(site, known[name], about[name], outside, folder) for name in dict.fromkeys(names or known)]
+    outside = Outside(*place_of(site), site.known_hosts)
+    return [Target(site, host, about[host.name], outside, folder) for host in chosen_hosts]
 
 
 def _run(module: Auditor, target: Target) -> tuple[Audited, frozenset[str]]:
@@ -156,7 +154,3 @@ def judged(
     circumstances = around | {"lab"} if site.lab else around
     findings = waive(accept(audited.findings, chosen(site.settings).name, circumstances), waivers, today)
     return replace(audited, findings=findings, result=result_of(findings))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -24,8 +24,7 @@ def test_shared_directories(host: testinfra.host.Host, subject: Subject, sheet: 
     A bridge unpacks its native library into its temporary directory and loads it; where that is noexec, nobody can join
     (docker-jitsi-meet issue 2323).
     """
-    units = ["jicofo"] if subject.signalling else []
-    units += ["jitsi-videobridge2"] if subject.bridge else []
+    units = subject.java_units
     shown, *processes = ask(host, "cat /proc/mounts", *(java(unit) for unit in units))
     mounts = {row[1]: row[3].split(",") for line in text(shown).splitlines() if len(row := line.split()) > 3}
     for place, flags in PLACES.items():

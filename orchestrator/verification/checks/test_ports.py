@@ -22,7 +22,6 @@ WELL_KNOWN_UDP = (
     *(53, 67, 69, 111, 123, 137, 161, 177, 389, 427, 443, 500, 514, 520, 623, 1194, 1434, 1645, 1701, 1812, 1900, 2049),
     *(3283, 3702, 4500, 5060, 5349, 5351, 5353, 5683, 10001, 11211, 27015, 33848, 47808, 51820),
 )
-EVERY = "-"
 _WEB = {80, 443}
 # By root half-open: what sshd never accepts it cannot hold against us (OpenSSH 9.8 PerSourcePenalties). Without root by
 # whole connections: two to sshd, a second of its penalty each, of fifteen that it forgives.

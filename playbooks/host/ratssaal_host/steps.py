@@ -11,7 +11,7 @@ import sys
 import time
 
 from . import certificate, digest, manifest
-from .files import FileProblem, explained
+from .disk import FileProblem, explained
 
 KINDS = ("accounts", "capabilities", "certificate", "files", "guard", "packages", "sysctl", "units", "users")
 # Stands before the result: a login shell's profile may print, too.

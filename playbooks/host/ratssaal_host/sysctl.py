@@ -6,7 +6,8 @@ from __future__ import annotations
 import glob
 import os
 
-from .files import FileProblem, applied_file, diff, differences, explained, read_bytes, write_entry
+from .disk import FileProblem, explained, read_bytes
+from .files import applied_file, diff, differences, write_entry
 
 _KERNEL = "/proc/sys/"
 

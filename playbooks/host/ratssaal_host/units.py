@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 
-from .files import clear_pending, pending
+from . import pending
 
 _LINKING = ("enable", "disable", "mask", "unmask")
 _UNKNOWN = {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
@@ -138,10 +138,10 @@ class Units:
                 self.act("stop", name)
             if not self.step.check_mode:
                 # A unit that is wanted stopped has nothing to restart: it reads its files when it starts.
-                clear_pending("restart", name)
-                clear_pending("reload", name)
+                pending.clear("restart", name)
+                pending.clear("reload", name)
             return
-        restart, reload = name in pending("restart"), name in pending("reload")
+        restart, reload = name in pending.marked("restart"), name in pending.marked("reload")
         if not active:
             self.act("start", name)
         elif restart:
@@ -164,8 +164,8 @@ class Units:
         for name in self.started:
             if states[name]["ActiveState"] != "active":
                 self.fail(name, "is %s (%s) after its start" % (states[name]["ActiveState"], states[name]["Result"]))
-            clear_pending("restart", name)
-            clear_pending("reload", name)
+            pending.clear("restart", name)
+            pending.clear("reload", name)
 
     def answer(self, wanted):
         """Wait until every unit that has a health check passes it: active says only that the process runs."""
