@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator import content
 from orchestrator.errors import PreflightFailed, Problem, Unreachable
 from orchestrator.inventory.site import Host, Site
 from orchestrator.operations import preflight_facts
@@ -87,7 +88,9 @@ def inspect(site: Site, hosts: Collection[str] = ()) -> Report:
 
 def collect_facts(host: Host, site: Site) -> Mapping[str, Any]:
     """Return a host's facts in one round trip; raises Unreachable."""
-    parameters = json.dumps({"repository": repository_addresses(site.settings)})
+    parameters = json.dumps(
+        {"repository": repository_addresses(site.settings), "unwanted": unwanted_packages(site.settings)}
+    )
     encoded = base64.b64encode(parameters.encode()).decode()
     script = Path(preflight_facts.__file__).read_text() + f'\n\nmain("{encoded}")\n'
     with ssh.connect(host, site.known_hosts) as connection:
@@ -108,6 +111,13 @@ def login_groups(settings: Mapping[str, Any]) -> tuple[str, ...]:
     if "ACC-01" in (settings.get("hardening_skip") or {}):
         return ()
     return ("root", "sudo", "ssh-login", *(settings.get("hardening_ssh_allow_groups") or ()))
+
+
+def unwanted_packages(settings: Mapping[str, Any]) -> list[str]:
+    """Return what hardening removes where it is installed, by the role's own list; [] where the site leaves OS-11 alone."""
+    skipped = settings.get("hardening_skip") or {}
+    absent = content.data(content.root() / "roles/hardening/vars/main.yml")["__hardening_absent"]
+    return [name for control, names in absent.items() if control not in skipped for name in names]
 
 
 def repository_addresses(settings: Mapping[str, Any]) -> list[str]:

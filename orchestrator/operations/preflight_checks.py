@@ -68,6 +68,7 @@ def judge_host(name: str, facts: Facts, topology: Topology, wanted: Wanted) -> l
             *_ports(name, facts, topology),
             *_firewalls(name, facts),
             *_logins(name, facts, wanted),
+            *_unwanted(name, facts),
             *_repository(name, facts, wanted),
         ]
     return remarks
@@ -189,6 +190,18 @@ def _logins(name: str, facts: Facts, wanted: Wanted) -> Iterator[Remark]:
             continue
         message = f"{user} logs in by a key now and will not after `ratssaal harden`"
         hint = f"on the host: usermod --append --groups sudo {user}; or hardening_ssh_allow_groups: [a group of {user}]"
+        yield Remark(Problem(message, name, hint), blocking=False)
+
+
+def _unwanted(name: str, facts: Facts) -> Iterator[Remark]:
+    """Tell what hardening will take away; with autofs the keys of who logs in would go, and nobody could put it back."""
+    packages, home = facts.get("unwanted") or (), facts.get("automounted_home")
+    hint = "to keep what is needed: hardening_skip: {OS-11: {who: A. Meier, why: 'what needs it', until: 2027-03-31}}"
+    if "autofs" in packages and home:
+        message = f"the home of {home['user']} comes by autofs ({home['place']}), which `ratssaal harden` would remove"
+        yield Remark(Problem(message, name, hint))
+    if packages:
+        message = f"`ratssaal harden` will remove what no conferencing server needs: {', '.join(packages)}"
         yield Remark(Problem(message, name, hint), blocking=False)
 
 

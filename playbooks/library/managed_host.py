@@ -98,6 +98,8 @@ options:
         description:
           - The file (C(path)) below /etc/sysctl.d and its settings (C(values)), which the running kernel gets too.
           - In a name C(*) stands for every interface, those that are there now and those that come.
+          - Instead of a value a dictionary with C(value) and C(better), a list with the best last or C(larger), keeps what is better
+            where another file below sysctl.d says it, or the kernel runs with it.
         type: dict
       units:
         description:

@@ -59,6 +59,18 @@ def test_each_interface_counts_for_itself() -> None:
     assert "net.ipv6.conf.eth0.7.accept_redirects is 1" in faults
 
 
+def test_what_is_stricter_than_wanted_is_no_fault() -> None:
+    for name, stricter in {
+        "net/ipv4/conf/all/rp_filter": "1",
+        "net/ipv6/conf/all/accept_source_route": "-1",
+        "kernel/yama/ptrace_scope": "2",
+    }.items():
+        given = {name.replace("/", "__"): stricter, "kept": KEPT + f"{name} = {stricter}\n"}
+        assert (_network(**given).faults, _memory(**given).faults) == ([], [])
+    off = _network(net__ipv4__conf__all__rp_filter="0")
+    assert faults_of(off) == "net.ipv4.conf.all.rp_filter is 0"
+
+
 def test_a_setting_of_another_machine_is_not_tested_and_its_file_is() -> None:
     name = "kernel/kptr_restrict"
     given = {"shared": (name,), "container": "lxc", "kernel__kptr_restrict": "0"}
@@ -73,11 +85,11 @@ def test_a_setting_of_another_machine_is_not_tested_and_its_file_is() -> None:
 @pytest.mark.parametrize(
     ("lines", "value"),
     [
-        ("net.ipv4.conf.all.rp_filter = 1\nnet.ipv4.conf.*.rp_filter = 0\n", "1"),
+        ("net.ipv4.conf.all.rp_filter = 0\nnet.ipv4.conf.*.rp_filter = 2\n", "0"),
         ("net.ipv4.conf.*.rp_filter = 0\n", "0"),
         ("net.ipv4.conf.*.rp_filter = 0\n-net.ipv4.conf.all.rp_filter\n", None),
         ("# net.ipv4.conf.all.rp_filter = 1\n", None),
-        ("net/ipv4/conf/all/rp_filter=2\n-net.ipv4.conf.all.rp_filter = 1\n", "1"),
+        ("net/ipv4/conf/all/rp_filter=2\n-net.ipv4.conf.all.rp_filter = 0\n", "0"),
     ],
 )
 def test_files_of_sysctl_are_read_as_systemd_does(lines: str, value: str | None) -> None:

@@ -13,8 +13,8 @@ from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.subject import Subject
 
 OFF, ON = ("0",), ("1",)
-# 2 is loose: an answer may come by another uplink, as media does on hosts with several.
-LOOSE = "2"
+# Loose: an answer may come by another uplink, as media does on hosts with several. Strict keeps out more.
+LOOSE, STRICT = "2", "1"
 NETWORK = {
     "net/ipv4/conf/all/accept_source_route": OFF,
     "net/ipv6/conf/all/accept_source_route": ("0", "-1"),
@@ -24,7 +24,7 @@ NETWORK = {
     "net/ipv4/conf/all/send_redirects": OFF,
     "net/ipv4/conf/default/send_redirects": OFF,
     "net/ipv4/conf/all/log_martians": ON,
-    "net/ipv4/conf/all/rp_filter": (LOOSE,),
+    "net/ipv4/conf/all/rp_filter": (LOOSE, STRICT),
     "net/ipv4/tcp_syncookies": ("1", "2"),
     "net/ipv4/icmp_echo_ignore_broadcasts": ON,
 }

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import re
 
-from . import comparisons, manifest
+from . import comparisons, manifest, sysctl
 from .steps import MARK
 
 _INTERRUPTED = ("unfinished", "a task that ended well", "it began and has not ended: interrupted, or at work now")
@@ -38,12 +38,19 @@ def compare(parts, begun=()):
         if (role, task) not in told:
             part = {"kind": "manifest", "role": role, "task": task}
             rows.append(_row(part | {"name": _name(part)}, _INTERRUPTED))
-    for item in items:
+    for item in _one_by_one(items):
         try:
             rows += [_row(item, found) for found in comparisons.BY_KIND[item["kind"]](item, host)]
         except (OSError, LookupError) as problem:
             rows.append(_row(item, ("unknown", "a look at it", "it cannot be looked at: %s" % problem)))
     return rows
+
+
+def _one_by_one(items):
+    """Return the items with each pattern's settings in its place."""
+    settings = [item for item in items if item["kind"] == "sysctl"]
+    others = [item for item in items if item["kind"] != "sysctl"]
+    return sorted(others + sysctl.each(settings), key=lambda item: (item["kind"], item["name"]))
 
 
 def _name(part):

@@ -74,7 +74,7 @@ class Packages:
         if self.torn_away:
             self.change(
                 "remove %s" % " ".join(self.torn_away),
-                ["dpkg", "--purge", "--force-remove-reinstreq", *self.torn_away],
+                ["dpkg", "--remove", "--force-remove-reinstreq", *self.torn_away],
             )
         if self.torn:
             self.refresh()
@@ -183,17 +183,20 @@ class Packages:
             self.change("hold %s" % " ".join(wanted), ["apt-mark", "hold", *wanted])
 
     def remove(self):
-        """Remove what must not be there, but never what another package needs: coturn would go with a telnet client."""
+        """Remove what must not be there, but never what another package needs: coturn would go with a telnet client.
+
+        Its settings stay (dpkg: conffiles), so that whoever wants it back installs it again and has it as it was.
+        """
         wanted = [name for name in self.step.params["absent"] if name in self.installed]
         free = [name for name in wanted if self.taken_along(name) <= set(wanted)]
         if free:
             # Its services are stopped by its scripts, and by nobody else.
-            self.change("remove %s" % " ".join(free), ["apt-get", "-y", "-q", "purge", *free], environment={})
+            self.change("remove %s" % " ".join(free), ["apt-get", "-y", "-q", "remove", *free], environment={})
 
     def taken_along(self, name):
         """Return what apt would remove for the sake of removing one package."""
-        told = self.run(["apt-get", "-s", "-q", "purge", name])
-        return set(re.findall(r"^(?:Purg|Remv) (\S+)", told, flags=re.MULTILINE))
+        told = self.run(["apt-get", "-s", "-q", "remove", name])
+        return set(re.findall(r"^Remv (\S+)", told, flags=re.MULTILINE))
 
 
 def _holding(answer):

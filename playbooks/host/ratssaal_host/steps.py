@@ -140,6 +140,8 @@ def _alone():
 
 def main():
     """Read the task from standard input, print its result."""
+    # What is made on the way, by programs too, is as the roles and packages mean it, whatever root's log-in masks (UMASK 027).
+    os.umask(0o022)
     task = json.loads(sys.stdin.buffer.read())
     try:
         _alone()
