@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Iterator
 from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
 from typing import Any
@@ -93,6 +94,18 @@ def test_a_service_that_does_not_answer_ends_the_task(units: Any, monkeypatch: p
     monkeypatch.setattr(units, "HEALTH_SECONDS", 0)
     with pytest.raises(RuntimeError, match=r"answers nothing: .*refused"):
         _wait(units, "http://127.0.0.1:1/about/health")
+
+
+@pytest.mark.parametrize("sandboxed", [True, False])
+def test_a_service_with_a_sandbox_is_told_how_to_lose_it(
+    units: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sandboxed: bool
+) -> None:
+    monkeypatch.setattr(units, "HEALTH_SECONDS", 0)
+    monkeypatch.setattr(units, "_SANDBOX", str(tmp_path / "%s.conf"))
+    (tmp_path / ("jicofo.service.conf" if sandboxed else "nginx.service.conf")).touch()
+    with pytest.raises(RuntimeError) as failure:
+        _wait(units, "http://127.0.0.1:1/about/health")
+    assert ("hardening_skip with OS-08" in str(failure.value)) is sandboxed
 
 
 @pytest.mark.parametrize(

@@ -20,6 +20,8 @@ ACTIVE = ("active", "activating", "reloading")
 # A Java service on a small machine takes its time, and Jicofo is not healthy before a bridge has come to it.
 HEALTH_SECONDS = 180
 _ASKING_SECONDS = 10
+_SANDBOX = "/etc/systemd/system/%s.d/80-ratssaal-sandbox.conf"
+_WITHOUT_SANDBOX = "\nHint: if its sandbox is in the way, hardening_skip with OS-08 and `ratssaal harden` take it away"
 _PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,DropInPaths,Result"
 
 
@@ -105,7 +107,8 @@ class Units:
             stderr=subprocess.DEVNULL,
             check=False,
         ).stdout.decode(errors="replace")
-        self.step.fail(msg="%s: %s\n%s" % (name, why, tail.strip()[-1200:]), actions=self.done)
+        hint = _WITHOUT_SANDBOX if os.path.exists(_SANDBOX % name) else ""
+        self.step.fail(msg="%s: %s\n%s%s" % (name, why, tail.strip()[-1200:], hint), actions=self.done)
 
     def lack(self, name):
         """End the task because a unit to start does not exist; in check mode its package is not there yet either."""
