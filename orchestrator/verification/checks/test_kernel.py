@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 import pytest
 import testinfra.host
 
@@ -9,7 +12,7 @@ from orchestrator.verification.asking import ask, text
 from orchestrator.verification.checks.test_containers import ENGINES
 from orchestrator.verification.declarations import answered_for
 from orchestrator.verification.kernel import QUESTION, Kernel, look, read
-from orchestrator.verification.sheet import Sheet
+from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 
 OFF, ON = ("0",), ("1",)
@@ -130,7 +133,7 @@ def test_processes_of_others(host: testinfra.host.Host, sheet: Sheet) -> None:
 def test_command_line(host: testinfra.host.Host, sheet: Sheet) -> None:
     """Nothing that protects is switched off, neither now nor at the next boot."""
     kernel = look(host)
-    now, later = (WEAKENING & set(line.split()) for line in (kernel.command_line, _words(kernel.next_command_line)))
+    now, later = (WEAKENING & words for words in (set(kernel.command_line.split()), _words(kernel.next_command_line)))
     if now and kernel.container:
         sheet.could_not_look(f"the machine below this container was booted with {', '.join(sorted(now))}")
     else:
@@ -141,6 +144,36 @@ def test_command_line(host: testinfra.host.Host, sheet: Sheet) -> None:
         sheet.expect(False, f"the boot loader's files say {', '.join(sorted(later))}", "no protection switched off")
 
 
-def _words(lines: str) -> str:
-    """Return the boot loader's lines without names and quotes."""
-    return " ".join(line.partition("=")[2].strip("\"'") if "GRUB" in line else line for line in lines.splitlines())
+def _words(lines: str) -> set[str]:
+    """Return the words of the boot loader's lines, as the shell reads them that reads GRUB's."""
+    found: set[str] = set()
+    for line in lines.splitlines():
+        try:
+            words = shlex.shlex(line, posix=True, punctuation_chars=True)
+            words.whitespace_split = True
+            parts = list(words)
+        except ValueError:
+            # A value that goes on in the next line.
+            parts = re.split("[\"']", line)
+        for part in parts:
+            found |= set(re.sub(r"^GRUB_CMDLINE\w*\+?=", "", part).split())
+    return found
+
+
+# The kernel takes the flag away where the firmware or its command line switches it off (kernel: arch/x86/mm/setup_nx.c).
+_NO_EXECUTE = "uname -m; read -r kind 2>/dev/null </run/systemd/container; echo ${kind:-none}; grep -m 1 ^flags /proc/cpuinfo; true"
+
+
+@pytest.mark.control("OS-06")
+def test_data_is_not_executed(host: testinfra.host.Host, sheet: Sheet) -> None:
+    """Other architectures have no such flag: theirs can do nothing else, or do not tell."""
+    (shown,) = ask(host, _NO_EXECUTE)
+    machine, container, flags = f"{text(shown)}\n\n".split("\n", 3)[:3]
+    if machine not in ("x86_64", "i686", "i586"):
+        raise NotApplicable(f"{machine} tells nothing of memory that is not executed (nx)")
+    there = "nx" in flags.split()
+    told = f"the processor {'keeps' if there else 'does not keep'} data from being executed (nx)"
+    if container == "none" or there:
+        sheet.expect(there, told, "nx among its flags: switch it on in the firmware, or take another virtual processor")
+    else:
+        sheet.could_not_look(f"{told}; it belongs to the machine below this container ({container})")

@@ -12,7 +12,7 @@ from testinfra.backend.base import CommandResult
 from orchestrator.inventory.derivations import MEDIA_PORT, STUN_PORT
 from orchestrator.verification.admission import Policy, bounds, policy
 from orchestrator.verification.asking import ask
-from orchestrator.verification.nmap import Scan, read, shown
+from orchestrator.verification.nmap import ECHO, Scan, echoed, read, shown
 from orchestrator.verification.reach import targets
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.subject import Subject
@@ -31,8 +31,6 @@ _XML = "-n -Pn -oX -"
 _SWEEP = f"{_HOW} {_XML} --min-rate 5000 --max-retries 1 --host-timeout 100s -p-"
 # What must be open is asked for again and again, so that a lost packet is no fault.
 _DECLARED = f"{_HOW} {_XML} --max-retries 6 --host-timeout 60s -p"
-# Where no single port lets us in, an echo alone tells a host that drops all from a way that ends before it.
-_ECHO = "nmap -sn -PE --disable-arp-ping -n -oX - --host-timeout 60s"
 _UDP = f"nmap -sU {_XML} --max-retries 3 --host-timeout 60s -p"
 
 
@@ -52,7 +50,7 @@ def test_ports_from_outside(
         listed = ",".join(map(str, sorted({*WELL_KNOWN_UDP, *udp_ports(flows)})))
         commands += [
             f"{_SWEEP} {family}{target.address}",
-            f"{f'{_DECLARED} {declared}' if declared else _ECHO} {family}{target.address}",
+            f"{f'{_DECLARED} {declared}' if declared else ECHO} {family}{target.address}",
             f"{_UDP} {listed} {family}{target.address}",
         ]
         meant.append((target.address, tcp, udp))
@@ -67,7 +65,7 @@ def test_ports_from_outside(
         else:
             found.append(_usable(address, read(datagrams.stdout), datagrams))
             judge_udp(address, udp, found[1], sheet)
-        judge_way(address, found, single or 'reason="echo-reply"' in asked.stdout, sheet)
+        judge_way(address, found, single or echoed(asked.stdout), sheet)
 
 
 def udp_ports(flows: Iterable[Mapping[str, Any]]) -> set[int]:
