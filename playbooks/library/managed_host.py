@@ -107,6 +107,8 @@ options:
             left running or not, as its timer has it; systemd reads its files.
           - C(health) is the address of a unit's own health check; the task ends when all of them answer 200, and fails where one
             does not within three minutes. Its fragment (C(#bridges.count)) names a number of the JSON answer that must not be 0.
+          - C(effective) is a shell command that fails where what a unit set is not so any more, and the unit is restarted; what then
+            still is not so is told as C(not_settable).
         type: list
         elements: dict
       settle:

@@ -38,6 +38,8 @@ HARMS: dict[str, Row] = {
     "apt-mark -q unhold prosody >/dev/null": ("package", "prosody", "hold"),
     "systemctl -q disable coturn 2>/dev/null": ("unit", "coturn.service", "enabled"),
     "systemctl stop logrotate.timer": ("unit", "logrotate.timer", "state"),
+    "mount -o remount,exec /tmp": ("unit", "ratssaal-mounts.service", "effect"),
+    "mount -o remount,hidepid=off /proc": ("unit", "ratssaal-processes.service", "effect"),
     "systemctl -q mask chrony.service": ("unit", "chrony.service", "masked"),
     "nft add rule inet ratssaal input tcp dport 4711 accept": ("ruleset", "inet ratssaal", "rule added"),
     "sysctl -qw net.ipv4.conf.all.accept_redirects=1": ("sysctl", "net.ipv4.conf.all.accept_redirects", "value"),

@@ -124,6 +124,74 @@ def test_a_full_tmp_stops_no_service(site: LabSite) -> None:
         ssh(site, f"rm -f /tmp/full; mount -o remount,size={size} /tmp")
 
 
+# What stands in for a container's manager: it refuses some mounts, whoever asks.
+_REFUSES = """
+printf '#!/bin/sh\\ncase "$*" in *bind*/home*|*remount*/proc) echo denied >&2; exit 32;; esac\\nexec /usr/bin/mount "$@"\\n' \\
+    >/usr/local/sbin/mount && chmod 0755 /usr/local/sbin/mount
+umount /home; /usr/bin/mount -o remount,hidepid=off /proc; /usr/bin/mount -o remount,exec /tmp
+rm /etc/systemd/system/coturn.service.d/80-ratssaal-sandbox.conf
+"""
+
+
+def test_a_mount_that_is_refused_keeps_nothing_else_from_the_host(site: LabSite) -> None:
+    """What comes after it is applied, a second run finds nothing to do, and the controls say that the host may not."""
+    ssh(site, _REFUSES)
+    try:
+        assert play(site, playbook="harden.yml").changed == 1
+        assert play(site, playbook="harden.yml").changed == 0
+        report = verify(load(site), controls=("OS-06", "OS-08", "OS-09"), quick=True)
+        assert ssh(site, "systemctl --failed --no-legend") == ""
+    finally:
+        ssh(site, "rm /usr/local/sbin/mount")
+    assert failed(report) == {}
+    untested = {
+        f.control: f.reason for f in report.findings if f.result is Result.NOT_TESTED and "machine below" in f.reason
+    }
+    assert untested["OS-09"].startswith("/home is no mount of its own")
+    assert "any user sees the processes of others in /proc" in untested["OS-06"]
+    assert play(site, playbook="harden.yml").changed == 1
+
+
+_LATE = """
+printf 'tmpfs /home tmpfs _netdev,size=9m 0 0\\ntmpfs /var/tmp tmpfs nofail,mode=1777,size=8m 0 0\\n' >> /etc/fstab
+"""
+
+
+def test_what_fstab_mounts_late_is_mounted_and_flagged(site: LabSite) -> None:
+    """Neither is waited for before the start of services, and where something lies already systemd mounts nothing."""
+    ssh(site, f"cp -a /etc/fstab /root; {_LATE}")
+    try:
+        _reboot(site)
+        sizes = ssh(site, "findmnt -rno SIZE -M /home; findmnt -rno SIZE -M /var/tmp").split()
+        assert sizes == ["9M", "8M"]
+        (finding,) = verify(load(site), controls=("OS-09",), quick=True).findings
+        assert finding.result is Result.PASS, finding
+        # Somebody mounts it anew, by hand.
+        flagged = "findmnt -no OPTIONS /home | grep nosuid,nodev"
+        ssh(site, f"umount /home && mount /home; for i in $(seq 40); do {flagged} && exit; sleep 0.25; done; exit 1")
+        assert play(site, playbook="harden.yml").changed == 0
+    finally:
+        ssh(
+            site,
+            "mv /root/fstab /etc/fstab; systemctl daemon-reload; umount /home /var/tmp; systemctl restart ratssaal-mounts",
+        )
+
+
+def _reboot(site: LabSite) -> None:
+    """Boot the host anew and wait until all has started."""
+    before = ssh(site, _BOOT)
+    machines.enter(site.hosts[0], "systemctl", "reboot", check=False)
+    deadline = time.monotonic() + 90
+    while ssh(site, _BOOT, check=False) in ("", before):
+        assert time.monotonic() < deadline, "the host did not come back"
+        time.sleep(0.5)
+    ssh(site, "systemctl is-system-running --wait", check=False)
+
+
+# Of a container's first process, which starts with it: its kernel's boot is the machine's.
+_BOOT = "stat -c %Y /proc/1"
+
+
 def test_a_reboot_in_the_middle_of_a_run_needs_one_more_run(site: LabSite, tmp_path: Path) -> None:
     ssh(
         site,

@@ -128,6 +128,9 @@ def _state(load: str = "loaded", active: str = "active", file: str = "enabled") 
         # A timer has it run, or not.
         ({"started": None}, _state(), []),
         ({"started": None}, _state(active="inactive"), []),
+        ({"started": True, "effective": "true"}, _state(), []),
+        ({"started": True, "effective": "false"}, _state(), [("effect", "what it sets in force", "altered since")]),
+        ({"started": True, "effective": "false"}, _state(active="failed"), [("state", "active", "failed")]),
         ({"enabled": True, "started": True}, _state("masked", file="masked"), [("masked", "not masked", "masked")]),
         ({"masked": True}, _state(), [("masked", "masked", "not masked")]),
         ({"masked": True}, _state("masked", "inactive", "masked"), []),

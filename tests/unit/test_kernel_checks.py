@@ -302,6 +302,11 @@ def test_where_a_core_dump_goes() -> None:
 
 def test_processes_that_any_user_sees_are_a_fault() -> None:
     assert sheet_of(test_kernel.test_processes_of_others, {"setpriv": ""}).faults == []
+    hidden = sheet_of(test_kernel.test_processes_of_others, {"setpriv": "lxc\n"})
+    assert (hidden.faults, hidden.untested) == ([], [])
+    refused = sheet_of(test_kernel.test_processes_of_others, {"setpriv": "seen\nlxc\n"})
+    assert refused.faults == []
+    assert "belongs to the machine below this container (lxc)" in refused.untested[0]
     faults = faults_of(sheet_of(test_kernel.test_processes_of_others, {"setpriv": "seen\n"}))
     assert faults == "any user sees the processes of others in /proc"
     # A /proc in which even the own process is not seen tells nothing.

@@ -140,5 +140,44 @@ def test_a_unit_of_a_timer_is_read_anew_and_left_as_it_is(units: Any, monkeypatc
         state = {"LoadState": "loaded", "ActiveState": active, "UnitFileState": "static", "NeedDaemonReload": reload}
         monkeypatch.setattr(units, "states_of", lambda names, state=state: dict.fromkeys(names, state))
         step = SimpleNamespace(check_mode=False, params=[{"name": "x.service", "state": "timed"}], settle=0)
-        assert units.bring(step) == {"changed": False, "actions": []}
+        assert units.bring(step) == {"changed": False, "actions": [], "not_settable": []}
     assert said == [("daemon-reload",)]
+
+
+@pytest.mark.parametrize(
+    ("check", "helps", "done", "refused"),
+    [
+        (False, True, ["restart x.service"], []),
+        (True, True, ["restart x.service"], []),
+        # What a container's manager does not let it set is told, and counts as no change each time.
+        (False, False, [], ["x.service"]),
+    ],
+)
+def test_a_unit_whose_effect_somebody_took_away_is_started_anew(
+    units: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    check: bool,
+    helps: bool,
+    done: list[str],
+    refused: list[str],
+) -> None:
+    """That it ran once, and is active since, says nothing about now."""
+    effect = tmp_path / "effect"
+
+    def systemctl(*words: str) -> tuple[int, str]:
+        if "restart" in words and helps:
+            effect.touch()
+        return 0, ""
+
+    monkeypatch.setattr(units, "_systemctl", systemctl)
+    monkeypatch.setattr(units.os.path, "isdir", lambda _: True)
+    state = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"}
+    monkeypatch.setattr(units, "states_of", lambda names: dict.fromkeys(names, state))
+    wanted = {"name": "x.service", "enabled": True, "effective": f"test -e {effect}"}
+    step = SimpleNamespace(check_mode=check, params=[wanted], settle=0)
+    assert units.bring(step) == {"changed": bool(done), "actions": done, "not_settable": refused}
+    assert ("effective" in units.applied_units([wanted])[0]) == effect.exists()
+    if effect.exists():
+        assert units.bring(step) == {"changed": False, "actions": [], "not_settable": []}

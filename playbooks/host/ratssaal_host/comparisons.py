@@ -138,6 +138,8 @@ def _unit(item, host):
         yield "enabled", _enabled(item["enabled"]), _enabled(enabled)
     if item["started"] is not None and item["started"] != (state["ActiveState"] in units.ACTIVE):
         yield "state", "active" if item["started"] else "inactive", state["ActiveState"]
+    elif not units.in_force(item):
+        yield "effect", "what it sets in force", "altered since"
 
 
 def _enabled(yes):

@@ -83,6 +83,7 @@ class Units:
         self.step = step
         self.done = []
         self.started = []
+        self.refused = []
 
     def act(self, verb, name):
         """Run one systemctl verb, or only note it in check mode."""
@@ -151,8 +152,17 @@ class Units:
             self.act("restart", name)
         elif reload:
             self.act("reload-or-restart", name)
+        elif not in_force(wanted):
+            self.renew(name, wanted)
         if not active or restart or reload:
             self.started.append(name)
+
+    def renew(self, name, wanted):
+        """Start one unit anew whose effect somebody took away; what this host does not let it set is told, and no change."""
+        self.act("restart", name)
+        if not self.step.check_mode and not in_force(wanted):
+            self.done.pop()
+            self.refused.append(name)
 
     def prove(self, settle):
         """Wait until everything that was started is active and stays so."""
@@ -182,6 +192,14 @@ class Units:
                     told = "is not healthy after %s s: %s answers %s %s"
                     self.fail(unit["name"], told % (HEALTH_SECONDS, unit["health"], code or "nothing:", said))
                 time.sleep(0.5)
+
+
+def in_force(wanted):
+    """Say whether what a unit sets is so: active says only that it ran once."""
+    if "effective" not in wanted:
+        return True
+    done = subprocess.run(wanted["effective"], shell=True, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def health(url):
@@ -223,6 +241,8 @@ def applied_units(wanted):
             item["started"] = None if unit.get("state") == "timed" else unit.get("state", "started") == "started"
             if "enabled" in unit:
                 item["enabled"] = bool(unit["enabled"])
+            if "effective" in unit and in_force(unit):
+                item["effective"] = unit["effective"]
         items.append(item)
     return items
 
@@ -252,4 +272,4 @@ def bring(step):
         units.prove(step.settle)
     if not step.check_mode:
         units.answer(step.params)
-    return {"changed": bool(units.done), "actions": units.done}
+    return {"changed": bool(units.done), "actions": units.done, "not_settable": units.refused}
