@@ -169,6 +169,7 @@ class FilterModule:
             "ratssaal_turn_peers": _turn_peers,
             "ratssaal_security_contact": _D.security_contact,
             "ratssaal_without": _D.without_skipped,
+            "ratssaal_steps_or_undo": _D.steps_or_undo,
             "ratssaal_control_path": _control_path,
             "ratssaal_crypto_profile": _crypto_profile,
             "ratssaal_pinned_key": pinned_key,

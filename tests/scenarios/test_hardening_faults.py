@@ -16,6 +16,7 @@ from orchestrator.lab.lab import LabSite
 from orchestrator.verification.runner import verify
 from tests.scenarios.breaks import failed, unexpected
 from tests.scenarios.conftest import BIN, load, play, ratssaal, ssh
+from tests.scenarios.test_variants import LEFT_ALONE, MISSED
 
 PORT = 2222
 OPERATORS_TABLE = """
@@ -224,6 +225,46 @@ OUTSIDE_ONLY = {
     *("CRY-02", "CRY-04", "CRY-05", "NET-02", "TRN-01", "TRN-02"),
     *("WEB-01", "WEB-02", "WEB-03", "WEB-05", "VKS-01", "VKS-02", "VKS-03", "VKS-11"),
 }
+
+
+SERVICES = ("nginx", "prosody", "jicofo", "jitsi-videobridge2", "coturn", "haproxy")
+# What is there of the controls that can be left alone, and of what they have in effect: on a host without them a line of each.
+_OF_HARDENING = f"""
+for kind in profile modprobe sysctl security ssh sysusers; do find /etc/$kind* -name '*ratssaal*'; done
+find /etc/systemd/ -name '*ratssaal-[imp]*' -o -name 80-ratssaal*; find /var/lib/ratssaal/pending -type f
+find /var/lib/ratssaal -name integrity; systemctl list-units --all --plain --no-legend 'ratssaal-[imp]*'
+grep -l 'Kept by Ratssaal' /etc/login.defs /etc/aide/aide.conf 2>/dev/null; grep -o 'hidepid[^ ,]*' /proc/mounts
+systemctl show -P ProtectSystem {" ".join(SERVICES)} | grep -Ev '^(no|)$'; dpkg --verify login login.defs
+sshd -T | grep -E '^(maxauthtries 4|clientaliveinterval 300|allowgroups|passwordauthentication no)'
+true
+"""
+
+
+def test_what_is_left_alone_from_now_on_is_taken_back(site: LabSite, state_home: Path) -> None:
+    """Nothing of it is left in files, units and in effect, the services run without it, and the report tells who wanted it so."""
+    file, active = site.path / "group_vars/all/site.yml", f"systemctl is-active systemd-logind {' '.join(SERVICES)}"
+    text, before = file.read_text(), ssh(site, _OF_HARDENING)
+    file.write_text(text + LEFT_ALONE)
+    try:
+        assert play(site, "--check", playbook="harden.yml").changed == 2
+        assert ssh(site, _OF_HARDENING) == before
+        assert play(site, playbook="harden.yml").changed == 2
+        assert ssh(site, _OF_HARDENING) == ""
+        assert set(ssh(site, active).split()) == {"active"}
+        assert ssh(site, "systemctl is-system-running; systemctl --failed --no-legend") == "running"
+        assert play(site, "--check").changed == 0
+        assert play(site).changed == 0
+        assert ratssaal(site, state_home, "drift").returncode == 0
+        report = verify(load(site), quick=True)
+    finally:
+        file.write_text(text)
+    assert failed(report) == {}
+    # A container does not boot for this: directories keep their flags until then.
+    assert {f.control for f in report.findings if f.result is Result.WAIVED} == MISSED - {"OS-09"}
+    play(site)
+    assert play(site).changed == 0
+    assert ssh(site, _OF_HARDENING) == before
+    assert unexpected(verify(load(site), quick=True)).keys() <= OUTSIDE_ONLY
 
 
 # Runs a program from a directory as a service's own user, within what the service sees.

@@ -7,9 +7,14 @@ import base64
 import os
 import shlex
 import stat
+import subprocess
+import tempfile
 
 from . import digest, pending
 from .disk import FileProblem, explained, group_id, owner_id, read_bytes, remove, replace
+
+# How our files begin that lie where others' do.
+_MARK = b"# Kept by Ratssaal"
 
 
 def differences(entry):
@@ -18,9 +23,11 @@ def differences(entry):
     try:
         now = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return [] if state == "absent" else ["missing"]
+        return [] if state in ("absent", "given_back") else ["missing"]
     if state == "absent":
         return ["present"]
+    if state == "given_back":
+        return ["present"] if stat.S_ISREG(now.st_mode) and read_bytes(path).startswith(_MARK) else []
     if state == "link":
         same = stat.S_ISLNK(now.st_mode) and os.readlink(path) == entry["link"]
         return [] if same else ["link"]
@@ -87,6 +94,9 @@ def write_entry(entry):
     if state == "absent":
         remove(path)
         return
+    if state == "given_back":
+        _give_back(path)
+        return
     parent = os.path.dirname(path)
     if not os.path.isdir(parent):
         os.makedirs(parent, 0o755)
@@ -114,6 +124,33 @@ def write_entry(entry):
         kept = read_bytes(path)
         content = kept if kept else content
     replace(path, content, int(entry["mode"], 8), uid, gid, entry["validate"])
+
+
+def _give_back(path):
+    """Put in place of a file of ours what its package brings there, or nothing where no package does. Raises FileProblem."""
+    found = subprocess.run(["dpkg-query", "-S", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
+    if found.returncode != 0:
+        remove(path)
+        return
+    package, now = found.stdout.decode().partition(":")[0], os.stat(path)
+    with tempfile.TemporaryDirectory() as folder:
+        script = "apt-get -q download %s && dpkg-deb --fsys-tarfile *.deb | tar -xO .%s > content"
+        done = subprocess.run(
+            script % (shlex.quote(package), shlex.quote(path)),
+            shell=True,
+            cwd=folder,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            check=False,
+        )
+        content = read_bytes(os.path.join(folder, "content"))
+    if not content:
+        said = done.stdout.decode(errors="replace").strip()[-400:]
+        hint = "Hint: try `apt-get update` there, then run again"
+        raise FileProblem(
+            "%s: the package %s, which brings it, cannot be fetched: %s\n%s" % (path, package, said, hint)
+        )
+    replace(path, content, stat.S_IMODE(now.st_mode), now.st_uid, now.st_gid)
 
 
 def write_together(entries):

@@ -124,28 +124,40 @@ class Units:
             if state["LoadState"] != "masked":
                 self.act("mask", name)
             return
-        if state["LoadState"] == "masked":
+        if state["LoadState"] == "masked" and wanted.get("state") != "kept":
             self.act("unmask", name)
         if "enabled" in wanted and bool(wanted["enabled"]) != enabled(name, state):
             self.act("enable" if wanted["enabled"] else "disable", name)
 
+    def end(self, name, state):
+        """Stop a unit; what is stopped at work may call that a failure, and the host itself degraded until it boots."""
+        if state["ActiveState"] in ACTIVE:
+            self.act("stop", name)
+            if not self.step.check_mode:
+                _systemctl("reset-failed", name)
+        elif state["ActiveState"] == "failed":
+            self.act("reset-failed", name)
+
     def bring(self, wanted, state):
         """Start, stop, restart or reload one unit."""
-        name = wanted["name"]
-        if wanted.get("masked"):
+        name, how = wanted["name"], wanted.get("state", "started")
+        if wanted.get("masked") or how == "timed":
             return
-        active = state["ActiveState"] in ACTIVE
-        if wanted.get("state") == "timed":
-            return
-        if wanted.get("state", "started") == "stopped":
-            if active:
-                self.act("stop", name)
+        active, restart, reload = (
+            state["ActiveState"] in ACTIVE,
+            name in pending.marked("restart"),
+            name in pending.marked("reload"),
+        )
+        # One that could not run with its old files is kept by a start with the new ones.
+        kept_down = how == "kept" and not active and not (restart and state["ActiveState"] == "failed")
+        if how == "stopped":
+            self.end(name, state)
+        if how == "stopped" or kept_down:
             if not self.step.check_mode:
-                # A unit that is wanted stopped has nothing to restart: it reads its files when it starts.
+                # A unit that does not run has nothing to restart: it reads its files when it starts.
                 pending.clear("restart", name)
                 pending.clear("reload", name)
             return
-        restart, reload = name in pending.marked("restart"), name in pending.marked("reload")
         if not active:
             self.act("start", name)
         elif restart:
@@ -235,6 +247,8 @@ def applied_units(wanted):
     """Return what the manifest keeps of units that are in their wanted state."""
     items = []
     for unit in wanted:
+        if unit.get("state") == "kept":
+            continue
         item = {"kind": "unit", "name": unit["name"], "masked": bool(unit.get("masked"))}
         if not item["masked"]:
             # Of one that a timer starts nobody wants either.
@@ -271,5 +285,5 @@ def bring(step):
     if units.started and not step.check_mode:
         units.prove(step.settle)
     if not step.check_mode:
-        units.answer(step.params)
+        units.answer([unit for unit in step.params if unit.get("state") != "kept" or unit["name"] in units.started])
     return {"changed": bool(units.done), "actions": units.done, "not_settable": units.refused}
