@@ -95,21 +95,21 @@ def _brought(
         said.append(words)
         return 0, ""
 
-    monkeypatch.setattr(code.files, "PENDING", str(tmp_path / "pending"))
+    monkeypatch.setattr(code.pending, "FOLDER", str(tmp_path / "pending"))
     state = {"LoadState": "loaded", "ActiveState": active, "UnitFileState": "enabled", "Result": ""}
     monkeypatch.setattr(code.units, "_systemctl", systemctl)
     monkeypatch.setattr(code.units, "states_of", lambda names: dict.fromkeys(names, state))
     monkeypatch.setattr(
-        code.units.Units, "prove", lambda units, _settle: code.files.clear_pending("restart", *units.started)
+        code.units.Units, "prove", lambda units, _settle: code.pending.clear("restart", *units.started)
     )
     monkeypatch.setattr(code.units.os.path, "isdir", lambda _: True)
     monkeypatch.setattr(code.units, "HEALTH_SECONDS", 0)
-    code.files.mark_pending("restart", [unit["name"]])
+    code.pending.mark("restart", [unit["name"]])
     step = SimpleNamespace(check_mode=False, params=[unit], settle=0)
     actions = code.units.bring(step)["actions"]
     # Else the host would call itself degraded until it boots.
     assert (("reset-failed", unit["name"]) in said) is (unit["state"] == "stopped" and active != "inactive")
-    return actions, code.files.pending("restart")
+    return actions, code.pending.marked("restart")
 
 
 @pytest.mark.parametrize(
