@@ -113,6 +113,9 @@ def test_directories_to_which_many_may_write_get_their_flags() -> None:
     late = [row["dest"].split("/")[-2:] for row in files if "link" in row]
     units = [place[1:].replace("/", "-") for place in told if not place.startswith("/dev")]
     assert sorted(late) == sorted([f"{unit}.mount.wants", f"ratssaal-mounts@{unit}.service"] for unit in units)
+    # What starts after it would wait for a file server that does not answer.
+    unit = ENVIRONMENT.get_template("mounts@.service.j2").render().splitlines()
+    assert [line for line in unit if line.startswith("Before=")] == ["Before=shutdown.target"]
 
 
 def _mounting(folder: Path, mounted: str, *, unit: str = "", refused: str = "nothing") -> list[str]:
