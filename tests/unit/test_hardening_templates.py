@@ -189,6 +189,8 @@ def test_processes_are_hidden_where_root_and_the_monitoring_group_see_them() -> 
     text = ENVIRONMENT.get_template("processes.service.j2").render()
     # Where a container's manager refuses it, the rest of hardening goes on.
     assert "ExecStart=-mount -o remount,hidepid=invisible,gid=4 /proc" in text.splitlines()
+    # Where the control is left alone from now on, logind is out of the group as soon as the unit has ended.
+    assert "ExecStop=-mount -o remount,hidepid=off,gid=0 /proc" in text.splitlines()
     values = yaml.safe_load((TEMPLATES.parent / "vars/main.yml").read_text())
     files, units = values["__hardening_processes"]
     (logind,) = [file for file in files["files"] if "logind" in file["dest"]]
