@@ -194,8 +194,10 @@ def _wait_for_dpkg(site: LabSite, run: subprocess.Popen[bytes]) -> None:
 
 
 def _finish_after_one_more_kill(site: LabSite, state: Path) -> None:
+    known = len(_journals(site, state))
     run = _start(site, state)
-    time.sleep(4)
+    # run-started, lock-taken, step-started: however long the machine takes until then, there is a lock to take over.
+    _wait_for_lines(site, state, known, 3, run)
     assert _kill(run)
     _finish_and_compare(site, state)
 
