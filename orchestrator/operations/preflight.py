@@ -16,6 +16,7 @@ from orchestrator.inventory.site import Host, Site
 from orchestrator.operations import preflight_facts
 from orchestrator.operations.preflight_checks import Remark, Wanted, judge_host
 from orchestrator.operations.preflight_local import judge_control_node
+from orchestrator.operations.preflight_logins import DROP_IN, Hardening, judge_logins, sshd_settings
 from orchestrator.operations.vendor_key import vendor_key_fingerprints
 from orchestrator.transport import ssh
 
@@ -54,10 +55,12 @@ class Report:
 Collect = Callable[[Host], Mapping[str, Any]]
 
 
-def inspect(site: Site, hosts: Collection[str] = (), *, collect: Collect | None = None) -> Report:
+def inspect(
+    site: Site, hosts: Collection[str] = (), *, collect: Collect | None = None, hardens: bool = False
+) -> Report:
     """Look at the control node and at all hosts (or the named ones), at the same time, and judge what was seen.
 
-    Touches nothing.
+    Where a run `hardens`, what would keep that from succeeding is blocking, else a warning. Touches nothing.
     """
     chosen = [host for host in site.hosts if host.name in hosts or not hosts]
     look = collect or (lambda host: collect_facts(host, site))
@@ -71,14 +74,13 @@ def inspect(site: Site, hosts: Collection[str] = (), *, collect: Collect | None 
             facts[name] = future.result()
         except Unreachable as error:
             unreachable.extend(error.problems)
-    wanted = Wanted(
-        str(site.settings.get("vendor_repository_url") or ""),
-        vendor_key_fingerprints(site),
-        login_groups=login_groups(site.settings),
-    )
+    wanted = Wanted(str(site.settings.get("vendor_repository_url") or ""), vendor_key_fingerprints(site))
+    sshd = sshd_settings(site.settings.get("hardening_skip") or {})
     for name, seen in facts.items():
-        user, asked = site.host(name).user or "root", float(seen.get("asked_at") or 0)
-        remarks += judge_host(name, seen, site.topology, replace(wanted, control_time=asked, login_user=user))
+        asked = float(seen.get("asked_at") or 0)
+        remarks += judge_host(name, seen, site.topology, replace(wanted, control_time=asked))
+        hardening = Hardening(sshd, login_groups(site.settings), site.host(name).user or "root", hardens)
+        remarks += judge_logins(name, seen, hardening)
     return Report(
         blocking=_problems(remarks, blocking=True),
         warnings=_problems(remarks, blocking=False),
@@ -90,7 +92,7 @@ def inspect(site: Site, hosts: Collection[str] = (), *, collect: Collect | None 
 
 def collect_facts(host: Host, site: Site) -> Mapping[str, Any]:
     """Return a host's facts in one round trip; raises Unreachable."""
-    parameters = json.dumps({"repository": repository_addresses(site.settings)})
+    parameters = json.dumps({"repository": repository_addresses(site.settings), "sshd_drop_in": DROP_IN})
     encoded = base64.b64encode(parameters.encode()).decode()
     script = Path(preflight_facts.__file__).read_text() + f'\n\nmain("{encoded}")\n'
     with ssh.connect(host, site.known_hosts) as connection:
