@@ -54,8 +54,8 @@ def audit(
     ssh-audit (by its own standards, and by the crypto profile as a policy) from the control node. An auditor that is not
     there is not tested, never passed. Each has its time; one that hangs is an error, and the others end.
 
-    Findings that our roles mean so are accepted, each with its reason. A site's own stand in compliance/waivers.yml,
-    with AUDITOR:ID in the place of a control.
+    Findings that our roles mean so are accepted, each with its reason, where the controls hold on which it rests; these
+    are verified first, from inside. A site's own stand in compliance/waivers.yml, with AUDITOR:ID in the place of a control.
 
     \b
     Exit codes: 0 nothing was found that is not accepted, 3 invalid site or

@@ -10,7 +10,7 @@ import click
 
 from orchestrator.cli import console
 from orchestrator.cli.siteargument import SiteArgument, site_argument
-from orchestrator.errors import PreflightFailed, UsageError
+from orchestrator.errors import PreflightFailed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,7 +75,7 @@ def _change(
     chosen = Options(**options)
     with site.vault() as access:
         loaded = site.load(access)
-        _check_limit(loaded, chosen.limit)
+        loaded.chosen(_limited(chosen))
         if not skip_preflight:
             _preflight(loaded, verb, chosen)
             if not replace_altered:
@@ -97,12 +97,6 @@ def converge(site: Site, access: VaultAccess, verb: str, chosen: Options) -> Run
 
     with RunProgress(check=chosen.check) as progress:
         return execute(converge_plan(site, verb), site, access, progress, chosen)
-
-
-def _check_limit(site: Site, limit: str) -> None:
-    if limit and limit not in {host.name for host in site.hosts}:
-        known = ", ".join(host.name for host in site.hosts)
-        raise UsageError(f"the site has no host {limit}", hint=f"it has: {known}")
 
 
 def _limited(chosen: Options) -> list[str]:

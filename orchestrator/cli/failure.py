@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Sequence
+from dataclasses import asdict
 
 import click
 
@@ -37,6 +38,6 @@ def _tell_internal(error: Exception, message: str) -> None:
 
 
 def _answer(problems: Sequence[Problem], code: int) -> None:
-    rows = [{"message": problem.message, "where": problem.where, "hint": problem.hint} for problem in problems]
     error = "; ".join(str(problem) for problem in problems)
+    rows = [asdict(problem) for problem in problems]
     click.echo(json.dumps({"error": error, "problems": rows, "exit_code": code}, indent=2))

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from orchestrator.cli import console
 from orchestrator.cli.siteargument import SiteArgument, place_of
+
+if TYPE_CHECKING:
+    from orchestrator.inventory.scaffold import NewSite
 
 
 @click.command()
@@ -37,11 +41,11 @@ def new(
     vault; the vault's password goes to ~/.config/ratssaal/SITE.vault-password unless a file or command is given.
     An existing site is never overwritten. To undo: remove the directory and the password file.
     """
-    from orchestrator.inventory.formats import fqdn_fault, host_address_fault
+    from orchestrator.inventory import formats
     from orchestrator.inventory.scaffold import FirstHost, create_site
     from orchestrator.inventory.yamlfiles import show
 
-    for option, value, check in (("--domain", domain, fqdn_fault), ("--address", address, host_address_fault)):
+    for option, value, check in (("--domain", domain, formats.fqdn), ("--address", address, formats.host_address)):
         fault = check(value) if value else None
         if fault:
             raise click.BadParameter(": ".join(fault), param_hint=option)
@@ -54,18 +58,18 @@ def new(
         password_file=vault_password_file,
         password_command=vault_password_command,
     )
-    edits = [
-        f"{show(made.path / file)}: {key}"
-        for file, key, value in (
-            ("group_vars/all/site.yml", "jitsi_domain", domain),
-            ("hosts.yml", "ansible_host", address),
-        )
-        if not value
-    ]
+    wanted = (("group_vars/all/site.yml", "jitsi_domain", domain), ("hosts.yml", "ansible_host", address))
+    edits = [f"{show(made.path / file)}: {key}" for file, key, value in wanted if not value]
     if as_json:
         answer = {"path": str(made.path), "password_file": str(made.password_file or ""), "edit": edits}
         click.echo(json.dumps(answer, indent=2))
-        return
+    else:
+        _tell(made, edits, chosen)
+
+
+def _tell(made: NewSite, edits: list[str], chosen: SiteArgument) -> None:
+    from orchestrator.inventory.yamlfiles import show
+
     console.say(f"Wrote {show(made.path)}")
     if made.password_file is not None:
         kind = "is new; keep a copy in a safe place" if made.password_generated else "was there already"

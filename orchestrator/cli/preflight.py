@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -69,11 +70,12 @@ def _verdict(report: Report, *, answered: bool) -> int:
 
 
 def _accept_host_keys(site: Site, *, yes: bool) -> None:
-    from orchestrator.transport import ssh
+    from orchestrator.transport.knownhosts import known_name, pin_host_key, pinned_keys
+    from orchestrator.transport.ssh import fetch_host_key
 
     for host in site.hosts:
         try:
-            key, pinned = ssh.fetch_host_key(host), ssh.pinned_keys(host, site.known_hosts)
+            key, pinned = fetch_host_key(host), pinned_keys(host, site.known_hosts)
         except Unreachable:
             # What is looked at next tells it, with all the rest.
             continue
@@ -81,9 +83,9 @@ def _accept_host_keys(site: Site, *, yes: bool) -> None:
             continue
         known = {other.kind: other.fingerprint for other in pinned}
         state = f"CHANGED, pinned until now: {', '.join(known.values())}" if known else "not pinned yet"
-        console.say(f"{host.name} ({ssh.known_name(host)}): {key.kind} {key.fingerprint} ({state})")
+        console.say(f"{host.name} ({known_name(host)}): {key.kind} {key.fingerprint} ({state})")
         _confirm("the host key", "Is this what `ssh-keygen -lf` prints on the host itself?", yes=yes)
-        ssh.pin_host_key(host, site.known_hosts, key)
+        pin_host_key(host, site.known_hosts, key)
         console.say(f"pinned in {site.known_hosts}")
 
 
@@ -132,15 +134,12 @@ def _show_notes(problems: tuple[Problem, ...]) -> None:
 
 
 def _as_json(site: Site, report: Report) -> dict[str, Any]:
-    def rows(problems: tuple[Problem, ...]) -> list[dict[str, str]]:
-        return [{"message": p.message, "where": p.where, "hint": p.hint} for p in problems]
-
     return {
         "site": site.name,
         "ready": report.fit,
-        "blocking": rows(report.blocking),
-        "unreachable": rows(report.unreachable),
-        "warnings": rows(report.warnings),
+        "blocking": [asdict(problem) for problem in report.blocking],
+        "unreachable": [asdict(problem) for problem in report.unreachable],
+        "warnings": [asdict(problem) for problem in report.warnings],
         "undecided": list(report.undecided),
         "hosts": {
             name: {

@@ -40,10 +40,10 @@ def add(name: str, site: SiteArgument, reset: bool, as_json: bool) -> None:
 
     To undo: `ratssaal users remove NAME`.
     """
-    from orchestrator.inventory.formats import account_fault
+    from orchestrator.inventory import formats
     from orchestrator.inventory.vault import changed_vault
 
-    fault = account_fault(name)
+    fault = formats.account(name)
     if fault:
         raise UsageError(fault[0], hint=fault[1])
     password = "-".join("".join(secrets.choice(_LETTERS) for _ in range(_GROUP_LENGTH)) for _ in range(_GROUPS))

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One event. `kind` is play, task, result or stats; `seconds` is a result's duration, `changes` what it changed, in words."""
+    """One event, as far as it is looked at. `kind` is play, task, result or stats; `changes` is what a result changed, in words."""
 
     kind: str
-    at: float
     name: str = ""
     host: str = ""
     status: str = ""
-    seconds: float = 0.0
     message: str = ""
     changes: tuple[str, ...] = ()
-    hosts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
 
 
 class EventReader:
@@ -46,12 +43,9 @@ def parse(row: Mapping[str, Any]) -> Event:
     """Return the event of one decoded line."""
     return Event(
         kind=str(row["event"]),
-        at=float(row["at"]),
         name=str(row.get("name") or row.get("task") or ""),
         host=str(row.get("host") or ""),
         status=str(row.get("status") or ""),
-        seconds=float(row.get("seconds") or 0.0),
         message=str(row.get("message") or ""),
         changes=tuple(row.get("changes") or ()),
-        hosts=row.get("hosts") or {},
     )

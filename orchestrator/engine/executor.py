@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import json
-import os
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+from orchestrator import processes
 from orchestrator.engine import ansible, journal
 from orchestrator.engine.events import Event
-from orchestrator.engine.lock import SiteLock, owner, process_token
+from orchestrator.engine.lock import SiteLock, owner
 from orchestrator.engine.plan import Plan
 from orchestrator.errors import Ended, Problem, RatssaalError, TaskFailed, Unreachable
 from orchestrator.inventory.site import Site
@@ -139,8 +139,7 @@ def execute(plan: Plan, site: Site, vault: VaultAccess, watcher: Watcher, option
         check=chosen.check,
         limit=chosen.limit,
         owner=owner(),
-        pid=os.getpid(),
-        process=process_token(os.getpid()),
+        **processes.mine(),
     )
     lock = SiteLock(site, log.id, plan.verb)
     try:
@@ -207,16 +206,3 @@ def _write_end(log: journal.Journal, error: BaseException) -> None:
             result=journal.INTERRUPTED,
             message=error.name if isinstance(error, Ended) else type(error).__name__,
         )
-
-
-class Nobody:
-    """A watcher that shows nothing."""
-
-    def step(self, name: str, number: int, total: int) -> None:
-        """See Watcher."""
-
-    def event(self, event: Event) -> None:
-        """See Watcher."""
-
-    def step_done(self, result: StepResult) -> None:
-        """See Watcher."""

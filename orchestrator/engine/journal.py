@@ -12,6 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from orchestrator import processes
 from orchestrator.errors import UsageError
 
 RUNNING, DONE, FAILED, INTERRUPTED = "running", "done", "failed", "interrupted"
@@ -90,13 +91,13 @@ def _ends_a_line(handle: IO[bytes]) -> bool:
     return handle.read(1) == b"\n"
 
 
-def now() -> str:
-    """Return the time in UTC, to the millisecond, as ISO 8601."""
-    return datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+def now(precision: str = "milliseconds") -> str:
+    """Return the time in UTC as ISO 8601."""
+    return datetime.now(UTC).isoformat(timespec=precision).replace("+00:00", "Z")
 
 
 def runs_root() -> Path:
-    """Return where the runs of all sites are kept on the control node."""
+    """Return where the runs and audits of all sites are kept on the control node."""
     state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
     return Path(state) / "ratssaal"
 
@@ -119,7 +120,7 @@ def read_run(path: Path) -> RunRecord:
     first = rows[0] if rows else {}
     last = next((row for row in reversed(rows) if row["what"] == "run-ended"), None)
     steps = [row for row in rows if row["what"].startswith("step-")]
-    state = str(last["result"]) if last else (RUNNING if _alive(first) else INTERRUPTED)
+    state = str(last["result"]) if last else (RUNNING if processes.lives(first) else INTERRUPTED)
     return RunRecord(
         id=path.name,
         path=path,
@@ -140,9 +141,3 @@ def _rows(path: Path) -> Iterator[Mapping[str, Any]]:
             row = json.loads(line)
             if isinstance(row, dict) and "what" in row:
                 yield row
-
-
-def _alive(first: Mapping[str, Any]) -> bool:
-    from orchestrator.engine.lock import process_lives
-
-    return process_lives(int(first.get("pid") or 0), str(first.get("process") or ""))

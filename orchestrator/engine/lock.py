@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import getpass
 import json
-import os
 import shlex
 import socket
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from orchestrator import processes
 from orchestrator.engine.journal import now
 from orchestrator.errors import LockHeld, Problem, TaskFailed
 from orchestrator.inventory.site import Site
@@ -18,7 +18,6 @@ from orchestrator.inventory.yamlfiles import show
 from orchestrator.transport import ssh
 
 LOCK = "/var/lib/ratssaal/lock.json"
-_AS_ROOT = "sh -c 'if [ \"$(id -u)\" = 0 ]; then exec sh -s; else exec sudo -n sh -s; fi'"
 # The name appears whole or not at all. One rival at a time: the slower of two that take over a dead run's lock must find the
 # faster one's, not remove it.
 _TAKE = """set -eu
@@ -64,40 +63,6 @@ def owner() -> str:
     return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
-def process_token(pid: int) -> str:
-    """Return what tells a process from a later one with the same number: boot, start time; "" when it is not seen."""
-    fields = _stat(pid)
-    return f"{_boot()}:{fields[19]}" if fields and fields[0] != "Z" else ""
-
-
-def process_lives(pid: int, token: str) -> bool:
-    """Say whether the process that had this token may still run: one that is hidden from us (/proc with hidepid) may."""
-    if pid <= 0 or token.partition(":")[0] != _boot():
-        return False
-    return process_token(pid) == token if _stat(pid) else _answers(pid)
-
-
-def _stat(pid: int) -> list[str]:
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return []
-
-
-def _boot() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-
-
-def _answers(pid: int) -> bool:
-    try:
-        os.kill(pid, 0)
-    except PermissionError:
-        return True
-    except (ProcessLookupError, OverflowError):
-        return False
-    return True
-
-
 class SiteLock:
     """The lock of one run on its site. Taking it again after a killed run of this machine needs no hand."""
 
@@ -108,8 +73,7 @@ class SiteLock:
             "run": run,
             "owner": owner(),
             "machine": machine(),
-            "pid": os.getpid(),
-            "process": process_token(os.getpid()),
+            **processes.mine(),
             "reason": verb,
             "since": now(),
         }
@@ -181,9 +145,7 @@ def machine() -> str:
 
 def _is_dead(held: Mapping[str, Any]) -> bool:
     """Say whether the holder was a process of this machine that is gone: only then nobody has to be asked."""
-    if held.get("machine") != machine():
-        return False
-    return not process_lives(int(held.get("pid") or 0), str(held.get("process") or ""))
+    return held.get("machine") == machine() and not processes.lives(held)
 
 
 def _sentence(held: Mapping[str, Any]) -> str:
@@ -205,7 +167,7 @@ def _parse(answer: str) -> dict[str, Any]:
 def _on_first_host(site: Site, script: str) -> str:
     host = site.hosts[0]
     with ssh.connect(host, site.known_hosts) as connection:
-        answer = connection.run(script, command=_AS_ROOT)
+        answer = connection.run(script, command=ssh.SHELL_AS_ROOT)
     if answer.code != 0:
         tail = (answer.stderr.strip().splitlines() or ["no output"])[-1]
         raise TaskFailed([Problem(f"the lock cannot be handled: {tail}", host.name, f"look at {LOCK} on the host")])

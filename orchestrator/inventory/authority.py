@@ -10,9 +10,13 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 YEARS = 10
+_USAGES = (
+    *("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement"),
+    *("key_cert_sign", "crl_sign", "encipher_only", "decipher_only"),
+)
 
 
-def new_authority(site_name: str, *, now: datetime.datetime | None = None) -> tuple[str, str]:
+def new_authority(site_name: str) -> tuple[str, str]:
     """Return (certificate, private key) as PEM texts.
 
     It may sign host certificates only (path length 0). It carries no name constraint, because the domain is edited
@@ -26,18 +30,8 @@ def new_authority(site_name: str, *, now: datetime.datetime | None = None) -> tu
             x509.NameAttribute(NameOID.COMMON_NAME, f"Ratssaal CA {site_name}"[:64]),
         ]
     )
-    start = now or datetime.datetime.now(datetime.UTC)
-    usage = x509.KeyUsage(
-        digital_signature=False,
-        content_commitment=False,
-        key_encipherment=False,
-        data_encipherment=False,
-        key_agreement=False,
-        key_cert_sign=True,
-        crl_sign=True,
-        encipher_only=False,
-        decipher_only=False,
-    )
+    start = datetime.datetime.now(datetime.UTC)
+    usage = x509.KeyUsage(**{name: name in ("key_cert_sign", "crl_sign") for name in _USAGES})
     identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key())
     certificate = (
         x509.CertificateBuilder()

@@ -20,6 +20,7 @@ Topology = Mapping[str, Any]
 Settings = Mapping[str, Any]
 Flow = dict[str, Any]
 Listener = dict[str, Any]
+Step = Mapping[str, Any]
 
 SIGNALLING = "jitsi_signalling"
 BRIDGES = "jitsi_bridges"
@@ -169,9 +170,8 @@ def management_networks(settings: Settings) -> list[ipaddress.IPv4Network | ipad
     return [network for network in declared if network.prefixlen]
 
 
-def turn_allowed_peers(topology: Topology, host: str) -> list[str]:
+def turn_allowed_peers(topology: Topology) -> list[str]:
     """Return the addresses that coturn may relay to although a denied range holds them: the site's bridges."""
-    del host  # every TURN server of a site relays to every bridge
     denied = [_range(text) for text in turn_denied_peers(topology)]
     allowed = []
     for address in _addresses(topology, BRIDGES):
@@ -402,14 +402,49 @@ def security_contact(settings: Settings) -> str:
 
 
 def without_skipped(parts: Mapping[str, Any], skipped: Mapping[str, Any]) -> list[Any]:
-    """Return the parts of hardening by control, without the controls that the site leaves alone.
+    """Return the parts of hardening by control, without the controls that the site leaves alone. Raises ValueError."""
+    _answered_for(skipped)
+    return [part for control, part in parts.items() if control not in skipped]
 
-    Raises ValueError where nobody answers for it, without a reason or a last day: it would be forgotten.
+
+def steps_or_undo(parts: Mapping[str, Sequence[Step]], skipped: Mapping[str, Any]) -> list[Step]:
+    """Return the steps of hardening by control; of controls that the site leaves alone those that take back what there is of them.
+
+    On a host that never had any of it they find nothing to do. Packages stay as they are. Raises ValueError.
     """
+    _answered_for(skipped)
+    chosen = [_undo(steps) if control in skipped else steps for control, steps in parts.items()]
+    return [step for steps in chosen for step in steps]
+
+
+def _undo(steps: Sequence[Step]) -> list[Step]:
+    """Return what takes steps with files and units back: units of ours end before their files go, the others run on without them."""
+    files = [row for step in steps for row in step.get("files", ())]
+    units = [row for step in steps for row in step.get("units", ())]
+    made = {row["dest"] for row in files}
+    own = [row for row in reversed(units) if f"/etc/systemd/system/{row['name']}" in made]
+    ended = [_only(row, "name", state="stopped") | ({"enabled": False} if "enabled" in row else {}) for row in own]
+    kept = [_only(row, "name", "health", state="kept") for row in units]
+    # What is not ours by its name has others' files in it, or goes only where it begins with our mark.
+    ours = [row for row in files if "ratssaal" in row["dest"] or row.get("state") != "directory"]
+    unmade = [
+        _only(row, "dest", "restarts", "reloads", state="absent" if "ratssaal" in row["dest"] else "given_back")
+        for row in ours
+    ]
+    # Of ours systemd forgets its files by the last step, and the host that they were to be restarted.
+    undo: list[Step] = [{"units": ended}, {"files": unmade}, {"units": kept}]
+    return [step for step in undo if any(step.values())]
+
+
+def _only(row: Step, *keys: str, state: str) -> dict[str, Any]:
+    return {key: row[key] for key in keys if key in row} | {"state": state}
+
+
+def _answered_for(skipped: Mapping[str, Any]) -> None:
+    """Raise ValueError where nobody answers for leaving a control alone, without a reason or a last day: it would be forgotten."""
     for control, row in skipped.items():
         if not (isinstance(row, Mapping) and all(str(row.get(key) or "").strip() for key in ("who", "why", "until"))):
             raise ValueError(
                 f"hardening_skip: who leaves {control} alone, why and until when? write {control}: "
                 "{who: A. Meier, why: 'what was decided', until: 2027-03-31}"
             )
-    return [part for control, part in parts.items() if control not in skipped]

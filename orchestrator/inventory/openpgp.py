@@ -1,7 +1,8 @@
 """As much of OpenPGP as it takes to tell which key made a signature: no cryptography, only identities.
 
-apt verifies; this module lets preflight say "signed by another key" before anything is touched. RFC 9580 (and 4880)
-sections 4 (packets), 5.2 (signatures) and 5.5 (keys).
+apt verifies; this module lets preflight say "signed by another key" before anything is touched, and the role compare a key
+with its pin: `playbooks/filter_plugins/ratssaal.py` loads this file. Standard library only. RFC 9580 (and 4880) sections
+4 (packets), 5.2 (signatures) and 5.5 (keys).
 """
 
 from __future__ import annotations

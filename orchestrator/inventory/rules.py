@@ -14,6 +14,7 @@ from orchestrator.inventory.derivations import BRIDGES, GROUPS, SIGNALLING, TURN
 from orchestrator.inventory.loosened import table
 from orchestrator.inventory.reader import RawSite
 from orchestrator.inventory.specs import Option, first_sentence, model, prefixes
+from orchestrator.inventory.valuerules import faults
 from orchestrator.inventory.vault import VAULT
 from orchestrator.inventory.yamlfiles import show
 
@@ -44,7 +45,7 @@ def judge(raw: RawSite, options: Options) -> list[Problem]:
 def _site_path(raw: RawSite) -> Iterator[Problem]:
     """The pinned host keys lie in the site, and SSH is told so."""
     path = str(raw.path.resolve())
-    fault = formats.ssh_path_fault(path)
+    fault = formats.ssh_path(path)
     if fault:
         yield Problem(fault[0], path, fault[1])
 
@@ -137,7 +138,7 @@ def _values(raw: RawSite, options: Options) -> Iterator[Problem]:
             mistyped.add(name)
             yield problem
         for name, value in judged.items():
-            for location, message, hint in () if name in mistyped else formats.faults(name, value, raw.path):
+            for location, message, hint in () if name in mistyped else faults(name, value, raw.path):
                 yield Problem(f"{name}: {message}", raw.files.where(name, host, location), hint)
 
 

@@ -8,17 +8,18 @@ import secrets
 import shutil
 import string
 import tempfile
+import textwrap
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from orchestrator.errors import InvalidSite, Problem, UsageError
+from orchestrator.inventory import formats
 from orchestrator.inventory.authority import new_authority
-from orchestrator.inventory.formats import ssh_path_fault
 from orchestrator.inventory.specs import LAB_MARK, Option, first_sentence, load_options
 from orchestrator.inventory.vault import (
     VaultAccess,
@@ -32,6 +33,9 @@ from orchestrator.inventory.vault import (
 TOPOLOGIES = ("jitsi-single",)
 _NAME = re.compile(r"[a-z0-9](?:[a-z0-9-]{0,40}[a-z0-9])?")
 _ALPHABET = string.ascii_letters + string.digits
+_COMMENT = textwrap.TextWrapper(
+    118, initial_indent="# ", subsequent_indent="# ", break_long_words=False, break_on_hyphens=False
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +57,6 @@ class FirstHost:
     user: str = "root"
     port: int = 22
     key_file: str = ""
-    variables: Mapping[str, Any] = field(default_factory=dict)
 
 
 def create_site(
@@ -61,21 +64,18 @@ def create_site(
     *,
     topology: str = "jitsi-single",
     domain: str = "",
-    address: str = "",
     host: FirstHost | None = None,
     settings: Mapping[str, Any] | None = None,
     accounts: Mapping[str, str] | None = None,
-    known_hosts: str = "",
     password_file: Path | None = None,
     password_command: str = "",
 ) -> NewSite:
     """Write a complete site directory at `path`, which must not exist or be empty.
 
-    `host` says how the host is reached; `address` alone is short for that. `settings` are written into site.yml as
-    values in place of the commented defaults; `known_hosts` is text. The vault is encrypted with `password_file` (made
-    when it does not exist), the command's output, or a generated password in
-    `~/.config/ratssaal/<site>.vault-password` (mode 0600). Nothing is left behind when it fails. Raises UsageError, or InvalidSite for what
-    no site could be used with.
+    `settings` are written into site.yml as values in place of the commented defaults. The vault is encrypted with
+    `password_file` (made when it does not exist), the command's output, or a generated password in
+    `~/.config/ratssaal/<site>.vault-password` (mode 0600). Nothing is left behind when it fails. Raises UsageError, or
+    InvalidSite for what no site could be used with.
     """
     path = path.absolute()
     one_source(password_file, password_command)
@@ -86,8 +86,7 @@ def create_site(
     if password_file is not None and (problem := within(path, password_file)):
         raise UsageError(problem.message, where=problem.where, hint=problem.hint)
     chosen = {"jitsi_domain": domain, **(settings or {})}
-    first = host or FirstHost()
-    texts = site_texts(replace(first, address=address or first.address), chosen, known_hosts)
+    texts = site_texts(host or FirstHost(), chosen)
     with ExitStack() as undo:
         try:
             draft = _new_draft(path, undo)
@@ -164,13 +163,13 @@ def generated_password(length: int = 32) -> str:
     return "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
 
-def site_texts(host: FirstHost, settings: Mapping[str, Any], known_hosts: str = "") -> dict[str, str]:
+def site_texts(host: FirstHost, settings: Mapping[str, Any]) -> dict[str, str]:
     """Return relative path -> text of every file of a site but the vault; pure."""
     return {
         "hosts.yml": _hosts_text(host),
         "group_vars/all/site.yml": _settings_text(settings, load_options()),
         "group_vars/all/versions.yml": _VERSIONS,
-        "known_hosts": known_hosts,
+        "known_hosts": "",
         "compliance/declarations.yml": _DECLARATIONS,
         "compliance/waivers.yml": _WAIVERS,
         ".gitignore": _IGNORE,
@@ -183,7 +182,7 @@ def _refuse(path: Path, topology: str) -> None:
     if not _NAME.fullmatch(path.name):
         hint = "lower-case letters, digits and dashes, at most 42 characters, such as town-hall"
         raise UsageError(f"{path.name!r} is no name for a site", hint=hint)
-    if fault := ssh_path_fault(str(path.resolve())):
+    if fault := formats.ssh_path(str(path.resolve())):
         raise InvalidSite([Problem(fault[0], str(path), fault[1])])
     if os.path.lexists(path) and not (path.is_dir() and not any(path.iterdir())):
         hint = "choose another name, or move the directory away; nothing was changed"
@@ -219,7 +218,6 @@ def _hosts_text(host: FirstHost) -> str:
     else:
         lines.append("          # Without this line SSH takes its own default keys and the agent's.\n")
         lines.append("          # ansible_ssh_private_key_file: ~/.ssh/id_ed25519\n")
-    lines.extend(f"          {name}: {_inline(value)}\n" for name, value in host.variables.items())
     for group in ("jitsi_bridges", "turn_servers"):
         lines.append(f"    {group}:\n      hosts:\n        {host.name}:\n")
     return "".join(lines)
@@ -255,7 +253,7 @@ _ELSEWHERE = ("base_address6", "vendor_repository_versions")
 def _option_text(option: Option, settings: Mapping[str, Any]) -> str:
     explanation = first_sentence(option.description)
     choices = f" One of: {', '.join(map(str, option.choices))}." if option.choices else ""
-    comment = _wrapped(f"{explanation}.{choices}") if explanation else ""
+    comment = f"{_COMMENT.fill(f'{explanation}.{choices}')}\n" if explanation else ""
     if option.name in settings:
         return f"\n{comment}{_setting(option.name, settings[option.name])}"
     default = "" if option.default is None and option.type in {"str", "path"} else option.default
@@ -265,17 +263,6 @@ def _option_text(option: Option, settings: Mapping[str, Any]) -> str:
 
 def _setting(name: str, value: Any) -> str:
     return f"{name}: {_inline(value)}\n"
-
-
-def _wrapped(text: str, width: int = 116) -> str:
-    lines, current = [], ""
-    for word in text.split():
-        if current and len(current) + len(word) + 1 > width:
-            lines.append(current)
-            current = word
-        else:
-            current = f"{current} {word}".strip()
-    return "".join(f"# {line}\n" for line in [*lines, current])
 
 
 def _inline(value: Any) -> str:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
 
-from orchestrator.errors import InvalidSite
+from orchestrator.errors import InvalidSite, UsageError
 from orchestrator.inventory.derivations import GROUPS, SIGNALLING, control_path, topology_from_hostvars
 from orchestrator.inventory.formats import without_inventory_dir
 from orchestrator.inventory.reader import RawSite, read_site
@@ -58,12 +58,13 @@ class Site:
         """Return the file of pinned host keys."""
         return self.path / "known_hosts"
 
-    def host(self, name: str) -> Host:
-        """Return a host by its name; raises KeyError for an unknown one."""
-        for host in self.hosts:
-            if host.name == name:
-                return host
-        raise KeyError(name)
+    def chosen(self, names: Collection[str]) -> tuple[Host, ...]:
+        """Return the named hosts, all when none is named; raises UsageError for an unknown one."""
+        known = {host.name: host for host in self.hosts}
+        unknown = [name for name in names if name not in known]
+        if unknown:
+            raise UsageError(f"the site has no host {', '.join(unknown)}", hint=f"it has: {', '.join(known)}")
+        return tuple(known[name] for name in dict.fromkeys(names or known))
 
     def where(self, name: str, host: str = "") -> str:
         """Return "file:line" of what decides a host's variable; without a host, of what `settings` has."""

@@ -6,6 +6,8 @@ import json
 from contextlib import suppress
 from pathlib import Path
 
+from orchestrator.processes import boot
+
 _SYS = Path("/proc/sys/net")
 _SWITCHES = ("ipv4/ip_forward", "ipv6/conf/all/forwarding")
 # Turning forwarding on or off resets these as well (kernel: net/ipv4/devinet.c inet_forward_change,
@@ -23,7 +25,7 @@ def enable(record: Path, system: Path = _SYS) -> None:
     if all((system / name).read_text().strip() == "1" for name in _SWITCHES):
         return
     if not _recorded(record):
-        _write_whole(record, json.dumps({"boot": _boot_id(), "values": _snapshot(system)}))
+        _write_whole(record, json.dumps({"boot": boot(), "values": _snapshot(system)}))
     # An interface that forwards ignores router advertisements unless accept_ra is 2: without this the machine would
     # lose its own IPv6 route (kernel: Documentation/networking/ip-sysctl.rst, accept_ra).
     for path in system.glob("ipv6/conf/*/accept_ra"):
@@ -58,11 +60,7 @@ def _recorded(record: Path) -> dict[str, str]:
         content = json.loads(record.read_text())
     except (OSError, ValueError):
         return {}
-    return dict(content["values"]) if content.get("boot") == _boot_id() else {}
-
-
-def _boot_id() -> str:
-    return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    return dict(content["values"]) if content.get("boot") == boot() else {}
 
 
 def _write_whole(path: Path, text: str) -> None:

@@ -21,7 +21,7 @@ from orchestrator.lab.hosts import LabHost, unmount
 from orchestrator.lab.locks import locked
 from orchestrator.lab.network import Network, dropping_chains, free_number
 from orchestrator.lab.rootfs import clear_unfinished, root_file_system
-from orchestrator.lab.site import LabSite, build_repository, names_of, write_site
+from orchestrator.lab.site import LabSite, build_repository, names_of, site_of, write_site
 
 __all__ = ["STATE", "Lab", "LabHost", "LabSite", "check_able"]
 
@@ -182,8 +182,8 @@ class Lab:
         folder = STATE / name
         found = folder.exists()
         found |= machines.kill(name)
-        found |= repository.end(folder)
-        found |= timeserver.end(folder)
+        found |= repository.SERVER.end(folder)
+        found |= timeserver.SERVER.end(folder)
         for lab, target in discovery.mounts(STATE):
             if lab == name:
                 unmount(target)
@@ -206,9 +206,7 @@ class Lab:
         if record is None:
             hint = f"ratssaal lab up {name}" if _NAME.fullmatch(name) else "ratssaal lab ls"
             raise UsageError(f"there is no lab {name}", hint=hint)
-        hosts = tuple(_members(Network(name, record.number), record))
-        folder = STATE / name
-        return LabSite(folder / name, hosts, folder / "vault-password", f"meet.{name}.lab.test")
+        return site_of(STATE / name, _members(Network(name, record.number), record))
 
     def running(self) -> list[dict[str, Any]]:
         """Return a row per host of every lab on this machine, for people and for `--json`."""

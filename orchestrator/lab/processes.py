@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from orchestrator.processes import fields
+
 
 def ids() -> list[int]:
     """Return the id of every process on this machine; each may end at any moment."""
@@ -27,14 +29,14 @@ def command_lines() -> Iterator[tuple[int, list[str]]]:
 
 def parent(pid: int) -> int:
     """Return the parent's process id, 0 if the process is gone."""
-    fields = _stat(pid)
-    return int(fields[1]) if fields else 0
+    found = fields(pid)
+    return int(found[1]) if found else 0
 
 
 def alive(pid: int) -> bool:
     """Return whether the process still runs; one that waits to be collected does not."""
-    fields = _stat(pid)
-    return bool(fields) and fields[0] not in "ZX"
+    found = fields(pid)
+    return bool(found) and found[0] not in "ZX"
 
 
 def works_in(pid: int, folder: Path) -> bool:
@@ -63,11 +65,3 @@ def wait_until_gone(pids: list[int], seconds: float) -> None:
     deadline = time.monotonic() + seconds
     while any(alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.03)
-
-
-def _stat(pid: int) -> list[str]:
-    """Return the fields of /proc/<pid>/stat behind the name, which may be any bytes: state, parent, ..."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
-    except OSError:
-        return []

@@ -53,6 +53,11 @@ def domain_of(lab: str) -> str:
     return f"meet.{lab}.lab.test"
 
 
+def site_of(folder: Path, hosts: Sequence[LabHost]) -> LabSite:
+    """Return the site of the lab that lies in `folder`."""
+    return LabSite(folder / folder.name, tuple(hosts), folder / "vault-password", domain_of(folder.name))
+
+
 def names_of(hosts: Sequence[LabHost]) -> dict[str, tuple[str, ...]]:
     """Return what the lab's hosts files know: the conference and TURN names at the first host, and each host's own."""
     lab, first = hosts[0].network.lab, hosts[0]
@@ -68,10 +73,7 @@ def write_site(folder: Path, hosts: Sequence[LabHost], built: Any | None, *, clo
     `built` is the repository of stand-ins (None: the site takes its vendor packages from where the defaults say); with `clock`
     the hosts take their time from the lab's own server.
     """
-    site, first = (
-        LabSite(folder / folder.name, tuple(hosts), folder / "vault-password", domain_of(folder.name)),
-        hosts[0],
-    )
+    site, first = site_of(folder, hosts), hosts[0]
     if not (site.path / "hosts.yml").is_file():
         create_site(
             site.path,

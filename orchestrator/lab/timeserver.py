@@ -7,17 +7,15 @@ from __future__ import annotations
 
 import socket
 import struct
-import subprocess
 import sys
 import time
 from pathlib import Path
 
-from orchestrator.lab import processes
 from orchestrator.lab.network import Network
+from orchestrator.lab.servers import Server
 
 PORT = 123
-_SECONDS = 20
-_MODULE = "orchestrator.lab.timeserver"
+SERVER = Server("orchestrator.lab.timeserver", "timeserver.log")
 # Seconds from NTP's epoch (1900) to Unix's.
 _EPOCH = 2208988800
 _CLIENT, _SERVER = 3, 4
@@ -28,32 +26,11 @@ _PRECISION = -20
 
 
 def serve(folder: Path, network: Network) -> bool:
-    """Serve the time on the bridge until `end`; the server is known by its working directory, the lab's `folder`.
+    """Serve the time on the bridge until the lab ends.
 
-    A running server stays. False where it does not come up, as where another time server holds the port on all addresses.
+    False where it does not come up, as where another time server holds the port on all addresses.
     """
-    if not servers(folder):
-        with (folder / "timeserver.log").open("ab") as log:
-            argv = ["setsid", "--fork", sys.executable, "-m", _MODULE, network.gateway]
-            subprocess.run(argv, cwd=folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, check=True)
-    deadline = time.monotonic() + _SECONDS
-    while time.monotonic() < deadline:
-        if _answers(network.gateway):
-            return True
-        time.sleep(0.1)
-    return False
-
-
-def end(folder: Path) -> bool:
-    """End the lab's time server; False if none ran."""
-    found = bool(servers(folder))
-    processes.kill_all(lambda: servers(folder), seconds=5)
-    return found
-
-
-def servers(folder: Path) -> list[int]:
-    """Return the time servers that were started in the lab's folder, also if that is deleted meanwhile."""
-    return [pid for pid, words in processes.command_lines() if _MODULE in words and processes.works_in(pid, folder)]
+    return SERVER.serve(folder, [network.gateway], lambda: _answers(network.gateway))
 
 
 def answer(asked: bytes, received: float, sent: float) -> bytes:

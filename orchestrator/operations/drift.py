@@ -22,7 +22,7 @@ from orchestrator.inventory.derivations import flows, listeners
 from orchestrator.inventory.site import Host, Site
 from orchestrator.inventory.yamlfiles import show
 from orchestrator.transport import ssh
-from orchestrator.verification.sockets import undeclared
+from orchestrator.verification.sockets import Socket, loopback, undeclared
 
 # dpkg reads every packaged file, several gigabytes from a slow disk at worst.
 _SECONDS, _DEEP_SECONDS = 60, 600
@@ -169,6 +169,12 @@ def _sockets(name: str, told: Mapping[str, Any], site: Site) -> Iterator[Differe
         yield Difference("socket", "ss", "unknown", "a look at it", problem, "on the host: apt-get install iproute2")
         return
     for socket in undeclared(shown, listeners(site.topology, name), flows(site.topology, name)):
-        stop = f"on the host: see `ss -lntup sport = :{socket.port}` and stop it, or declare it in firewall_extra_flows"
         process = socket.process or "an unseen process"
-        yield Difference("socket", str(socket), "present", "nothing listens there", process, stop)
+        yield Difference("socket", str(socket), "present", "nothing listens there", process, _stop(socket))
+
+
+def _stop(socket: Socket) -> str:
+    """Return how a socket is stopped, or declared; one that only the host itself reaches without letting the world in."""
+    sources = ' with sources: ["127.0.0.0/8"]' if loopback(socket.address) else ""
+    seen = f"see `ss -lntup sport = :{socket.port}`"
+    return f"on the host: {seen} and stop it, or declare it in firewall_extra_flows{sources}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 import base64
 import json
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from orchestrator import content
 from orchestrator.errors import PreflightFailed, Problem, Unreachable
 from orchestrator.inventory.site import Host, Site
 from orchestrator.operations import preflight_facts
@@ -52,23 +53,17 @@ class Report:
             raise PreflightFailed(self.blocking)
 
 
-Collect = Callable[[Host], Mapping[str, Any]]
-
-
-def inspect(
-    site: Site, hosts: Collection[str] = (), *, collect: Collect | None = None, hardens: bool = False
-) -> Report:
+def inspect(site: Site, hosts: Collection[str] = (), *, hardens: bool = False) -> Report:
     """Look at the control node and at all hosts (or the named ones), at the same time, and judge what was seen.
 
     Where a run `hardens`, what would keep that from succeeding is blocking, else a warning. Touches nothing.
     """
-    chosen = [host for host in site.hosts if host.name in hosts or not hosts]
-    look = collect or (lambda host: collect_facts(host, site))
+    chosen = site.chosen(hosts)
     remarks = judge_control_node(site)
     facts: dict[str, Mapping[str, Any]] = {}
     unreachable: list[Problem] = []
     with ThreadPoolExecutor(max_workers=min(16, len(chosen) or 1)) as pool:
-        pending = {host.name: pool.submit(look, host) for host in chosen}
+        pending = {host.name: pool.submit(collect_facts, host, site) for host in chosen}
     for name, future in pending.items():
         try:
             facts[name] = future.result()
@@ -76,11 +71,12 @@ def inspect(
             unreachable.extend(error.problems)
     wanted = Wanted(str(site.settings.get("vendor_repository_url") or ""), vendor_key_fingerprints(site))
     sshd = sshd_settings(site.settings.get("hardening_skip") or {})
-    for name, seen in facts.items():
-        asked = float(seen.get("asked_at") or 0)
-        remarks += judge_host(name, seen, site.topology, replace(wanted, control_time=asked))
-        hardening = Hardening(sshd, login_groups(site.settings), site.host(name).user or "root", hardens)
-        remarks += judge_logins(name, seen, hardening)
+    for host in (host for host in chosen if host.name in facts):
+        seen = facts[host.name]
+        asked = replace(wanted, control_time=float(seen.get("asked_at") or 0))
+        remarks += judge_host(host.name, seen, site.topology, asked)
+        hardening = Hardening(sshd, login_groups(site.settings), host.user or "root", hardens)
+        remarks += judge_logins(host.name, seen, hardening)
     return Report(
         blocking=_problems(remarks, blocking=True),
         warnings=_problems(remarks, blocking=False),
@@ -92,8 +88,12 @@ def inspect(
 
 def collect_facts(host: Host, site: Site) -> Mapping[str, Any]:
     """Return a host's facts in one round trip; raises Unreachable."""
-    parameters = json.dumps({"repository": repository_addresses(site.settings), "sshd_drop_in": DROP_IN})
-    encoded = base64.b64encode(parameters.encode()).decode()
+    parameters = {
+        "repository": repository_addresses(site.settings),
+        "unwanted": unwanted_packages(site.settings),
+        "sshd_drop_in": DROP_IN,
+    }
+    encoded = base64.b64encode(json.dumps(parameters).encode()).decode()
     script = Path(preflight_facts.__file__).read_text() + f'\n\nmain("{encoded}")\n'
     with ssh.connect(host, site.known_hosts) as connection:
         asked = time.time()
@@ -113,6 +113,13 @@ def login_groups(settings: Mapping[str, Any]) -> tuple[str, ...]:
     if "ACC-01" in (settings.get("hardening_skip") or {}):
         return ()
     return ("root", "sudo", "ssh-login", *(settings.get("hardening_ssh_allow_groups") or ()))
+
+
+def unwanted_packages(settings: Mapping[str, Any]) -> list[str]:
+    """Return what hardening removes where it is installed, by the role's own list; [] where the site leaves OS-11 alone."""
+    skipped = settings.get("hardening_skip") or {}
+    absent = content.data(content.root() / "roles/hardening/vars/main.yml")["__hardening_absent"]
+    return [name for control, names in absent.items() if control not in skipped for name in names]
 
 
 def repository_addresses(settings: Mapping[str, Any]) -> list[str]:

@@ -65,6 +65,7 @@ def judge_host(name: str, facts: Facts, topology: Topology, wanted: Wanted) -> l
             *_package_locks(name, facts),
             *_ports(name, facts, topology),
             *_firewalls(name, facts),
+            *_unwanted(name, facts),
             *_repository(name, facts, wanted),
         ]
     return remarks
@@ -176,6 +177,18 @@ def _firewalls(name: str, facts: Facts) -> Iterator[Remark]:
         message = f"{owner} keeps a firewall here; together with the role firewall it would let in too little"
         hint = f"note what it lets in (firewall_extra_flows), then on the host: {_SWITCH_OFF[owner]}"
         yield Remark(Problem(message, name, hint))
+
+
+def _unwanted(name: str, facts: Facts) -> Iterator[Remark]:
+    """Tell what hardening will take away; with autofs the keys of who logs in would go, and nobody could put it back."""
+    packages, home = facts.get("unwanted") or (), facts.get("automounted_home")
+    hint = "to keep what is needed: hardening_skip: {OS-11: {who: A. Meier, why: 'what needs it', until: 2027-03-31}}"
+    if "autofs" in packages and home:
+        message = f"the home of {home['user']} comes by autofs ({home['place']}), which `ratssaal harden` would remove"
+        yield Remark(Problem(message, name, hint))
+    if packages:
+        message = f"`ratssaal harden` will remove what no conferencing server needs: {', '.join(packages)}"
+        yield Remark(Problem(message, name, hint), blocking=False)
 
 
 def _repository(name: str, facts: Facts, wanted: Wanted) -> Iterator[Remark]:

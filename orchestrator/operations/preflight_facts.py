@@ -74,7 +74,7 @@ def locks(paths: Sequence[str] = APT_LOCKS) -> list[dict[str, Any]]:
 
 
 def started_by_us(pid: int) -> bool:
-    """Say whether a run of ours started the process (playbooks/host/ratssaal_host/packages.py)."""
+    """Say whether a run of ours started the process (playbooks/host/ratssaal_host/apt.py)."""
     try:
         with open(f"/proc/{pid}/environ", "rb") as handle:
             return b"RATSSAAL_AT_WORK=1" in handle.read().split(b"\0")
@@ -247,6 +247,28 @@ def firewalls(settings: str = "/etc/ufw/ufw.conf", program: str = "/usr/sbin/ufw
     return found
 
 
+def installed(names: Sequence[str]) -> list[str]:
+    """Return which of these packages are installed; those of which only the settings are left are not among them."""
+    argv = ["dpkg-query", "-W", "-f=${db:Status-Status} ${Package}\n", *names]
+    told = subprocess.run(argv, check=False, capture_output=True, text=True).stdout if names else ""
+    rows = (line.split() for line in told.splitlines())
+    return sorted({name for state, name in rows if state == "installed"})
+
+
+def automounted_home(mounts: str = "/proc/self/mounts") -> dict[str, str]:
+    """Return {user, place} where autofs brings in the home of whoever logged in here, {} where it does not.
+
+    systemd's own automounts stay whatever is removed; it calls them systemd-1.
+    """
+    user = os.environ.get("SUDO_USER") or pwd.getpwuid(os.getuid()).pw_name
+    home = os.path.realpath(pwd.getpwnam(user).pw_dir)
+    with open(mounts) as handle:
+        for source, place, kind, *_ in (line.split(" ") for line in handle):
+            if kind == "autofs" and source != "systemd-1" and os.path.commonpath([home, place]) == place:
+                return {"user": user, "place": place}
+    return {}
+
+
 def apt_options() -> dict[str, str]:
     """Return the proxy and CA settings that apt would use; {} when apt cannot be asked."""
     names = ("Acquire::http::Proxy", "Acquire::https::Proxy", "Acquire::https::CaInfo")
@@ -315,6 +337,8 @@ def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "sshd_before": attempt(sshd_before, parameters.get("sshd_drop_in", "")),
         "logins": attempt(logins, sshd or {}),
         "firewalls": attempt(firewalls),
+        "unwanted": attempt(installed, parameters.get("unwanted", [])),
+        "automounted_home": attempt(automounted_home),
         "repository": attempt(repository, parameters.get("repository", []), apt_options()),
         "time": time.time(),
     }

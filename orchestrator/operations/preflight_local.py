@@ -9,18 +9,16 @@ import ssl
 import stat
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
-from itertools import pairwise
 from pathlib import Path
 from shlex import quote
 from typing import Any
 
 from cryptography import x509
-from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.serialization import pkcs12
-from cryptography.x509.oid import ExtendedKeyUsageOID
 
 from orchestrator.errors import Problem
+from orchestrator.inventory import certificates
 from orchestrator.inventory.derivations import SIGNALLING, TURN, certificate_names, control_path, turn_domain
 from orchestrator.inventory.secret import Secret
 from orchestrator.inventory.site import Site
@@ -123,7 +121,7 @@ def judge_pem(chain_file: Path, key_file: Path, names: Sequence[str]) -> Iterato
     except ValueError:
         yield Remark(Problem("there is no private key in the file", show(key_file), "a PEM file"))
         return
-    if _public(key.public_key()) != _public(chain[0].public_key()):
+    if not certificates.belong_together(key, chain[0]):
         hint = f"openssl x509 -noout -pubkey -in {chain_file}; openssl pkey -pubout -in {key_file}"
         yield Remark(Problem("the private key does not belong to the certificate", show(key_file), hint))
 
@@ -143,7 +141,7 @@ def judge_pkcs12(path: Path, password: Secret | None, names: Sequence[str]) -> I
     if key is None or leaf is None:
         yield Remark(Problem("the PKCS#12 file lacks the key or the certificate", show(path), "export both into it"))
         return
-    yield from _judge_chain(_ordered(leaf, others), names, show(path))
+    yield from _judge_chain(certificates.ordered(leaf, others), names, show(path))
 
 
 def _unreadable(path: Path, error: OSError) -> Remark:
@@ -154,97 +152,19 @@ def _unreadable(path: Path, error: OSError) -> Remark:
     return Remark(Problem(f"cannot be read: {error.strerror}", show(path), hint))
 
 
-def _ordered(leaf: x509.Certificate, others: Sequence[x509.Certificate]) -> list[x509.Certificate]:
-    """Return the chain from the leaf upwards; PKCS#12 keeps no order."""
-    chain, left = [leaf], list(others)
-    while issuer := next((c for c in left if c.subject == chain[-1].issuer), None):
-        chain.append(issuer)
-        left.remove(issuer)
-    return chain + left
-
-
 def _judge_chain(chain: Sequence[x509.Certificate], names: Sequence[str], where: str) -> Iterator[Remark]:
-    leaf = chain[0]
-    for message, hint in _unfit(leaf):
+    for message, hint in certificates.misfits(chain, names):
         yield Remark(Problem(message, where, hint))
-    for name in names:
-        if not _covers(leaf, name):
-            hint = f"it is for {', '.join(_dns_names(leaf)) or 'no DNS name'}; order one that also names {name}"
-            yield Remark(Problem(f"the certificate is not for {name}", where, hint))
-    for lower, upper in pairwise(chain):
-        try:
-            lower.verify_directly_issued_by(upper)
-        except (ValueError, TypeError, InvalidSignature):
-            message = f"the chain is broken: {_label(lower)} was not issued by {_label(upper)}"
-            yield Remark(Problem(message, where, "the host's certificate first, then each issuer in turn"))
+    leaf = chain[0]
     if len(chain) == 1 and leaf.issuer != leaf.subject and not _known_root(leaf.issuer):
         message = f"the chain may be incomplete: the issuer {leaf.issuer.rfc4514_string()} is not in it"
         yield Remark(Problem(message, where, "append the intermediate certificates"), blocking=False)
     now = datetime.datetime.now(datetime.UTC)
     for certificate in chain:
-        left = (certificate.not_valid_after_utc - now).days
-        if certificate.not_valid_before_utc > now:
-            yield Remark(Problem(f"{_label(certificate)} is not valid yet", where, "check this machine's clock"))
-        elif certificate.not_valid_after_utc < now:
-            yield Remark(Problem(f"{_label(certificate)} has expired", where, "renew it"))
-        elif left < EXPIRY_DAYS:
-            yield Remark(Problem(f"{_label(certificate)} expires in {left} days", where, "renew it"), blocking=False)
-
-
-def _unfit(leaf: x509.Certificate) -> Iterator[tuple[str, str]]:
-    """Yield (message, hint) for each reason why no browser takes a certificate from a server, whatever its names are.
-
-    The role refuses the same ones (playbooks/filter_plugins/given_certificate.py).
-    """
-    usages = _usages(leaf)
-    # Before the other: what openssl signs with its own key says of itself that it is an authority's.
-    if leaf.issuer == leaf.subject:
-        hint = "certificates_source: own_ca makes one of the site's own CA; or order one from a CA that browsers know"
-        yield f"the certificate is self-signed: {_label(leaf)} vouches for itself", hint
-    elif _of_an_authority(leaf):
-        hint = "the host's certificate first, then each issuer in turn"
-        yield f"the first certificate is an authority's and no server's: {_label(leaf)}", hint
-    if usages is not None and ExtendedKeyUsageOID.SERVER_AUTH not in usages:
-        hint = "order one for a web server: with the extended key usage serverAuth"
-        yield f"the certificate is for no server: {_label(leaf)} has other extended key usages", hint
-
-
-def _of_an_authority(certificate: x509.Certificate) -> bool:
-    try:
-        return certificate.extensions.get_extension_for_class(x509.BasicConstraints).value.ca
-    except x509.ExtensionNotFound:
-        return False
-
-
-def _usages(certificate: x509.Certificate) -> list[x509.ObjectIdentifier] | None:
-    """Return what a certificate may be used for; None when it does not say, which leaves it everything."""
-    try:
-        return list(certificate.extensions.get_extension_for_class(x509.ExtendedKeyUsage).value)
-    except x509.ExtensionNotFound:
-        return None
-
-
-def _dns_names(certificate: x509.Certificate) -> list[str]:
-    try:
-        extension = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
-    except x509.ExtensionNotFound:
-        return []
-    return extension.value.get_values_for_type(x509.DNSName)
-
-
-def _covers(certificate: x509.Certificate, name: str) -> bool:
-    wildcard = "*." + name.partition(".")[2]
-    return any(candidate.lower() in {name, wildcard} for candidate in _dns_names(certificate))
-
-
-def _label(certificate: x509.Certificate) -> str:
-    return certificate.subject.rfc4514_string() or f"certificate {certificate.serial_number:x}"
-
-
-def _public(key: object) -> bytes:
-    return key.public_bytes(  # type: ignore[attr-defined,no-any-return]
-        serialization.Encoding.DER, serialization.PublicFormat.SubjectPublicKeyInfo
-    )
+        left = certificate.not_valid_after_utc - now
+        if certificate.not_valid_before_utc <= now <= certificate.not_valid_after_utc and left.days < EXPIRY_DAYS:
+            message = f"{certificates.label(certificate)} expires in {left.days} days"
+            yield Remark(Problem(message, where, "renew it"), blocking=False)
 
 
 def _known_root(issuer: x509.Name) -> bool:

@@ -1,23 +1,19 @@
 """The one module that opens SSH connections from Python: pinned host keys, bounded commands, typed errors.
 
-A host key is never added silently. Ansible uses OpenSSH with the same file of pinned keys; `ssh_config` writes the
-matching configuration for a person's own `ssh`.
+A host key is never added silently. Ansible uses OpenSSH with the same file of pinned keys.
 """
 
 from __future__ import annotations
 
-import base64
 import getpass
-import hashlib
 import logging
 import secrets
 import shlex
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Self
@@ -25,16 +21,16 @@ from typing import Self
 import paramiko
 
 from orchestrator.errors import Problem, Unreachable
-from orchestrator.inventory.site import Host, Site
-from orchestrator.inventory.vault import write_private
-from orchestrator.transport.knownhosts import host_keys, site_of, usable
+from orchestrator.inventory.site import Host
+from orchestrator.transport.exchange import Answer, Lost, TooMuch, exchange, start, text
+from orchestrator.transport.knownhosts import HostKey, host_keys, known_name, site_of
 
 CONNECT_SECONDS = 15
-# For `Connection.run`: the script is a Python program and runs as root.
-PYTHON_AS_ROOT = "sh -c 'if [ \"$(id -u)\" = 0 ]; then exec python3 -; else exec sudo -n python3 -; fi'"
-_CHUNK = 65536
-# What one command may answer: more is no answer but a host that fills our memory.
-_MOST_BYTES = 64 << 20
+# For `Connection.run`: the script, a shell's or a Python program, runs as root.
+SHELL_AS_ROOT, PYTHON_AS_ROOT = (
+    f"sh -c 'if [ \"$(id -u)\" = 0 ]; then exec {program}; else exec sudo -n {program}; fi'"
+    for program in ("sh -s", "python3 -")
+)
 _END_SECONDS = 5
 _WATCH_SECONDS = 0.5
 # Paramiko logs a traceback of its own for what is told here as an error with a hint.
@@ -51,6 +47,10 @@ class Reason(StrEnum):
     TIMEOUT = "timeout"
 
 
+# Why a connection failed, the message and the hint.
+_Told = tuple[Reason, str, str]
+
+
 class ConnectionFailed(Unreachable):
     """One host could not be talked to; `reason` says why, `host` is its name."""
 
@@ -58,29 +58,6 @@ class ConnectionFailed(Unreachable):
         super().__init__([Problem(message, host, hint)])
         self.host = host
         self.reason = reason
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """What a command on a host gave back."""
-
-    code: int
-    stdout: str
-    stderr: str
-
-
-@dataclass(frozen=True, slots=True)
-class HostKey:
-    """A host's public key as it stands in known_hosts."""
-
-    kind: str
-    base64: str
-
-    @property
-    def fingerprint(self) -> str:
-        """Return the SHA-256 fingerprint as `ssh-keygen -lf` prints it."""
-        digest = hashlib.sha256(base64.b64decode(self.base64)).digest()
-        return "SHA256:" + base64.b64encode(digest).decode().rstrip("=")
 
 
 class _Reject(paramiko.MissingHostKeyPolicy):
@@ -93,15 +70,7 @@ class _Reject(paramiko.MissingHostKeyPolicy):
 class _UnknownKey(paramiko.SSHException):
     def __init__(self, key: paramiko.PKey) -> None:
         super().__init__("unknown host key")
-        self.key = HostKey(key.get_name(), key.get_base64())
-
-
-class _TooMuch(Exception):
-    """A command answers without end."""
-
-
-class _Lost(Exception):
-    """The connection ended before the command did."""
+        self.key = HostKey.of(key)
 
 
 class Connection:
@@ -133,16 +102,16 @@ class Connection:
             # What the login shell's profile prints comes before the mark, and is no answer.
             told = f"echo {mark} $$; exec timeout --kill-after=5 {seconds} {command}"
             alive()
-            _start(channel, told, silent or CONNECT_SECONDS)
-            answer = _exchange(channel, script.encode(), out, seconds + 10, silent or seconds + 10, alive)
+            start(channel, told, silent or CONNECT_SECONDS)
+            answer = exchange(channel, script.encode(), out, seconds + 10, silent or seconds + 10, alive)
         except TimeoutError as error:
-            self._end(_text(out).partition(mark)[2].partition("\n")[0])
+            self._end(text(out).partition(mark)[2].partition("\n")[0])
             raise self._failed(str(error)) from error
-        except _TooMuch as error:
-            self._end(_text(out).partition(mark)[2].partition("\n")[0])
+        except TooMuch as error:
+            self._end(text(out).partition(mark)[2].partition("\n")[0])
             hint = "look at what a login prints: ssh HOST true"
             raise Unreachable([Problem(str(error), self.host.name, hint)]) from error
-        except _Lost as error:
+        except Lost as error:
             hint = "the host restarts, or the network between is gone: try again when it answers"
             message = "the connection was lost while a command ran"
             raise ConnectionFailed(self.host.name, Reason.UNREACHABLE, message, hint) from error
@@ -188,12 +157,8 @@ class Connection:
         with suppress(Exception):
             kill = f"kill {int(process)}"
             with self._transport().open_session(timeout=_END_SECONDS) as channel:
-                _start(channel, kill, _END_SECONDS)
+                start(channel, kill, _END_SECONDS)
                 channel.status_event.wait(_END_SECONDS)
-
-    def loopback(self, port: int, *, timeout: float = 10) -> paramiko.Channel:
-        """Return a byte channel to a port on the host's own loopback; the caller closes it."""
-        return self._transport().open_channel("direct-tcpip", ("127.0.0.1", port), ("127.0.0.1", 0), timeout=timeout)
 
     def close(self) -> None:
         """End the connection."""
@@ -244,160 +209,18 @@ def connect(host: Host, known_hosts: Path, *, timeout: float = CONNECT_SECONDS) 
     return Connection(host, client)
 
 
-def fetch_host_key(host: Host, *, timeout: float = CONNECT_SECONDS) -> HostKey:
+def fetch_host_key(host: Host) -> HostKey:
     """Ask the host for its public key without logging in, so that a person can compare and pin it."""
-    with _typed_errors(host, Path(), None), socket.create_connection((host.address, host.port), timeout) as plain:
+    with (
+        _typed_errors(host, Path(), None),
+        socket.create_connection((host.address, host.port), CONNECT_SECONDS) as plain,
+    ):
         transport = paramiko.Transport(plain)
         try:
-            transport.start_client(timeout=timeout)
-            key = transport.get_remote_server_key()
-            return HostKey(key.get_name(), key.get_base64())
+            transport.start_client(timeout=CONNECT_SECONDS)
+            return HostKey.of(transport.get_remote_server_key())
         finally:
             transport.close()
-
-
-def known_name(host: Host) -> str:
-    """Return the host's name in known_hosts: the address, with the port where it is not 22."""
-    return host.address if host.port == 22 else f"[{host.address}]:{host.port}"
-
-
-def pinned_keys(host: Host, known_hosts: Path) -> tuple[HostKey, ...]:
-    """Return the keys that are pinned for the host."""
-    entry = host_keys(known_hosts).lookup(known_name(host))
-    return tuple(HostKey(kind, key.get_base64()) for kind, key in entry.items()) if entry else ()
-
-
-def pin_host_key(host: Host, known_hosts: Path, key: HostKey) -> None:
-    """Write the key as the only one of this host; other hosts' lines stay as they are."""
-    with usable(known_hosts):
-        lines = known_hosts.read_text(encoding="utf-8").splitlines() if known_hosts.is_file() else []
-        kept = [line for line in lines if not _names_host(line, known_name(host))]
-        write_private(known_hosts, "\n".join([*kept, f"{known_name(host)} {key.kind} {key.base64}"]) + "\n")
-
-
-def _names_host(line: str, name: str) -> bool:
-    names = line.split(" ", 1)[0]
-    if names.startswith("|1|"):  # OpenSSH's HashKnownHosts
-        return paramiko.HostKeys.hash_host(name, names) == names
-    return name in names.split(",")
-
-
-def ssh_config(site: Site) -> str:
-    """Return an OpenSSH configuration for the site's hosts, with the same pinned keys: `ssh -F FILE HOST`."""
-    blocks = []
-    for host in site.hosts:
-        lines = [f"Host {host.name}", f"    HostName {host.address}", f"    Port {host.port}"]
-        if host.user:
-            lines.append(f"    User {host.user}")
-        if host.key_file:
-            lines += [f'    IdentityFile "{host.key_file}"', "    IdentitiesOnly yes"]
-        lines += [f'    UserKnownHostsFile "{site.known_hosts}"', "    StrictHostKeyChecking yes"]
-        blocks.append("\n".join(lines) + "\n")
-    return "\n".join(blocks)
-
-
-def _start(channel: paramiko.Channel, command: str, seconds: float) -> None:
-    """Start a command; raises TimeoutError where the host takes the channel and then does not answer.
-
-    Paramiko waits for that answer without end (Channel._wait_for_event), until somebody closes the channel.
-    """
-    late = threading.Event()
-
-    def give_up() -> None:
-        late.set()
-        with suppress(EOFError):  # the connection was ended meanwhile
-            channel.close()
-
-    timer = threading.Timer(seconds, give_up)
-    timer.daemon = True
-    timer.start()
-    try:
-        channel.exec_command(command)
-    except (paramiko.SSHException, EOFError):
-        if not late.is_set():
-            raise
-    finally:
-        timer.cancel()
-    if late.is_set():
-        raise TimeoutError(f"the host did not start a command within {seconds:.0f} s")
-
-
-def _exchange(
-    channel: paramiko.Channel,
-    data: bytes,
-    out: list[bytes],
-    seconds: float,
-    silent: float,
-    alive: Callable[[], None],
-) -> Answer:
-    """Send the input and collect both outputs at the same time, standard output in `out`, so that neither side waits.
-
-    Raises TimeoutError after `seconds`, or when nothing came for `silent` seconds, _TooMuch, and _Lost.
-    """
-    channel.settimeout(0.05)
-    err: list[bytes] = []
-    size = 0
-    rest: bytes | None = data
-    began = heard = time.monotonic()
-    while True:
-        alive()
-        now = time.monotonic()
-        if now > began + seconds:
-            raise TimeoutError(f"a command did not end within {seconds:.0f} s")
-        if now > heard + silent:
-            raise TimeoutError(f"the host said nothing for {silent:.0f} s")
-        if rest is not None and channel.send_ready():
-            try:
-                rest = rest[channel.send(rest[:_CHUNK]) :]
-            except OSError:
-                rest = b""  # the command ended without reading all of its input, or the connection is lost: see below
-            if not rest:
-                rest = None
-                with suppress(OSError):
-                    channel.shutdown_write()
-        ended = channel.exit_status_ready()
-        if came := _collect(channel, out, err):
-            heard, size = now, size + came
-        if size > _MOST_BYTES:
-            raise _TooMuch(f"the host answered more than {_MOST_BYTES >> 20} MB")
-        if ended and not channel.recv_ready() and not channel.recv_stderr_ready():
-            if _lost(channel):
-                raise _Lost
-            if channel.eof_received:
-                return Answer(channel.recv_exit_status(), _text(out), _text(err))
-
-
-def _lost(channel: paramiko.Channel) -> bool:
-    """Say whether a channel was closed by no host: without an end of the output, or with the connection before a status.
-
-    A command that was ended by a signal has no status either.
-    """
-    if not channel.closed or (channel.eof_received and channel.exit_status != -1):
-        return False
-    # Paramiko closes the channels before it calls the connection inactive, but keeps the reason before that.
-    transport = channel.transport
-    gone = transport is None or not transport.is_active() or transport.saved_exception is not None
-    return not channel.eof_received or gone
-
-
-def _collect(channel: paramiko.Channel, out: list[bytes], err: list[bytes]) -> int:
-    """Add what came, waiting a moment for it; return how many bytes that were."""
-    size = 0
-    # Not for ever: our limits are looked at between two calls.
-    while channel.recv_stderr_ready() and size < 16 * _CHUNK:
-        err.append(channel.recv_stderr(_CHUNK))
-        size += len(err[-1])
-    with suppress(TimeoutError):
-        if received := channel.recv(_CHUNK):
-            out.append(received)
-            size += len(received)
-        else:
-            time.sleep(0.02)  # standard output is closed, the command has not ended yet
-    return size
-
-
-def _text(parts: Sequence[bytes]) -> str:
-    return b"".join(parts).decode(errors="replace")
 
 
 @contextmanager
@@ -411,66 +234,61 @@ def _typed_errors(host: Host, known_hosts: Path, client: paramiko.SSHClient | No
         answered = transport is not None and transport.is_active() and transport.initial_kex_done
         if client is not None:
             client.close()
-        failed = (_key_fault(host, error) if answered else None) or _describe(host, known_hosts, error)
-        if failed is None:
+        found = (_key_fault(host, error) if answered else None) or _describe(host, known_hosts, error)
+        if found is None:
             raise
-        raise failed from error
+        raise ConnectionFailed(host.name, *found) from error
 
 
 def _reason(error: Exception) -> str:
     return str(error).removeprefix("[Errno None] ").strip() or type(error).__name__
 
 
-def _key_fault(host: Host, error: Exception) -> ConnectionFailed | None:
+def _key_fault(host: Host, error: Exception) -> _Told | None:
     """Return what is wrong with the private key itself; None where something else is, which `_describe` tells."""
     key = host.key_file or "in ~/.ssh"
     # As Paramiko says it where it has found no key at all (SSHClient._auth).
     if str(error) == "No authentication methods available":
         message, hint = "there is no private key to log in with", "ssh-keygen makes one; or name it in hosts.yml"
     elif isinstance(error, OSError) and error.filename is not None and not isinstance(error, FileNotFoundError):
-        message, hint = (
-            f"the private key {key} cannot be read: {error.strerror}",
-            f"ls -ld {shlex.quote(host.key_file)}",
-        )
+        message = f"the private key {key} cannot be read: {error.strerror}"
+        hint = f"ls -ld {shlex.quote(host.key_file)}"
     elif isinstance(error, ValueError) or type(error) is paramiko.SSHException:
         message = f"the private key {key} is none that can be used: {_reason(error)}"
         hint = f"ssh-keygen -y -f {shlex.quote(host.key_file)}" if host.key_file else "ls -l ~/.ssh"
     else:
         return None
-    return ConnectionFailed(host.name, Reason.AUTHENTICATION, message, hint)
+    return Reason.AUTHENTICATION, message, hint
 
 
-def _describe(host: Host, known_hosts: Path, error: Exception) -> ConnectionFailed | None:
+def _describe(host: Host, known_hosts: Path, error: Exception) -> _Told | None:
     login = f"{host.user or getpass.getuser()}@{host.address}"
-    by_hand = f"ssh -p {host.port} {login}"
     pin = f"ratssaal preflight {site_of(known_hosts)} --accept-keys"
     match error:
         case _UnknownKey():
             message = f"the host key is not pinned: {error.key.kind} {error.key.fingerprint}"
             hint = f"compare it with `ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub` on the host, then: {pin}"
-            return ConnectionFailed(host.name, Reason.UNKNOWN_KEY, message, hint)
+            return Reason.UNKNOWN_KEY, message, hint
         case paramiko.BadHostKeyException():
-            seen = HostKey(error.key.get_name(), error.key.get_base64())
-            pinned = HostKey(error.expected_key.get_name(), error.expected_key.get_base64())
+            seen, pinned = HostKey.of(error.key), HostKey.of(error.expected_key)
             message = (
                 f"the host key has CHANGED: {seen.kind} {seen.fingerprint}, pinned is {pinned.kind} "
                 f"{pinned.fingerprint}; another machine may be answering"
             )
             hint = f"only if the host was really reinstalled, and after comparing the fingerprint on it: {pin}"
-            return ConnectionFailed(host.name, Reason.CHANGED_KEY, message, hint)
+            return Reason.CHANGED_KEY, message, hint
         case paramiko.PasswordRequiredException():
             message = f"the key {host.key_file or 'in ~/.ssh'} is protected by a passphrase"
-            return ConnectionFailed(host.name, Reason.AUTHENTICATION, message, f"ssh-add {host.key_file}".strip())
+            return Reason.AUTHENTICATION, message, f"ssh-add {host.key_file}".strip()
         case paramiko.AuthenticationException():
             offered = host.key_file or "SSH's default keys and the agent's"
             message = f"{login} does not accept {offered}"
             hint = f"ssh-copy-id -i {host.key_file or '~/.ssh/id_ed25519'}.pub -p {host.port} {login}"
-            return ConnectionFailed(host.name, Reason.AUTHENTICATION, message, hint)
+            return Reason.AUTHENTICATION, message, hint
         case FileNotFoundError():
             message = f"the private key {host.key_file} does not exist"
-            hint = "ansible_ssh_private_key_file in hosts.yml names it"
-            return ConnectionFailed(host.name, Reason.AUTHENTICATION, message, hint)
+            return Reason.AUTHENTICATION, message, "ansible_ssh_private_key_file in hosts.yml names it"
         case paramiko.SSHException() | OSError() | EOFError():
             message = f"{host.address} port {host.port} does not answer as an SSH server: {_reason(error)}"
-            return ConnectionFailed(host.name, Reason.UNREACHABLE, message, by_hand)
+            return Reason.UNREACHABLE, message, f"ssh -p {host.port} {login}"
     return None

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +11,7 @@ from orchestrator import content
 from orchestrator.errors import UsageError
 from orchestrator.evidence.results import ControlText
 
-_FOLDER = Path(__file__).parent
+_FILE = Path(__file__).with_name("controls.yml")
 
 
 class Words(BaseModel):
@@ -24,7 +22,13 @@ class Words(BaseModel):
     de: str
 
 
-class _Entry(BaseModel):
+class Control(BaseModel):
+    """One checkable requirement. `groups` are the host groups that it concerns; none means every host.
+
+    `limits` are the figures that its check demands at most, by the name of what is measured; no setting of a site changes
+    them, a waiver alone does.
+    """
+
     model_config = ConfigDict(extra="forbid", frozen=True)
     id: str
     title: Words
@@ -34,24 +38,6 @@ class _Entry(BaseModel):
     references: tuple[str, ...]
     groups: tuple[str, ...]
     limits: dict[str, float] = {}
-
-
-@dataclass(frozen=True, slots=True)
-class Control:
-    """One checkable requirement. `groups` are the host groups that it concerns; none means every host.
-
-    `limits` are the figures that its check demands at most, by the name of what is measured; no setting of a site changes
-    them, a waiver alone does.
-    """
-
-    id: str
-    title: Words
-    risk: Words
-    looked_at: Words
-    remedy: Words
-    references: tuple[str, ...]
-    groups: tuple[str, ...]
-    limits: Mapping[str, float] = field(default_factory=dict)
 
     def concerns(self, groups: tuple[str, ...]) -> bool:
         """Say whether a host in these groups has anything that the control speaks of."""
@@ -74,9 +60,7 @@ class Control:
 @cache
 def load_catalogue() -> tuple[Control, ...]:
     """Return all controls in the order in which failures are to be repaired."""
-    rows = content.data(_FOLDER / "controls.yml")
-    entries = [_Entry.model_validate(row) for row in rows]
-    return tuple(Control(**{name: getattr(entry, name) for name in _Entry.model_fields}) for entry in entries)
+    return tuple(Control.model_validate(row) for row in content.data(_FILE))
 
 
 def select(ids: tuple[str, ...]) -> tuple[Control, ...]:

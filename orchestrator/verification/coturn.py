@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from orchestrator.verification.sheet import Sheet
+
 QUOTAS = ("user-quota", "total-quota", "max-bps")
 # coturn's arguments, and the lines of its file without its secrets; with -n it reads none.
 COTURN = (
@@ -83,6 +85,17 @@ def settings(shown: str) -> Settings | None:
     lines = [_line(line) for line in file.splitlines()]
     early = [row for row in given if row[0] in _LOGGING]
     return Settings((*early, *lines, *(row for row in given if row[0] not in _LOGGING)))
+
+
+def quiet(shown: str, sheet: Sheet) -> Settings | None:
+    """Note whether coturn tells more than it must, and return what it was started with; None, noted, where it does not run."""
+    started = settings(shown)
+    if started is None:
+        sheet.could_not_look("coturn does not run")
+        return None
+    loud = started.loud()
+    sheet.expect(not loud, f"coturn runs {'with' if loud else 'without'} verbose", "without verbose")
+    return started
 
 
 def _line(line: str) -> tuple[str, str]:

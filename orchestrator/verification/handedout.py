@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import ipaddress
 import re
-import shlex
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import PurePosixPath
+from urllib.parse import quote
 
-from testinfra.backend.base import CommandResult
-
-from orchestrator.verification.asking import text
+from orchestrator.verification.doors import Door
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.subject import Subject
-from orchestrator.verification.webserver import Directive, Place, read_nginx
+from orchestrator.verification.webserver import Directive, read_nginx, socket_of
 
 # What a path that begins with no `/` is relative to (Debian: nginx -V, --prefix), and where a server without a root looks.
 _PREFIX, _ROOT = "/usr/share/nginx", "html"
@@ -26,24 +24,20 @@ _HEADER = re.compile(r"^# configuration file (.*):$", re.M)
 
 
 @dataclass(frozen=True, slots=True)
-class Door:
-    """Where a server can be asked: by which name, over which of the host's addresses."""
+class Place:
+    """A directory that is handed out below `prefix`."""
 
-    scheme: str
-    name: str
-    port: int
-    address: str
+    prefix: str
+    folder: str
 
-    @property
-    def base(self) -> str:
-        """Return the beginning of each of its addresses; the port that goes without saying is left out."""
-        usual = {"http": 80, "https": 443}[self.scheme]
-        return f"{self.scheme}://{self.name}{'' if self.port == usual else f':{self.port}'}"
+    def covers(self, path: str) -> bool:
+        """Say whether a file's path lies in the directory."""
+        return path == self.folder or path.startswith(self.folder.rstrip("/") + "/")
 
-    @property
-    def curl(self) -> str:
-        """Return the command that asks here; whose certificate it is, other controls look at."""
-        return f"curl -sk -m 8 --noproxy '*' --resolve {shlex.quote(f'{self.name}:{self.port}:{self.address}')}"
+    def url(self, path: str) -> str:
+        """Return the address under which a file of the directory would be handed out."""
+        rest = path[len(self.folder) :]
+        return quote(f"{self.prefix}{rest}" if self.prefix != "/" else f"/{rest.lstrip('/')}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +72,7 @@ class Handing:
         """Return the directories, none within another."""
         found: list[str] = []
         for folder in sorted({row.place.folder for row in self.rows}):
-            if not any(Place("", "/", known).covers(folder) for known in found):
+            if not any(Place("/", known).covers(folder) for known in found):
                 found.append(folder)
         return found
 
@@ -119,7 +113,7 @@ def handed_out(shown: str, subject: Subject) -> Handing:
             if folder == "/" and computed:
                 found.unknown.append(value)
             else:
-                found.rows.append(Handed(Place("", prefix, folder), served, computed))
+                found.rows.append(Handed(Place(prefix, folder), served, computed))
     return found
 
 
@@ -139,7 +133,7 @@ def _whole(shown: str) -> Directive:
     _, *parts = _HEADER.split(shown)
     if not parts:
         return read_nginx(shown)
-    files = {path: read_nginx(text_) for path, text_ in zip(parts[::2], parts[1::2], strict=True)}
+    files = {path: read_nginx(text) for path, text in zip(parts[::2], parts[1::2], strict=True)}
     return _filled(files[parts[0]], files, PurePosixPath(parts[0]).parent, (parts[0],))
 
 
@@ -182,18 +176,10 @@ def _defaults(servers: list[Directive]) -> dict[str, int]:
     found: dict[str, int] = {}
     for number, server in enumerate(servers):
         for words in _listens(server):
-            key = _socket(words[0])
+            key = socket_of(words[0])
             if key not in found or "default_server" in words or "default" in words:
                 found[key] = number
     return found
-
-
-def _socket(word: str) -> str:
-    """Return an address and a port, as nginx makes them of what stands after `listen`."""
-    if re.fullmatch(r"\d+", word):
-        return f"*:{word}"
-    whole = word if re.search(r":\d+$", word) and not word.endswith("]") else f"{word}:80"
-    return f"*:{whole.rpartition(':')[2]}" if whole.startswith("0.0.0.0:") else whole
 
 
 def _served(server: Directive, outer: list[Directive], default_on: set[str], subject: Subject) -> Served:
@@ -202,7 +188,7 @@ def _served(server: Directive, outer: list[Directive], default_on: set[str], sub
     idle: list[str] = []
     refuses = ["on"] in _named(server.block, "ssl_reject_handshake")
     for words in _listens(server):
-        name = _name(server, _socket(words[0]) in default_on)
+        name = _name(server, socket_of(words[0]) in default_on)
         if not name:
             closed.append(f"under names that only nginx can tell, on {words[0]}")
             continue
@@ -216,7 +202,7 @@ def _served(server: Directive, outer: list[Directive], default_on: set[str], sub
         doors += [Door("https" if tls else "http", name, port, address) for address in addresses]
         if not addresses:
             # A host without IPv6 is not reached by it.
-            absent = _socket(words[0]).startswith(_WILD) and "proxy_protocol" not in words
+            absent = socket_of(words[0]).startswith(_WILD) and "proxy_protocol" not in words
             (idle if absent else closed).append(f"on {words[0]}, which was not asked")
     lines = [*outer, *(line for name in _LISTS for line in server.all(name))]
     lists = any(line.name in _LISTS and line.words[1:] == ["on"] for line in lines)
@@ -241,7 +227,7 @@ def _reached(words: list[str], subject: Subject) -> tuple[int, list[str]]:
         return 443, list(subject.addresses) if "ssl" in words else []
     if words[0].startswith("unix:"):
         return 0, []
-    address, _, port = _socket(words[0]).rpartition(":")
+    address, _, port = socket_of(words[0]).rpartition(":")
     versions = {"*": (4,), "[::]": (6, 4) if "ipv6only=off" in words else (6,)}.get(address)
     if versions:
         return int(port), [each for each in subject.addresses if ipaddress.ip_address(each).version in versions]
@@ -268,49 +254,3 @@ def _literal(pattern: str) -> str:
     """Return with what an address begins that fits a pattern; "/" where that is not fixed."""
     found = re.match(r"\^(/(?:[\w/%-]|\\[.\-])*)", pattern)
     return found.group(1).replace("\\", "") if found else "/"
-
-
-def fetch(door: Door, path: str, file: str) -> str:
-    """Return a command that tells the status, whither it is sent on, and whether the body begins as the file does."""
-    quoted = shlex.quote(door.base + path)
-    return (
-        f"{door.curl} -o /dev/null -w '%{{http_code}}|%{{redirect_url}}|' {quoted}; "
-        f'if [ "$({door.curl} -r 0-63 {quoted} | head -c 64 | cksum)" = "$(head -c 64 {shlex.quote(file)} | cksum)" ]; '
-        "then echo same; else echo other; fi"
-    )
-
-
-def judge_fetched(door: Door, path: str, result: CommandResult, sheet: Sheet, *, what: str, wanted: str) -> None:
-    """Note whether a file was handed out. Who gave no answer, was too busy, or sent us elsewhere has not been asked."""
-    where, asked = f"{door.base}{path}", f"asked on {door.address}"
-    code, target, body = text(result).strip().split("|")
-    if code == "000":
-        sheet.could_not_look(f"{where} does not answer, {asked}")
-    elif code == "429" or code.startswith("5"):
-        sheet.could_not_look(f"{where} answers {code}, {asked}")
-    elif code.startswith("3") and _same(door, path, target):
-        sheet.expect(True, f"{where} sends on to HTTPS", wanted)
-    elif code.startswith("3"):
-        sheet.could_not_look(f"{where} answers {code}: whether a login follows was not tried")
-    else:
-        open_ = code.startswith("2") and body == "same"
-        sheet.expect(not open_, f"{where} answers {code}{f' with {what}' if open_ else ''}, {asked}", wanted)
-
-
-def _same(door: Door, path: str, target: str) -> bool:
-    """Say whether one is sent on to the same address by HTTPS, where it is asked for, too."""
-    return door.scheme == "http" and target.replace(":443/", "/") == f"https://{door.name}{path}"
-
-
-def listing(door: Door, path: str) -> str:
-    """Return a command that shows what a directory answers, from its status on."""
-    return f"{door.curl} -i {shlex.quote(door.base + path)} | head -c 100000; true"
-
-
-def listed(door: Door, path: str, result: CommandResult, sheet: Sheet) -> str:
-    """Return what a directory showed, "" where it did not answer, which is noted."""
-    shown = text(result)
-    if not shown.startswith("HTTP/"):
-        sheet.could_not_look(f"{door.base}{path} does not answer, asked on {door.address}")
-        return ""
-    return shown

@@ -1,48 +1,28 @@
-"""The pytest plugin of the checks: fixtures, rounds of questions, and a line a result.
+"""The pytest plugin of the checks, in the runner's child process and under plain pytest.
 
-Started by `runner.py` it talks to the hosts in batches. Under plain pytest the same checks run with testinfra's own
+Started by `child.py` it talks to the hosts in batches. Under plain pytest the same checks run with testinfra's own
 backends: `pytest -p orchestrator.verification.plugin --ratssaal-site inventories/town --hosts=ssh://root@HOST
 orchestrator/verification/checks`.
 """
 
 from __future__ import annotations
 
-import abc
-import inspect
 import json
 import os
 import time
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass
-from itertools import pairwise
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import pytest
 import testinfra.host
 
-from orchestrator.errors import RatssaalError
-from orchestrator.inventory.site import Host
-from orchestrator.inventory.vantagepoint import VantagePoint
 from orchestrator.verification import subject as subjects
-from orchestrator.verification.batch import BatchBackend, prefetch
+from orchestrator.verification.batches import Batches
 from orchestrator.verification.catalogue import load_catalogue
-from orchestrator.verification.sheet import Declared, NotApplicable, NotTested, Sheet
-from orchestrator.verification.shipping import Line, Vantage
-from orchestrator.verification.subject import Subject
-from orchestrator.verification.turns import Turns
-
-# The file descriptor from which the runner's job is read: it holds secrets, so it lies in no file and in no variable.
-JOB = "RATSSAAL_VERIFY_JOB"
-# So many hosts are asked at the same time: if all were, all would answer at the end, to be judged one after another then.
-_HOSTS_AT_ONCE = 5
-# Where none of them answers for so long, some may hang, and one more is asked.
-_NONE_ANSWERS_SECONDS = 3.0
-# So many checks from outside are.
-_CHECKS_AT_ONCE = 10
-# So long, what burdens a host waits for the answers of all others; after that for its own host's only.
-_PATIENCE_SECONDS = 60.0
+from orchestrator.verification.child import JOB
+from orchestrator.verification.fixtures import Fixtures, Places, control_of, host_of, is_outside
+from orchestrator.verification.shipping import Vantage
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -66,101 +46,12 @@ def pytest_configure(config: pytest.Config) -> None:
         config.pluginmanager.register(Plain(config), "ratssaal")
 
 
-class _Fixtures(abc.ABC):
-    """What a check is given."""
-
-    known: dict[str, Subject]
-
-    @pytest.fixture
-    def sheet(self) -> Sheet:
-        """Return the check's notes."""
-        return Sheet()
-
-    @pytest.fixture
-    def subject(self, host: testinfra.host.Host) -> Subject:
-        """Return what the inventory says of the host that is looked at."""
-        return self.find(host.backend.get_hostname())
-
-    @pytest.fixture
-    def outside(self, request: pytest.FixtureRequest) -> testinfra.host.Host:
-        """Return the vantage point: commands that are run through it look at the host from outside."""
-        return self.vantage_host(cast(pytest.Function, request.node))
-
-    @pytest.fixture
-    def converge(self, host: testinfra.host.Host) -> dict[str, Any] | None:
-        """Return what a converge in check mode said of the host; None where none was run."""
-        return self.converged(host.backend.get_hostname())
-
-    @pytest.fixture
-    def clock(self, host: testinfra.host.Host) -> Callable[[], float]:
-        """Return how to get the seconds by which the host's clock is ahead of ours, once the host was asked anything."""
-        return self.clock_of(host)
-
-    @abc.abstractmethod
-    def clock_of(self, host: testinfra.host.Host) -> Callable[[], float]:
-        """Return how to get the seconds by which a host's clock is ahead of ours."""
-
-    @abc.abstractmethod
-    def vantage_host(self, item: pytest.Function) -> testinfra.host.Host:
-        """Return the vantage point for one check."""
-
-    def converged(self, name: str) -> dict[str, Any] | None:
-        """Return a host's result of the converge in check mode; plain pytest runs none."""
-        return None
-
-    def find(self, asked: str) -> Subject:
-        """Return the subject that a testinfra host stands for, by name or address."""
-        for known in self.known.values():
-            if asked in (known.name, *known.addresses):
-                return known
-        raise pytest.UsageError(f"the site has no host {asked}; it has {', '.join(self.known)}")
-
-    @pytest.hookimpl(wrapper=True)
-    def pytest_pyfunc_call(self, pyfuncitem: pytest.Function) -> Iterator[None]:
-        """Run a check and turn its notes into its outcome."""
-        sheet = cast(Sheet, pyfuncitem.funcargs["sheet"])
-        try:
-            yield
-            sheet.finish()
-        except (NotTested, NotApplicable, Declared) as reason:
-            self.note(pyfuncitem, sheet, reason)
-            if sheet.faults:
-                raise
-            pytest.skip(f"{type(reason).__name__}: {reason}")
-        except BaseException as error:
-            self.note(pyfuncitem, sheet, error)
-            raise
-        else:
-            self.note(pyfuncitem, sheet, None)
-
-    def note(self, item: pytest.Function, sheet: Sheet, outcome: BaseException | None) -> None:
-        """Keep a result; plain pytest's own report is enough there."""
-        del item, sheet, outcome
-
-
-class _Places:
-    """The vantage point, and the control node for what cannot be brought to another host: a browser."""
-
-    def __init__(self, vantage: Vantage) -> None:
-        self._vantage = vantage
-        self._here = Vantage(VantagePoint("local"), "", Path(), {}) if vantage.point.kind == "ssh" else vantage
-
-    def of(self, item: pytest.Function) -> Vantage:
-        """Return where a check looks from."""
-        return self._here if item.get_closest_marker("control_node") else self._vantage
-
-    def close(self) -> None:
-        """Leave nothing at either."""
-        for place in {self._vantage, self._here}:
-            place.close()
-
-
-class Plain(_Fixtures):
+class Plain(Fixtures):
     """Plain pytest with testinfra's own backends; the vantage point is the site's."""
 
     def __init__(self, config: pytest.Config) -> None:
         self.known = {}
-        self._places: _Places | None = None
+        self._places: Places | None = None
         if config.getoption("--ratssaal-site"):
             from orchestrator.inventory.site import load_site
             from orchestrator.inventory.vault import VaultAccess
@@ -170,7 +61,7 @@ class Plain(_Fixtures):
             with VaultAccess.locate(path) as access:
                 site = load_site(path, access)
             self.known = subjects.subjects(site)
-            self._places = _Places(Vantage(*vantage_of(site)))
+            self._places = Places(Vantage(*vantage_of(site)))
 
     @pytest.hookimpl(trylast=True)
     def pytest_collection_modifyitems(self, config: pytest.Config, items: list[pytest.Item]) -> None:
@@ -179,9 +70,9 @@ class Plain(_Fixtures):
         inside = config.getoption("--ratssaal-inside")
 
         def wanted(item: pytest.Function) -> bool:
-            if inside and _is_outside(item):
+            if inside and is_outside(item):
                 return False
-            known = groups.get(_control(item))
+            known = groups.get(control_of(item))
             return known is None or not self.known or known.concerns(self.find(_looked_at(item)).groups)
 
         kept = [item for item in cast(list[pytest.Function], items) if wanted(item)]
@@ -196,7 +87,7 @@ class Plain(_Fixtures):
         """Return a vantage point that is asked one command at a time."""
         assert self._places is not None
         place = self._places.of(item)
-        return _host(str(place.point), place.ship)
+        return host_of(str(place.point), place.ship)
 
     def pytest_unconfigure(self) -> None:
         """Leave nothing at the vantage point."""
@@ -204,235 +95,7 @@ class Plain(_Fixtures):
             self._places.close()
 
 
-@dataclass(frozen=True, slots=True)
-class _Seat:
-    """What a check looks through: the host, and the vantage point where it looks from outside."""
-
-    host: testinfra.host.Host
-    outside: testinfra.host.Host | None = None
-
-    @property
-    def backends(self) -> list[BatchBackend]:
-        return [cast(BatchBackend, place.backend) for place in (self.host, self.outside) if place is not None]
-
-
-class Batches(_Fixtures):
-    """The runner's child: inside checks ask their host in rounds, each outside check asks by itself, all at the same time.
-
-    A check runs in earnest as soon as its answers are there, so that results are told as they come.
-    """
-
-    def __init__(self, job: dict[str, Any]) -> None:
-        self.known = subjects.load(json.dumps(job["subjects"]))
-        self._job = job
-        # A line is written as soon as it is whole: who follows the run, or reads it after a kill, misses none.
-        self._results = Path(job["results"]).open("a", buffering=1, encoding="utf-8")  # noqa: SIM115  (closed when pytest ends)
-        hosts = [Host(**{**row, "groups": tuple(row["groups"])}) for row in job["hosts"]]
-        known_hosts = Path(job["known_hosts"])
-        self._lines = {host.name: Line(host, known_hosts) for host in hosts}
-        for line in self._lines.values():
-            line.open_soon()
-        self._inside = {name: _Seat(_host(name, line.ship)) for name, line in self._lines.items()}
-        self._seats: dict[str, _Seat] = {}
-        point = VantagePoint(**job["vantage"])
-        self._places = _Places(Vantage(point, job["vantage_key_file"], known_hosts, job["secrets"]))
-
-    @pytest.fixture
-    def host(self, request: pytest.FixtureRequest) -> testinfra.host.Host:
-        """Return the host that is looked at."""
-        return self._seat(cast(pytest.Function, request.node)).host
-
-    def clock_of(self, host: testinfra.host.Host) -> Callable[[], float]:
-        """Return what the line to the host has measured."""
-        line = self._lines[host.backend.get_hostname()]
-
-        def offset() -> float:
-            assert line.clock_offset is not None
-            return line.clock_offset
-
-        return offset
-
-    def vantage_host(self, item: pytest.Function) -> testinfra.host.Host:
-        """Return the vantage point for one check."""
-        outside = self._seat(item).outside
-        assert outside is not None
-        return outside
-
-    def converged(self, name: str) -> dict[str, Any] | None:
-        """Return a host's result of the converge in check mode."""
-        found: dict[str, Any] | None = (self._job["converge"] or {}).get(name)
-        return found
-
-    def _seat(self, item: pytest.Function) -> _Seat:
-        """Return what a check looks through. Inside checks share their host's answers, an outside check has its own."""
-        name = _name(item)
-        if not _is_outside(item):
-            return self._inside[name]
-        if item.nodeid not in self._seats:
-            place = self._places.of(item)
-            self._seats[item.nodeid] = _Seat(_host(name, self._lines[name].ship), _host(str(place.point), place.ship))
-        return self._seats[item.nodeid]
-
-    def pytest_generate_tests(self, metafunc: pytest.Metafunc) -> None:
-        """Give every check every host; testinfra's own hosts are left out by `-p no:testinfra`."""
-        metafunc.parametrize("host", list(self._lines), indirect=True)
-
-    def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
-        """Keep the wanted controls and the hosts that a control concerns; say which checks are to come and which --quick leaves out.
-
-        First of all comes whether what is looked at is real: a run that breaks off must not be silent about that.
-        """
-        wanted = {tuple(pair) for pair in self._job["wanted"]}
-        kept: list[pytest.Function] = []
-        for item in cast(list[pytest.Function], items):
-            if (_control(item), _name(item)) not in wanted:
-                continue
-            left_out = self._job["quick"] and _is_outside(item)
-            self._write(kind="left_out" if left_out else "expected", **self._row(item))
-            if not left_out:
-                kept.append(item)
-        kept.sort(key=lambda item: not _control(item).startswith("_"))
-        items[:] = kept
-
-    def pytest_runtestloop(self, session: pytest.Session) -> bool:
-        """Ask all questions at the same time; run each check in earnest as soon as its answers are there.
-
-        What burdens a host so much that others would no longer be answered in time waits until they are; but not for long
-        where another host hangs.
-        """
-        if session.testsfailed:
-            # A file of checks that cannot be read holds checks that nobody would miss.
-            raise session.Interrupted("not all checks could be read")
-        items = cast(list[pytest.Function], session.items)
-        turns = Turns(_HOSTS_AT_ONCE, _NONE_ANSWERS_SECONDS)
-
-        def inside(group: list[pytest.Function]) -> None:
-            with turns.taken():
-                self._prefetch(group)
-
-        with ThreadPoolExecutor(max(1, len(self._lines))) as hosts, ThreadPoolExecutor(_CHECKS_AT_ONCE) as checks:
-
-            def submit(key: str, group: list[pytest.Function]) -> Future[None]:
-                return hosts.submit(inside, group) if key in self._lines else checks.submit(self._prefetch, group)
-
-            for group in _answered(items, submit):
-                # What comes next is told, so that pytest sets a file of checks up once for all of them.
-                for item, following in pairwise([*group, None]):
-                    session.config.hook.pytest_runtest_protocol(item=item, nextitem=following)
-        return True
-
-    def _prefetch(self, items: list[pytest.Function]) -> None:
-        seat = self._seat(items[0])
-        prefetch([self._bare(item, seat) for item in items], *seat.backends)
-
-    def _bare(self, item: pytest.Function, seat: _Seat) -> Any:
-        """Return a call of the check alone, with fixtures of its own, for its questions."""
-        given = {
-            "host": seat.host,
-            "outside": seat.outside,
-            "subject": self.find(_name(item)),
-            "converge": self.converged(_name(item)),
-            "clock": self.clock_of(seat.host),
-        }
-        names = inspect.signature(item.obj).parameters
-        return lambda: item.obj(**{name: Sheet() if name == "sheet" else given[name] for name in names})
-
-    def pytest_unconfigure(self) -> None:
-        """Tell the true number of round trips and close the connections."""
-        for name, line in self._lines.items():
-            (backend,) = self._inside[name].backends
-            self._write(kind="asked", host=name, round_trips=backend.round_trips, seconds=backend.seconds)
-            line.close()
-        self._places.close()
-        self._results.close()
-
-    def note(self, item: pytest.Function, sheet: Sheet, outcome: BaseException | None) -> None:
-        """Write the result as a line. A fault that was noted is told whatever came after it."""
-        seen, wanted, reason = "; ".join(sheet.seen), "", ""
-        if sheet.faults:
-            seen, wanted = ("; ".join(part) for part in zip(*sheet.faults, *sheet.inventory, strict=True))
-        match outcome:
-            case None:
-                result = "pass"
-            case AssertionError() if sheet.faults:
-                result = "fail"
-            case NotTested() | NotApplicable() | Declared() if sheet.faults:
-                result, reason = "fail", str(outcome)
-            case NotTested():
-                result, reason = "not_tested", str(outcome)
-            case NotApplicable():
-                result, reason = "not_applicable", str(outcome)
-            case Declared():
-                result, reason = "declared", str(outcome)
-            case RatssaalError():
-                hints = "; ".join(problem.hint for problem in outcome.problems if problem.hint)
-                result, reason = "error", f"{outcome}{f' (hint: {hints})' if hints else ''}"
-            case _:
-                result, reason = "error", f"{type(outcome).__name__}: {outcome}"
-        self._write(kind="result", result=result, seen=seen, wanted=wanted, reason=reason, **self._row(item))
-
-    def _row(self, item: pytest.Function) -> dict[str, str]:
-        """Return what tells a check from others: its name is its control's and host's alone at that vantage point."""
-        vantage = str(self._places.of(item).point) if _is_outside(item) else "inside"
-        check = item.originalname.removeprefix("test_").replace("_", " ")
-        return {"control": _control(item), "host": _name(item), "check": check, "vantage": vantage}
-
-    def _write(self, **row: Any) -> None:
-        self._results.write(json.dumps(row) + "\n")
-
-
-def _host(name: str, ship: Any) -> testinfra.host.Host:
-    return testinfra.host.Host(BatchBackend(name, ship))
-
-
-def _is_outside(item: pytest.Function) -> bool:
-    return "outside" in item.fixturenames
-
-
-def _is_last(item: pytest.Function) -> bool:
-    return item.get_closest_marker("last") is not None
-
-
-def _grouped(items: Iterable[pytest.Function]) -> dict[str, list[pytest.Function]]:
-    """Return the checks that ask together: the inside ones of a host, by its name; each outside one by itself."""
-    groups: dict[str, list[pytest.Function]] = {}
-    for item in items:
-        groups.setdefault(item.nodeid if _is_outside(item) else _name(item), []).append(item)
-    return groups
-
-
-def _answered(
-    items: list[pytest.Function], submit: Callable[[str, list[pytest.Function]], Future[None]]
-) -> Iterator[list[pytest.Function]]:
-    """Ask all questions and yield the checks that asked together as their answers come; the `last` ones when others have theirs."""
-
-    def ask(chosen: Iterable[pytest.Function]) -> dict[Future[None], list[pytest.Function]]:
-        return {submit(key, group): group for key, group in _grouped(chosen).items()}
-
-    late = [item for item in items if _is_last(item)]
-    asked = ask(item for item in items if not _is_last(item))
-    early = set(asked)
-    patient_until = time.monotonic() + _PATIENCE_SECONDS
-    while asked or late:
-        busy = {_name(asked[each][0]) for each in early & asked.keys()}
-        left = patient_until - time.monotonic()
-        held = [item for item in late if busy and (left > 0 or _name(item) in busy)]
-        asked |= ask(item for item in late if item not in held)
-        late = held
-        for each in wait(asked, left if late and left > 0 else None, FIRST_COMPLETED).done:
-            yield asked.pop(each)
-
-
-def _name(item: pytest.Function) -> str:
-    return cast(str, item.callspec.params["host"])
-
-
 def _looked_at(item: pytest.Function) -> str:
     """Return the host of a check under plain pytest, as testinfra's plugin gave it."""
     host = cast(testinfra.host.Host, item.callspec.params["_testinfra_host"])
     return cast(str, host.backend.get_hostname())
-
-
-def _control(item: pytest.Function) -> str:
-    marker = item.get_closest_marker("control")
-    return str(marker.args[0]) if marker else ""

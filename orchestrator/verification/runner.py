@@ -1,44 +1,27 @@
-"""The one module that starts pytest: runs the checks in a child process and makes a report of their results."""
+"""Has the checks run, and makes a report of their results."""
 
 from __future__ import annotations
 
 import json
-import os
-import signal
-import subprocess
-import sys
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from datetime import UTC, date, datetime
-from pathlib import Path
+from itertools import product
 from typing import Any
 
 import orchestrator
-from orchestrator.errors import UsageError
+from orchestrator.engine.journal import now
 from orchestrator.evidence.results import Finding, Report, Result
 from orchestrator.inventory.loosened import loosened
 from orchestrator.inventory.site import Host, Site
-from orchestrator.verification import plugin, subject
+from orchestrator.verification import child, subject
 from orchestrator.verification.catalogue import Control, select
 from orchestrator.verification.vantage import vantage_of
 from orchestrator.verification.waivers import LEFT_ALONE, apply, left_alone, read_waivers
 
-CHECKS = Path(__file__).parent / "checks"
-# For one host; each further one has its port scan and, where it hangs, the time until that is known.
-_SECONDS = 600
-_SECONDS_MORE = 60
 _STANDINS = "_standins"
-# testinfra's own plugin would add hosts of its own; its backend class is all that the checks need. The others have work with
-# each check, together as much as the check itself.
-_WITHOUT = (
-    *("pytest11.testinfra", "xdist", "cacheprovider", "logging", "warnings", "unraisableexception", "threadexception"),
-    *("faulthandler", "doctest", "unittest", "junitxml", "pastebin", "stepwise", "setuponly", "setupplan", "recwarn"),
-    "subtests",
-)
-_GRACE_SECONDS = 10
 
 
 # Told as each check comes to a result: the check, what it found (a control may have several checks), and the checks to come.
@@ -63,35 +46,26 @@ def verify(
     token cannot be had.
     """
     chosen = select(controls)
-    targets = _targets(site, hosts)
-    waivers = read_waivers(site.path, tuple(host.name for host in site.hosts))
-    started, clock = _now(), time.monotonic()
-    skipped = [
-        Finding(c.id, h.name, Result.NOT_APPLICABLE, "", "", "", f"the host is in none of {', '.join(c.groups)}")
-        for c in chosen
-        for h in targets
-        if not c.concerns(h.groups)
-    ]
+    targets = site.chosen(hosts)
+    waivers = (
+        *read_waivers(site.path, tuple(host.name for host in site.hosts)),
+        *left_alone(site.settings.get(LEFT_ALONE)),
+    )
+    started, clock = now("seconds"), time.monotonic()
     pairs = [(c.id, h.name) for c in chosen for h in targets if c.concerns(h.groups)]
-    job = _job(site, targets, pairs, quick=quick, converge=converge)
-    ran = _run(job, _teller(chosen, on_result))
-    rows = ran.rows
-    findings = [*_findings(ran, pairs, {c.id: c for c in chosen}), *skipped]
+    ran = child.run(_job(site, targets, pairs, quick=quick, converge=converge), _teller(chosen, on_result))
+    findings = [*_findings(ran, pairs, {c.id: c for c in chosen}), *_not_concerned(chosen, targets)]
     order = {control.id: number for number, control in enumerate(chosen)}
     findings.sort(key=lambda finding: (order[finding.control], finding.host, finding.vantage))
-    asked = {row["host"]: row for row in rows if row["kind"] == "asked"}
+    asked = {row["host"]: row for row in ran.rows if row["kind"] == "asked"}
     return Report(
         site=site.name,
         started=started,
-        finished=_now(),
+        finished=now("seconds"),
         version=orchestrator.__version__,
-        standins=any(row.get("control") == _STANDINS and row.get("result") == "pass" for row in rows),
+        standins=any(row.get("control") == _STANDINS and row.get("result") == "pass" for row in ran.rows),
         hosts=tuple(host.name for host in targets),
-        findings=apply(
-            tuple(findings),
-            (*waivers, *left_alone(site.settings.get(LEFT_ALONE))),
-            today or datetime.now(UTC).date(),
-        ),
+        findings=apply(tuple(findings), waivers, today or datetime.now(UTC).date()),
         controls=tuple(control.text() for control in chosen),
         round_trips={name: row["round_trips"] for name, row in asked.items()},
         seconds={
@@ -104,12 +78,11 @@ def verify(
     )
 
 
-def _targets(site: Site, names: tuple[str, ...]) -> tuple[Host, ...]:
-    known = {host.name: host for host in site.hosts}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise UsageError(f"the site has no host {', '.join(unknown)}", hint=f"it has: {', '.join(known)}")
-    return tuple(known[name] for name in dict.fromkeys(names)) if names else site.hosts
+def _not_concerned(controls: tuple[Control, ...], hosts: tuple[Host, ...]) -> Iterator[Finding]:
+    for control, host in product(controls, hosts):
+        if not control.concerns(host.groups):
+            reason = f"the host is in none of {', '.join(control.groups)}"
+            yield Finding(control.id, host.name, Result.NOT_APPLICABLE, "", "", "", reason)
 
 
 def _job(
@@ -135,104 +108,6 @@ def _job(
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _Ran:
-    """What the child process gave: its lines, what it printed, and how it ended, None where its time was over."""
-
-    rows: list[dict[str, Any]]
-    output: str = ""
-    code: int | None = 0
-    seconds: int = _SECONDS
-
-    @property
-    def whole(self) -> bool:
-        """Say whether pytest collected and ran everything: all checks passed, some failed, or there was none to run."""
-        return self.code in (0, 1, 5)
-
-    @property
-    def end(self) -> str:
-        """Return how it ended, in words."""
-        ended = f"were ended after {self.seconds} s" if self.code is None else f"ended with {self.code}"
-        return f"the checks {ended}: {' '.join(self.output.split())[-300:]}"
-
-
-def _run(job: dict[str, Any], tell: Callable[[Mapping[str, Any]], None]) -> _Ran:
-    """Run the checks in a child process."""
-    seconds = _limit(len(job["hosts"]))
-    with tempfile.TemporaryDirectory(prefix="ratssaal-verify-") as folder:
-        results, output = (Path(folder) / name for name in ("results.jsonl", "output"))
-        results.touch()
-        described = os.memfd_create("job")
-        try:
-            os.write(described, json.dumps({**job, "results": str(results)}, default=str).encode())
-            os.lseek(described, 0, os.SEEK_SET)
-            with output.open("wb") as printed:
-                child = subprocess.Popen(
-                    _argv(),
-                    env={**_environment(), plugin.JOB: str(described)},
-                    stdin=subprocess.DEVNULL,
-                    stdout=printed,
-                    stderr=printed,
-                    pass_fds=(described,),
-                )
-        finally:
-            os.close(described)
-        try:
-            rows = list(_follow(child, results, tell, seconds))
-            code = child.poll()
-        finally:
-            _end(child)
-        return _Ran(rows, output.read_text(errors="replace"), code, seconds)
-
-
-def _limit(hosts: int) -> int:
-    """Return the seconds that all checks of so many hosts have together."""
-    return _SECONDS + _SECONDS_MORE * (hosts - 1)
-
-
-def _environment() -> dict[str, str]:
-    """Return our environment without what somebody wants of other runs of pytest, such as to stop at the first failure."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-
-
-def _end(child: subprocess.Popen[bytes]) -> None:
-    """Let the child leave nothing at the vantage point; kill it when it does not end."""
-    if child.poll() is None:
-        child.send_signal(signal.SIGINT)
-    try:
-        child.wait(_GRACE_SECONDS)
-    except subprocess.TimeoutExpired:
-        child.kill()
-        child.wait()
-
-
-def _argv() -> list[str]:
-    # The checks note what they see on a sheet and assert nothing, so that there is nothing to rewrite.
-    options = ["-q", "-s", "--assert=plain", "--tb=line", "-c", os.devnull, f"--rootdir={CHECKS}"]
-    without = [word for name in _WITHOUT for word in ("-p", f"no:{name}")]
-    return [sys.executable, "-m", "pytest", *options, "-p", plugin.__name__, *without, str(CHECKS)]
-
-
-def _follow(
-    child: subprocess.Popen[bytes], results: Path, tell: Callable[[Mapping[str, Any]], None], seconds: int
-) -> Iterator[dict[str, Any]]:
-    deadline = time.monotonic() + seconds
-    with results.open(encoding="utf-8") as lines:
-        rest, ended = "", False
-        while True:
-            rest += lines.read()
-            *whole, rest = rest.split("\n")
-            for line in whole:
-                row = json.loads(line)
-                tell(row)
-                yield row
-            if ended or time.monotonic() > deadline:
-                return
-            ended = child.poll() is not None
-            if not ended:
-                time.sleep(0.05)
-
-
 def _teller(controls: tuple[Control, ...], on_result: OnResult | None) -> Callable[[Mapping[str, Any]], None]:
     known = {control.id: control for control in controls}
     to_come: list[str] = []
@@ -251,7 +126,7 @@ def _teller(controls: tuple[Control, ...], on_result: OnResult | None) -> Callab
     return tell
 
 
-def _findings(ran: _Ran, pairs: list[tuple[str, str]], controls: Mapping[str, Control]) -> list[Finding]:
+def _findings(ran: child.Ran, pairs: list[tuple[str, str]], controls: Mapping[str, Control]) -> list[Finding]:
     """Return the findings of each pair: one a vantage point, in which the worst result of several checks counts."""
     left_out: dict[tuple[str, str], list[str]] = {}
     found: dict[tuple[str, str], dict[str, list[Finding]]] = {}
@@ -275,7 +150,7 @@ def _findings(ran: _Ran, pairs: list[tuple[str, str]], controls: Mapping[str, Co
     return result
 
 
-def _missing(ran: _Ran) -> Iterator[dict[str, Any]]:
+def _missing(ran: child.Ran) -> Iterator[dict[str, Any]]:
     """Yield an error for each control, host and vantage point of which a check was to come and did not."""
     told = Counter(_key(row) for row in ran.rows if row["kind"] == "result")
     missing: dict[tuple[str, ...], list[str]] = {}
@@ -324,7 +199,3 @@ def _finding(row: Mapping[str, Any], control: Control) -> Finding:
     remedy = control.remedy.en if result in (Result.FAIL, Result.ERROR) else ""
     texts = (row["seen"], row["wanted"], remedy, row["reason"], row["vantage"])
     return Finding(row["control"], row["host"], result, *texts)
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -20,6 +20,7 @@ from orchestrator.errors import Problem, Unreachable
 from orchestrator.inventory.site import Host
 from orchestrator.inventory.vantagepoint import VantagePoint
 from orchestrator.transport import ssh
+from orchestrator.transport.exchange import Answer
 from orchestrator.verification.batch import Answers, answers, script
 
 # One command, and all of a round trip: most of our commands take milliseconds, an emulated host a hundred times as long.
@@ -62,7 +63,7 @@ class Line:
         self.clock_offset = min(clock - began, 0.0) + max(clock - time.time(), 0.0)
         return rows
 
-    def _run(self, program: str) -> ssh.Answer:
+    def _run(self, program: str) -> Answer:
         """Run a program as root. A host that hangs, or answers without end, costs its time once, whoever asks it after that."""
         connection, command = self.connection(), ssh.PYTHON_AS_ROOT
         try:

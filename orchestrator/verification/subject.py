@@ -52,6 +52,11 @@ class Subject:
         """Say whether coturn runs here."""
         return derivations.TURN in self.groups
 
+    @property
+    def java_units(self) -> list[str]:
+        """Return the units here that run on the JVM, without `.service`."""
+        return [*(["jicofo"] if self.signalling else []), *(["jitsi-videobridge2"] if self.bridge else [])]
+
     def flows(self) -> list[dict[str, Any]]:
         """Return the inbound flows that may be let in."""
         return [dict(flow) for flow in derivations.flows(self.topology, self.name)]

@@ -19,9 +19,14 @@ def vantage_of(site: Site) -> tuple[VantagePoint, str, Path, dict[str, str]]:
 
     Raises TaskFailed when the declared token command gives no token.
     """
-    point = parse(str(site.settings.get("verification_vantage") or ""))
+    return *place_of(site), site.known_hosts, _secrets(site)
+
+
+def place_of(site: Site) -> tuple[VantagePoint, str]:
+    """Return the vantage point and its private key's file, "" where SSH's own defaults hold."""
     key = str(site.settings.get("verification_vantage_key_file") or "")
-    return point, str(control_path(key, site.path)) if key else "", site.known_hosts, _secrets(site)
+    point = parse(str(site.settings.get("verification_vantage") or ""))
+    return point, str(control_path(key, site.path)) if key else ""
 
 
 def _secrets(site: Site) -> dict[str, str]:

@@ -6,7 +6,6 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from ipaddress import ip_network
-from urllib.parse import quote
 
 # nginx:src/core/ngx_conf_file.c: a quote counts at the beginning of a word only, `${` does not begin a block.
 _WORD = re.compile(r"""\s+|\#[^\n]*|"((?:\\.|[^"\\])*)"|'((?:\\.|[^'\\])*)'|([;{}])|((?:\\.|\$\{|[^\s;{\\])+)""", re.S)
@@ -30,24 +29,6 @@ class Directive:
             if child.name == name:
                 yield child
             yield from child.all(name)
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A directory below an address of the web server."""
-
-    base: str
-    prefix: str
-    folder: str
-
-    def covers(self, path: str) -> bool:
-        """Say whether a file's path lies in the directory."""
-        return path == self.folder or path.startswith(self.folder.rstrip("/") + "/")
-
-    def url(self, path: str) -> str:
-        """Return the address under which a file of the directory would be handed out."""
-        rest = path[len(self.folder) :]
-        return self.base + quote(f"{self.prefix}{rest}" if self.prefix != "/" else f"/{rest.lstrip('/')}")
 
 
 def read_nginx(shown: str) -> Directive:
@@ -127,9 +108,14 @@ _DEFAULT = {"default_server", "default"}
 
 def _address(words: list[str]) -> str:
     """Return what a server listens on, in the same words for the same thing; QUIC comes by UDP."""
-    place = f"*:{words[1]}" if words[1].isdigit() else words[1]
+    return f"{'udp ' if 'quic' in words else ''}{socket_of(words[1])}"
+
+
+def socket_of(word: str) -> str:
+    """Return an address and a port, as nginx makes them of what stands after `listen`."""
+    place = f"*:{word}" if word.isdigit() else word
     place = place if re.search(r":\d+$|^unix:", place) else f"{place}:80"
-    return f"{'udp ' if 'quic' in words else ''}{place.replace('0.0.0.0:', '*:')}"
+    return re.sub(r"^0\.0\.0\.0:", "*:", place)
 
 
 def _tls(server: Directive, words: list[str]) -> bool:

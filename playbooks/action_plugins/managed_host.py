@@ -158,7 +158,7 @@ class ActionModule(ActionBase):
             text = str(raw["content"]).encode()
         elif "src_file" in raw:
             text = self._read(str(raw["src_file"]), variables)
-        elif "link" in raw or raw.get("state") in ("directory", "absent"):
+        elif "link" in raw or raw.get("state") in ("directory", "absent", "given_back"):
             return entry
         else:
             raise AnsibleActionFail(f"managed_host: {raw['dest']}: nothing says what is in it")

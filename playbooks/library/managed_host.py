@@ -85,7 +85,9 @@ options:
       files:
         description:
           - Files, links and directories, each a dictionary with dest and one of content, template, src_file (a file of the role
-            or beside the site), link, state (directory, absent); owner, group, mode, restarts, reloads.
+            or beside the site), link, state (directory, absent, given_back); owner, group, mode, restarts, reloads.
+          - One that is C(given_back) becomes what its package brings there, or goes where none does; only where it begins with our
+            mark.
           - C(secret) keeps a file out of diffs, C(validate) is a command with %s that refuses it, C(force) false keeps what is
             there.
         type: list
@@ -98,13 +100,18 @@ options:
         description:
           - The file (C(path)) below /etc/sysctl.d and its settings (C(values)), which the running kernel gets too.
           - In a name C(*) stands for every interface, those that are there now and those that come.
+          - Instead of a value a dictionary with C(value) and C(better), a list with the best last or C(larger), keeps what is better
+            where another file below sysctl.d says it, or the kernel runs with it.
         type: dict
       units:
         description:
-          - Units of systemd with name, enabled (bool), state (started, stopped or timed) and masked (bool). One that is C(timed) is
-            left running or not, as its timer has it; systemd reads its files.
+          - Units of systemd with name, enabled (bool), state (started, stopped, timed or kept) and masked (bool). One that is
+            C(timed) is left running or not, as its timer has it; systemd reads its files. One that is C(kept) is left as it is,
+            whoever wants it so; where it runs, or has failed, it is restarted for its files.
           - C(health) is the address of a unit's own health check; the task ends when all of them answer 200, and fails where one
             does not within three minutes. Its fragment (C(#bridges.count)) names a number of the JSON answer that must not be 0.
+          - C(effective) is a shell command that fails where what a unit set is not so any more, and the unit is restarted; what then
+            still is not so is told as C(not_settable).
         type: list
         elements: dict
       settle:

@@ -13,7 +13,7 @@ from typing import Any
 
 from orchestrator.lab import machines
 from orchestrator.lab.lab import Lab, LabSite
-from orchestrator.verification.runner import CHECKS
+from orchestrator.verification.child import CHECKS
 from tests.bench.measure import Cost, cost
 
 BIN = Path(sys.executable).parent

@@ -24,7 +24,6 @@ from orchestrator.inventory.site import Site, load_site
 from orchestrator.inventory.vault import VaultAccess
 from orchestrator.lab.lab import Lab, LabHost, LabSite
 
-OnHost = Callable[..., str]
 # The workers take files in this order: what takes minutes must not begin last.
 LONGEST_FIRST = (
     "test_run",

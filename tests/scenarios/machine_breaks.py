@@ -5,6 +5,8 @@ from __future__ import annotations
 from orchestrator.evidence.results import Result
 from tests.scenarios.breaks import Break
 
+_MODPROBE = "/etc/modprobe.d/80-ratssaal"
+
 BREAKS = [
     # Debian ships both; the second one is enforced as it comes.
     Break(
@@ -27,6 +29,18 @@ BREAKS = [
         "sysctl -qw kernel.kptr_restrict=0",
         "kernel.kptr_restrict is 0",
         "sysctl -qw kernel.kptr_restrict=2",
+    ),
+    Break(
+        "OS-11",
+        f"cp -p {_MODPROBE}-devices.conf /root && sed -i '/firewire-ohci/d; /usb-storage/d' {_MODPROBE}-devices.conf",
+        "modprobe loads firewire-ohci, usb-storage",
+        f"mv /root/80-ratssaal-devices.conf {_MODPROBE}-devices.conf",
+    ),
+    Break(
+        "NET-09",
+        f"mv {_MODPROBE}-protocols.conf /root",
+        "sctp",
+        f"mv /root/80-ratssaal-protocols.conf {_MODPROBE}-protocols.conf",
     ),
     Break(
         "NET-10",

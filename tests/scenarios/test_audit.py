@@ -76,6 +76,33 @@ def test_lynis_gives_its_index_and_leaves_nothing(
     assert ssh(site, "dpkg -l lynis openscap-scanner 2>/dev/null | grep ^ii; true") == ""
 
 
+def test_a_reason_that_is_no_longer_true_excuses_nothing(site: LabSite, state_home: Path) -> None:
+    """debsums is not missed because what changes is noted each night; where it is not, it is missed."""
+    ssh(site, "systemctl stop ratssaal-integrity.timer")
+    try:
+        code, rows, _ = _audit(site, state_home, "--auditor", "lynis")
+    finally:
+        ssh(site, "systemctl start ratssaal-integrity.timer")
+    assert code == 6
+    assert _open(rows["lynis"]) == {"PKGS-7370"}
+    (text,) = (found["text"] for found in rows["lynis"]["findings"] if found["id"] == "PKGS-7370")
+    assert text.endswith("(may stay where OS-13 holds; here not)")
+
+
+def test_a_scan_that_does_not_arrive_is_no_pass(site: LabSite, state_home: Path) -> None:
+    """A host that lets nothing of us in looks like one that is whole, but for what must be open."""
+    near = site.network
+    for rule in (f"ip saddr {near.outside_address} drop", f"ip6 saddr {near.outside_address6} reject with tcp reset"):
+        ssh(site, f"nft insert rule inet ratssaal input meta l4proto tcp {rule}")
+    try:
+        code, rows, _ = _audit(site, state_home, "--auditor", "nmap")
+    finally:
+        ssh(site, "systemctl restart ratssaal-firewall")
+    assert (code, rows["nmap"]["result"], _open(rows["nmap"])) == (6, "error", set())
+    for state in ("filtered", "closed"):
+        assert f"22, 80, 443/tcp, declared and open to us, is {state}" in rows["nmap"]["reason"]
+
+
 def test_the_profiles_policy_holds(audited: tuple[int, dict[str, dict[str, Any]], Path]) -> None:
     _, rows, _ = audited
     assert rows["ssh-audit"]["figures"]["policy"] == "passed"

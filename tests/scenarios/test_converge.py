@@ -19,8 +19,16 @@ Converged = tuple[LabSite, Played, Played, str]
 
 @pytest.fixture(scope="module", params=[12, 13], ids=["debian12", "debian13"])
 def converged(request: pytest.FixtureRequest) -> Iterator[Converged]:
-    """A host that plain Ansible looked at in check mode while it was bare, and then converged."""
+    """A host that plain Ansible looked at in check mode while it was bare, and then converged.
+
+    Debian 13 as a town set it up: what root makes is not for everybody, and packets come back by the way they would go.
+    """
     with throwaway(f"conv{request.param}", debian=request.param) as site:
+        if request.param == 13:
+            town = "/etc/sysctl.d/50-town.conf"
+            ssh(site, "echo 'session optional pam_umask.so umask=0027' >> /etc/pam.d/sshd")
+            ssh(site, f"echo 'net.ipv4.conf.all.rp_filter = 1' > {town}; chmod 644 {town}; sysctl -qp {town}")
+            assert ssh(site, "umask") == "0027"
         ssh(site, "touch /run/before")
         bare = play(site, "--check", "--diff")
         touched = ssh(site, "find /etc /usr /srv /var/lib -newer /run/before -not -path '/var/lib/systemd/*'")
@@ -80,6 +88,15 @@ def test_no_other_file_has_the_last_word_on_a_kernel_setting_at_the_next_boot(co
     assert {name: last[name] for name in ours} == ours
 
 
+def test_what_is_stricter_than_we_want_is_kept(converged: Converged) -> None:
+    site = converged[0]
+    told = ssh(
+        site, "cat /proc/sys/net/ipv4/conf/all/rp_filter; grep -h all.rp_filter /etc/sysctl.d/99-zz-*; ls /etc/sysctl.d"
+    )
+    wanted = 1 if "50-town.conf" in told else 2
+    assert told.splitlines()[:2] == [f"{wanted}", f"net.ipv4.conf.all.rp_filter = {wanted}"]
+
+
 def test_what_was_altered_by_hand_is_found_and_repaired(converged: Converged) -> None:
     """One file, one package, one unit, one sysctl, and a running firewall: all in one run."""
     site = converged[0]
@@ -89,6 +106,8 @@ def test_what_was_altered_by_hand_is_found_and_repaired(converged: Converged) ->
     ssh(site, "systemctl disable --now coturn 2>/dev/null")
     ssh(site, "sysctl -qw net.ipv4.conf.all.accept_redirects=1")
     ssh(site, "nft add rule inet ratssaal input tcp dport 4711 accept")
+    folders = "/etc/ratssaal /usr/share/ratssaal /usr/share/ratssaal/pages /usr/share/ratssaal/prosody-plugins"
+    ssh(site, f"chmod 0750 {folders}")
     told = play(site, "--check")
     assert told.changed >= 5, told.output[-3000:]
     play(site)
@@ -97,4 +116,5 @@ def test_what_was_altered_by_hand_is_found_and_repaired(converged: Converged) ->
     assert ssh(site, "systemctl is-active coturn; systemctl is-enabled coturn").split() == ["active", "enabled"]
     assert ssh(site, "cat /proc/sys/net/ipv4/conf/all/accept_redirects") == "0"
     assert "4711" not in ssh(site, "nft list ruleset")
+    assert set(ssh(site, f"stat -c %a {folders}").split()) == {"755"}
     assert play(site).changed == 0

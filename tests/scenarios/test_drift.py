@@ -38,6 +38,8 @@ HARMS: dict[str, Row] = {
     "apt-mark -q unhold prosody >/dev/null": ("package", "prosody", "hold"),
     "systemctl -q disable coturn 2>/dev/null": ("unit", "coturn.service", "enabled"),
     "systemctl stop logrotate.timer": ("unit", "logrotate.timer", "state"),
+    "mount -o remount,exec /tmp": ("unit", "ratssaal-mounts.service", "effect"),
+    "mount -o remount,hidepid=off /proc": ("unit", "ratssaal-processes.service", "effect"),
     "systemctl -q mask chrony.service": ("unit", "chrony.service", "masked"),
     "nft add rule inet ratssaal input tcp dport 4711 accept": ("ruleset", "inet ratssaal", "rule added"),
     "sysctl -qw net.ipv4.conf.all.accept_redirects=1": ("sysctl", "net.ipv4.conf.all.accept_redirects", "value"),
@@ -169,15 +171,18 @@ def test_a_host_without_a_manifest_says_so_until_a_converge_has_written_one(site
 
 
 def test_what_is_not_wanted_any_more_leaves_the_manifest(site: LabSite, state_home: Path) -> None:
-    """Controls that the operator skips from now on: their file may go without being missed."""
+    """Controls that the operator skips from now on: their file goes without being missed."""
     decided = {"who": "A. Meier", "why": "a jump host", "until": "2099-12-31"}
     skipped = {control: decided for control in ("ACC-01", "ACC-06", "ACC-08", "CRY-10")}
     play(site, "-e", json.dumps({"hardening_skip": skipped}), playbook="harden.yml")
     file = "/etc/ssh/sshd_config.d/00-ratssaal.conf"
-    ssh(site, f"mv {file} /root/")
+    ssh(site, f"test ! -e {file}")
     assert look(site, state_home)[0] == 0
-    ssh(site, f"mv /root/00-ratssaal.conf {file}")
+    ssh(site, f"touch {file}")
+    assert told(look(site, state_home)[1]) == [("file", file, "present")]
+    play(site)
     assert play(site).changed == 0
+    assert look(site, state_home)[0] == 0
 
 
 def test_a_host_that_does_not_answer_is_told_and_the_others_complete(site: LabSite, state_home: Path) -> None:

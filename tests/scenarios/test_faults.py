@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.evidence.document import canonical_json, read_report
+from orchestrator.evidence.document import canonical_json
 from orchestrator.evidence.html import html_page
 from orchestrator.evidence.results import Result
 from orchestrator.inventory.site import Site
@@ -76,18 +77,19 @@ def test_the_command_tells_writes_and_ends_as_it_should(site: LabSite, state_hom
     named = ("--junit", str(tmp_path / "ci/junit.xml"), "--html", str(tmp_path / "page.html"))
     whole = ratssaal(site, state_home, "verify", *bounded, *named)
     assert whole.returncode == 0, whole.stderr
-    report = read_report((tmp_path / f"out/{site.path.name}.json").read_text())
-    counts = f"{report.count(Result.PASS)} pass, "
+    report = json.loads((tmp_path / f"out/{site.path.name}.json").read_text())
+    counts = f"{report['counts']['pass']} pass, "
     assert whole.stdout.startswith(counts)
     assert whole.stdout.splitlines()[-1] == str(tmp_path / f"out/{site.path.name}.html")
     told = [line.split()[0] for line in whole.stderr.splitlines() if line.startswith("  ")]
+    findings = report["findings"]
     looked_at = {
-        f.control for f in report.findings if f.vantage == "inside" and not f.reason.startswith("looked at from")
+        f["control"] for f in findings if f["vantage"] == "inside" and not f["reason"].startswith("looked at from")
     }
     assert looked_at <= set(told), "each result is told as it comes"
-    assert {f.host for f in report.findings} == {"h1"}
-    assert not [f for f in report.findings if f.vantage not in ("inside", "compliance/waivers.yml")]
-    assert {row.setting for row in report.loosened} == {"verification_sudo_users"}
+    assert {f["host"] for f in findings} == {"h1"}
+    assert not [f for f in findings if f["vantage"] not in ("inside", "compliance/waivers.yml")]
+    assert {row["setting"] for row in report["loosened"]} == {"verification_sudo_users"}
     assert '<html lang="en">' in (tmp_path / "page.html").read_text()
     assert (tmp_path / "ci/junit.xml").read_text().startswith("<?xml")
     listening = "systemd-run -q --unit=planted python3 -m http.server 4712 --bind 0.0.0.0 && sleep 2"
@@ -163,7 +165,7 @@ def test_html_in_a_finding_stands_in_the_report_as_text(site: LabSite) -> None:
     with changed(site, command, "systemctl stop planted; rm '/run/<img src=x>'"):
         report = verify(load(site), controls=("NET-01",))
     assert "<img src=x> listens on 0.0.0.0:4712/tcp" in failed(report)["NET-01"][0].seen
-    assert read_report(canonical_json(report)).findings == report.findings
+    assert "<img src=x> listens on 0.0.0.0:4712/tcp" in canonical_json(report)
     for language in ("de", "en"):
         page = html_page(report, language)
         assert "<img" not in page
@@ -179,7 +181,7 @@ def test_broken_utf8_on_a_host_is_read_and_hides_nothing(site: LabSite) -> None:
     found = failed(report)
     assert set(found) == {"NET-01"}, found
     assert "kaputt\N{REPLACEMENT CHARACTER} listens on 0.0.0.0:4712/tcp" in found["NET-01"][0].seen
-    assert read_report(canonical_json(report)).findings == report.findings
+    assert "kaputt\N{REPLACEMENT CHARACTER} listens on 0.0.0.0:4712/tcp" in canonical_json(report)
     assert report.count(Result.PASS) == len(INSIDE) - 1
 
 

@@ -18,6 +18,7 @@ from orchestrator.operations.preflight import inspect
 from orchestrator.verification.runner import verify
 from tests.scenarios.breaks import failed, unexpected
 from tests.scenarios.conftest import BIN, load, play, ratssaal, ssh
+from tests.scenarios.test_variants import LEFT_ALONE, MISSED
 
 PORT = 2222
 OPERATORS_TABLE = """
@@ -57,6 +58,43 @@ def test_debians_own_firewall_service_leaves_ours(site: LabSite, change: str) ->
     assert failed(verify(load(site), controls=("NET-03",), quick=True)) == {}
 
 
+def test_a_firewall_that_somebody_empties_is_back_soon(site: LabSite) -> None:
+    """As by a file of an operator's own rules that begins as Debian's does; a stop on purpose is left alone."""
+    ours = "nft --stateless list table inet ratssaal | sha256sum"
+    before, gone = ssh(site, ours), "nft list tables | grep -c ratssaal; true"
+    try:
+        ssh(site, f"nft --file /dev/stdin <<'END'\nflush ruleset{OPERATORS_TABLE}END")
+        assert ssh(site, gone) == "0"
+        assert list(failed(verify(load(site), controls=("NET-03",), quick=True))) == ["NET-03"]
+        ssh(site, f"for i in $(seq 60); do test $({gone}) = 1 && exit; sleep 1; done; exit 1")
+        assert ssh(site, ours) == before
+        assert ssh(site, "nft list tables").count("inet operator") == 1
+        assert "somebody had emptied the firewall" in ssh(site, "journalctl -q -t ratssaal-firewall -p warning -o cat")
+        ssh(site, "systemctl stop ratssaal-firewall && nft delete table inet ratssaal")
+        ssh(site, "systemctl start ratssaal-firewall-watch.service")
+        assert ssh(site, gone) == "0"
+    finally:
+        ssh(site, "systemctl start ratssaal-firewall; nft delete table inet operator", check=False)
+    assert failed(verify(load(site), controls=("NET-03",), quick=True)) == {}
+
+
+def test_a_ruleset_that_cannot_be_loaded_lets_in_ssh_alone(site: LabSite) -> None:
+    """As at the start of a kernel without a module that a rule wants; a whole file is taken at the next run."""
+    web = ["ip", "netns", "exec", f"rs-{site.path.name}-out", "curl", "-skm5", f"https://{site.domain}/config.js"]
+    assert "hosts" in subprocess.run(web, capture_output=True, text=True, timeout=30, check=False).stdout
+    ssh(site, "echo 'a word that nft does not know' >> /etc/ratssaal/firewall.nft")
+    ssh(site, "nft delete table inet ratssaal; systemctl restart ratssaal-firewall", check=False)
+    assert ssh(site, "systemctl is-failed ratssaal-firewall") == "failed"
+    done = subprocess.run(web, capture_output=True, text=True, timeout=30, check=False)
+    assert (done.returncode, done.stdout) == (28, "")
+    # The host's own connections and those within it go on.
+    ssh(site, f"curl -skfm5 https://{site.domain}/config.js >/dev/null && apt-get -qq update")
+    assert list(failed(verify(load(site), controls=("NET-03",), quick=True))) == ["NET-03"]
+    assert play(site).changed > 0
+    assert failed(verify(load(site), controls=("NET-03",), quick=True)) == {}
+    assert subprocess.run(web, capture_output=True, timeout=30, check=False).returncode == 0
+
+
 def test_what_changed_since_the_night_before_is_named(site: LabSite) -> None:
     """A program that no package knows, and a file of a service, are in the journal with their names."""
     yesterday = "touch -d '1 day ago' /var/lib/aide/aide.db"
@@ -87,6 +125,74 @@ def test_a_full_tmp_stops_no_service(site: LabSite) -> None:
         assert play(site).changed == 0
     finally:
         ssh(site, f"rm -f /tmp/full; mount -o remount,size={size} /tmp")
+
+
+# What stands in for a container's manager: it refuses some mounts, whoever asks.
+_REFUSES = """
+printf '#!/bin/sh\\ncase "$*" in *bind*/home*|*remount*/proc) echo denied >&2; exit 32;; esac\\nexec /usr/bin/mount "$@"\\n' \\
+    >/usr/local/sbin/mount && chmod 0755 /usr/local/sbin/mount
+umount /home; /usr/bin/mount -o remount,hidepid=off /proc; /usr/bin/mount -o remount,exec /tmp
+rm /etc/systemd/system/coturn.service.d/80-ratssaal-sandbox.conf
+"""
+
+
+def test_a_mount_that_is_refused_keeps_nothing_else_from_the_host(site: LabSite) -> None:
+    """What comes after it is applied, a second run finds nothing to do, and the controls say that the host may not."""
+    ssh(site, _REFUSES)
+    try:
+        assert play(site, playbook="harden.yml").changed == 1
+        assert play(site, playbook="harden.yml").changed == 0
+        report = verify(load(site), controls=("OS-06", "OS-08", "OS-09"), quick=True)
+        assert ssh(site, "systemctl --failed --no-legend") == ""
+    finally:
+        ssh(site, "rm /usr/local/sbin/mount")
+    assert failed(report) == {}
+    untested = {
+        f.control: f.reason for f in report.findings if f.result is Result.NOT_TESTED and "machine below" in f.reason
+    }
+    assert untested["OS-09"].startswith("/home is no mount of its own")
+    assert "any user sees the processes of others in /proc" in untested["OS-06"]
+    assert play(site, playbook="harden.yml").changed == 1
+
+
+_LATE = """
+printf 'tmpfs /home tmpfs _netdev,size=9m 0 0\\ntmpfs /var/tmp tmpfs nofail,mode=1777,size=8m 0 0\\n' >> /etc/fstab
+"""
+
+
+def test_what_fstab_mounts_late_is_mounted_and_flagged(site: LabSite) -> None:
+    """Neither is waited for before the start of services, and where something lies already systemd mounts nothing."""
+    ssh(site, f"cp -a /etc/fstab /root; {_LATE}")
+    try:
+        _reboot(site)
+        sizes = ssh(site, "findmnt -rno SIZE -M /home; findmnt -rno SIZE -M /var/tmp").split()
+        assert sizes == ["9M", "8M"]
+        (finding,) = verify(load(site), controls=("OS-09",), quick=True).findings
+        assert finding.result is Result.PASS, finding
+        # Somebody mounts it anew, by hand.
+        flagged = "findmnt -no OPTIONS /home | grep nosuid,nodev"
+        ssh(site, f"umount /home && mount /home; for i in $(seq 40); do {flagged} && exit; sleep 0.25; done; exit 1")
+        assert play(site, playbook="harden.yml").changed == 0
+    finally:
+        ssh(
+            site,
+            "mv /root/fstab /etc/fstab; systemctl daemon-reload; umount /home /var/tmp; systemctl restart ratssaal-mounts",
+        )
+
+
+def _reboot(site: LabSite) -> None:
+    """Boot the host anew and wait until all has started."""
+    before = ssh(site, _BOOT)
+    machines.enter(site.hosts[0], "systemctl", "reboot", check=False)
+    deadline = time.monotonic() + 90
+    while ssh(site, _BOOT, check=False) in ("", before):
+        assert time.monotonic() < deadline, "the host did not come back"
+        time.sleep(0.5)
+    ssh(site, "systemctl is-system-running --wait", check=False)
+
+
+# Of a container's first process, which starts with it: its kernel's boot is the machine's.
+_BOOT = "stat -c %Y /proc/1"
 
 
 def test_a_reboot_in_the_middle_of_a_run_needs_one_more_run(site: LabSite, tmp_path: Path) -> None:
@@ -121,6 +227,46 @@ OUTSIDE_ONLY = {
     *("CRY-02", "CRY-04", "CRY-05", "NET-02", "TRN-01", "TRN-02"),
     *("WEB-01", "WEB-02", "WEB-03", "WEB-05", "VKS-01", "VKS-02", "VKS-03", "VKS-11"),
 }
+
+
+SERVICES = ("nginx", "prosody", "jicofo", "jitsi-videobridge2", "coturn", "haproxy")
+# What is there of the controls that can be left alone, and of what they have in effect: on a host without them a line of each.
+_OF_HARDENING = f"""
+for kind in profile modprobe sysctl security ssh sysusers; do find /etc/$kind* -name '*ratssaal*'; done
+find /etc/systemd/ -name '*ratssaal-[imp]*' -o -name 80-ratssaal*; find /var/lib/ratssaal/pending -type f
+find /var/lib/ratssaal -name integrity; systemctl list-units --all --plain --no-legend 'ratssaal-[imp]*'
+grep -l 'Kept by Ratssaal' /etc/login.defs /etc/aide/aide.conf 2>/dev/null; grep -o 'hidepid[^ ,]*' /proc/mounts
+systemctl show -P ProtectSystem {" ".join(SERVICES)} | grep -Ev '^(no|)$'; dpkg --verify login login.defs
+sshd -T | grep -E '^(maxauthtries 4|clientaliveinterval 300|allowgroups|passwordauthentication no)'
+true
+"""
+
+
+def test_what_is_left_alone_from_now_on_is_taken_back(site: LabSite, state_home: Path) -> None:
+    """Nothing of it is left in files, units and in effect, the services run without it, and the report tells who wanted it so."""
+    file, active = site.path / "group_vars/all/site.yml", f"systemctl is-active systemd-logind {' '.join(SERVICES)}"
+    text, before = file.read_text(), ssh(site, _OF_HARDENING)
+    file.write_text(text + LEFT_ALONE)
+    try:
+        assert play(site, "--check", playbook="harden.yml").changed == 2
+        assert ssh(site, _OF_HARDENING) == before
+        assert play(site, playbook="harden.yml").changed == 2
+        assert ssh(site, _OF_HARDENING) == ""
+        assert set(ssh(site, active).split()) == {"active"}
+        assert ssh(site, "systemctl is-system-running; systemctl --failed --no-legend") == "running"
+        assert play(site, "--check").changed == 0
+        assert play(site).changed == 0
+        assert ratssaal(site, state_home, "drift").returncode == 0
+        report = verify(load(site), quick=True)
+    finally:
+        file.write_text(text)
+    assert failed(report) == {}
+    # A container does not boot for this: directories keep their flags until then.
+    assert {f.control for f in report.findings if f.result is Result.WAIVED} == MISSED - {"OS-09"}
+    play(site)
+    assert play(site).changed == 0
+    assert ssh(site, _OF_HARDENING) == before
+    assert unexpected(verify(load(site), quick=True)).keys() <= OUTSIDE_ONLY
 
 
 # Runs a program from a directory as a service's own user, within what the service sees.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import time
@@ -9,13 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import yaml
 from click.testing import CliRunner
 
 from orchestrator.cli.lab import lab
 from orchestrator.errors import UsageError
 from orchestrator.lab import archives, machines
 from orchestrator.lab.lab import STATE, Lab, LabSite
-from tests.scenarios.conftest import BIN, ssh
+from tests.scenarios.conftest import BIN, play, ssh
+from tests.scenarios.test_variants import LEFT_ALONE
 
 RELEASES = {12: "bookworm", 13: "trixie"}
 
@@ -55,6 +58,13 @@ def test_it_is_the_release_that_was_asked_for_and_marked_as_lab(site: LabSite) -
         ssh(site, "test -e /etc/ratssaal/lab-host && systemctl is-system-running && systemctl --failed --quiet")
         == "running"
     )
+
+
+def test_hardening_that_is_left_alone_finds_nothing_to_take_back(site: LabSite) -> None:
+    """A host on which nothing of ours ever was stays as it is, down to what it runs."""
+    skipped = yaml.load(LEFT_ALONE, yaml.BaseLoader) | {"hardening_notice": ""}
+    for flags in (["--check"], []):
+        assert play(site, *flags, "-e", json.dumps(skipped), playbook="harden.yml").changed == 0
 
 
 def test_up_twice_changes_nothing(site: LabSite) -> None:

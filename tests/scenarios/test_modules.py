@@ -562,6 +562,8 @@ END
     test "$1" != tst-daemon || printf '[Service]\nExecStart=sleep infinity\n' > "$1/usr/lib/systemd/system/tst-daemon.service"
     dpkg-deb --root-owner-group -b "$1" "$1_$2.deb"
 }
+mkdir -p tst-daemon/etc tst-daemon/DEBIAN; echo theirs > tst-daemon/etc/tst-daemon.conf
+echo /etc/tst-daemon.conf > tst-daemon/DEBIAN/conffiles
 for version in 1.0 2.0; do make tst-daemon $version "postinst prerm"; done
 make tst-unpack 1.0 preinst; make tst-plain 1.0; make tst-plain 2.0
 for deb in *.deb; do
@@ -600,10 +602,11 @@ def test_packages_come_into_their_state_and_stay(repository: LabSite) -> None:
     ssh(site, "apt-get -qq install -y --allow-change-held-packages tst-plain=2.0; apt-get -qq purge -y tst-daemon")
     assert call(site, "packages", **wanted).result["actions"] == made.result["actions"]
     assert (_state(site, "tst-daemon"), _state(site, "tst-plain")) == ("ii 2.0", "hi 1.0")
-    ssh(site, "systemctl start tst-daemon")
+    ssh(site, "systemctl start tst-daemon; echo mine > /etc/tst-daemon.conf")
     gone = settled(site, "packages", absent=["tst-daemon"])
     assert gone.result["actions"] == ["remove tst-daemon"]
-    assert _state(site, "tst-daemon") == ""
+    assert _state(site, "tst-daemon") == "rc 2.0"
+    assert ssh(site, "cat /etc/tst-daemon.conf") == "mine", "its settings went along"
     assert ssh(site, "systemctl is-active tst-daemon || true") == "inactive", "it runs on without its package"
 
 

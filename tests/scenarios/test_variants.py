@@ -264,7 +264,7 @@ _READER = "/usr/share/jitsi-meet/prosody-plugins/mod_auth_token.lua"
 def _reading(site: LabSite, line: str) -> Iterator[None]:
     """Let Prosody look at a token's signature in another way: by a line at the beginning of what does."""
     begin, kept = "local function signed(header, text, signature)", f"/root/{Path(_READER).name}"
-    ssh(site, f"cp -a {_READER} {kept} && sed -i 's/^{begin}$/&\n{line}/' {_READER} && ! cmp -s {_READER} {kept}")
+    ssh(site, f"cp -a {_READER} {kept} && sed -i '/^{begin}$/a {line}' {_READER} && ! cmp -s {_READER} {kept}")
     try:
         ssh(site, "systemctl restart prosody && sleep 8")
         yield

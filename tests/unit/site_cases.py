@@ -9,7 +9,7 @@ from pathlib import Path
 
 from orchestrator.errors import InvalidSite, Problem
 from orchestrator.inventory.rules import Options
-from orchestrator.inventory.scaffold import create_site
+from orchestrator.inventory.scaffold import FirstHost, create_site
 from orchestrator.inventory.site import Site, load_site
 from orchestrator.inventory.specs import load_options
 from orchestrator.inventory.vault import VaultAccess
@@ -210,7 +210,7 @@ def new_case(directory: Path) -> Case:
     create_site(
         directory / "town",
         domain="meet.example.org",
-        address="192.0.2.10",
+        host=FirstHost("192.0.2.10"),
         password_file=password_file,
     )
     return Case(directory / "town", password_file, spec_options(directory / "roles"))

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import re
 import time
+from dataclasses import replace
 from datetime import date
 from pathlib import Path
-from typing import NoReturn, cast
+from types import SimpleNamespace
+from typing import Any, NoReturn, cast
 
 import pytest
 import yaml
 
 from orchestrator.errors import InvalidSite, Problem, Unreachable
+from orchestrator.evidence.results import Finding, Result
+from orchestrator.inventory.site import Site
 from orchestrator.inventory.vantagepoint import VantagePoint
 from orchestrator.transport import ssh
 from orchestrator.verification.audit import accepted, ports, run, sshaudit, tls
@@ -24,12 +29,15 @@ from orchestrator.verification.audit.results import (
     Reading,
     Severity,
 )
+from orchestrator.verification.catalogue import load_catalogue
 from orchestrator.verification.crypto import load_profiles
 from orchestrator.verification.waivers import Waiver, read_waivers
 from tests.unit.outside_cases import subject
 from tests.unit.site_cases import Case
 
 PROFILES = load_profiles()
+# What they find is told by `verify` whether they pass or not.
+TELLING = {"OS-02", "OS-03"}
 
 
 # What may stay
@@ -44,8 +52,12 @@ def test_every_accepted_row_names_an_auditor_and_says_why_in_a_sentence() -> Non
     assert {row.auditor for row in rows} <= set(AUDITORS)
     seen = [(row.auditor, name) for row in rows for name in row.ids]
     assert len(seen) == len(set(seen))
+    controls = {control.id for control in load_catalogue()}
     for row in rows:
         assert set(row.profiles) <= set(PROFILES)
+        assert set(row.needs) <= controls
+        # A reason that names a control rests on it, but where the control itself is what tells.
+        assert set(re.findall(r"[A-Z]+-[0-9]{2}\b", row.why)) <= {*row.needs, *TELLING}, row
         assert len(row.why.split()) >= 8, row
 
 
@@ -60,9 +72,44 @@ def test_a_profiles_choice_is_accepted_under_that_profile_only() -> None:
     values = [
         AuditFinding("lynis", "h1", "SSH-7408:MaxAuthTries", Severity.LOW, said.format(tries)) for tries in (4, 6)
     ]
-    assert [found.counts for found in accepted.accept(values, "bsi-2026")] == [False, True]
+    held = [("ACC-01", "h1")]
+    assert [found.counts for found in accepted.accept(values, "bsi-2026", held=held)] == [False, True]
     (sha1,) = accepted.accept([AuditFinding("ssh-audit", "h1", "mac:hmac-sha1", Severity.HIGH, "weak")], "bsi-2026")
     assert sha1.counts
+
+
+def test_a_reason_counts_only_where_the_controls_hold_on_which_it_rests() -> None:
+    """fail2ban is not missed where sshd takes no password; where it does, it is."""
+    (found,) = accepted.accept([_finding(name="DEB-0880")], "bsi-2026", held=[("ACC-01", "h1"), ("ACC-06", "h1")])
+    assert not found.counts
+    for held in ([], [("ACC-01", "h1")], [("ACC-01", "h2"), ("ACC-06", "h2")]):
+        (found,) = accepted.accept([_finding(name="DEB-0880")], "bsi-2026", held=held)
+        assert found.counts
+        assert found.text.endswith("ACC-06 holds; here not)")
+    assert {"ACC-01", "OS-13"} <= set(accepted.needed(["lynis"]))
+    assert accepted.needed(["nmap"]) == ()
+
+
+@pytest.mark.parametrize("result", Result)
+def test_what_holds_is_verified_before_anybody_looks(
+    case: Case, monkeypatch: pytest.MonkeyPatch, result: Result
+) -> None:
+    """A control that is waived or left alone holds as little as one that failed or could not be looked at."""
+    site = case.load()
+
+    def verified(_: Site, *, controls: tuple[str, ...], hosts: tuple[str, ...], quick: bool) -> Any:
+        assert quick
+        assert "OS-13" in controls
+        rows = [Finding(control, host, Result.PASS, "", "", "") for control in controls for host in hosts]
+        changed = [replace(row, result=result) for row in rows if row.control == "OS-13"]
+        return SimpleNamespace(findings=(*rows, *changed))
+
+    monkeypatch.setattr(run, "verify", verified)
+    found = Reading((("PKGS-7370", Severity.LOW, "no debsums"), ("DEB-0880", Severity.LOW, "no fail2ban")))
+    monkeypatch.setattr(run, "_PHASES", ((_Auditor("lynis", says=found),),))
+    (audited,) = run.audit(site, folder=case.path.parent / "kept").audits
+    holds = result in (Result.PASS, Result.NOT_APPLICABLE)
+    assert [finding.counts for finding in audited.findings] == [not holds, False]
 
 
 def test_a_sites_waiver_counts_until_its_day_and_says_when_it_expired() -> None:
@@ -109,8 +156,13 @@ class _Auditor:
         return self._says, (target.keep("raw.txt", "raw"),)
 
 
+def _nothing_holds(*_: Any, **__: Any) -> Any:
+    return SimpleNamespace(findings=())
+
+
 def _audit(case: Case, monkeypatch: pytest.MonkeyPatch, *auditors: _Auditor) -> AuditReport:
     monkeypatch.setattr(run, "_PHASES", (auditors,))
+    monkeypatch.setattr(run, "verify", _nothing_holds)
     return run.audit(case.load(), folder=case.path.parent / "kept")
 
 
@@ -151,6 +203,8 @@ def test_one_that_breaks_off_does_not_keep_the_others_from_ending(case: Case, mo
         (Reading((("X-1", Severity.LOW, "a little"),)), "fail", 6),
         (Reading((("kex:ecdh-sha2-nistp256", Severity.HIGH, "suspected"),)), "waived", 0),
         (Reading(problem="no output"), "error", 6),
+        # What it saw all the same is kept, and counts no less for being accepted.
+        (Reading((("kex:ecdh-sha2-nistp256", Severity.HIGH, "suspected"),), problem="half an output"), "error", 6),
     ],
 )
 def test_what_a_reading_amounts_to(
@@ -196,6 +250,7 @@ def test_a_hanging_auditor_is_an_error_and_the_others_end(
     monkeypatch.setenv("PATH", f"{fake.parent}:/usr/bin:/bin")
     monkeypatch.setattr(sshaudit, "SECONDS", 1)
     monkeypatch.setattr(run, "_PHASES", ((_Auditor("lynis", says=Reading(version="3")), sshaudit),))
+    monkeypatch.setattr(run, "verify", _nothing_holds)
     began = time.monotonic()
     report = run.audit(site, folder=tmp_path / "kept")
     assert time.monotonic() - began < 10

@@ -15,7 +15,7 @@ from typing import cast
 import pytest
 
 from orchestrator.evidence.results import Finding, Result
-from orchestrator.verification import plugin, runner
+from orchestrator.verification import batches, child, runner
 from tests.unit.site_cases import Case
 
 CHECKS = """
@@ -40,7 +40,7 @@ def _verified(case: Case, monkeypatch: pytest.MonkeyPatch, **files: str) -> Find
     folder.mkdir()
     for name, text in files.items():
         (folder / f"{name}.py").write_text(text)
-    monkeypatch.setattr(runner, "CHECKS", folder)
+    monkeypatch.setattr(child, "CHECKS", folder)
     (found,) = runner.verify(case.load(), controls=("NET-01",), quick=True).findings
     return found
 
@@ -67,8 +67,8 @@ def test_a_run_that_breaks_off_is_no_pass(
     case: Case, monkeypatch: pytest.MonkeyPatch, first: str, then: str, word: str
 ) -> None:
     """pytest really runs, and really breaks off; what was seen before is not taken for all."""
-    monkeypatch.setattr(runner, "_SECONDS", 8)
-    monkeypatch.setattr(runner, "_GRACE_SECONDS", 2)
+    monkeypatch.setattr(child, "_SECONDS", 8)
+    monkeypatch.setattr(child, "_GRACE_SECONDS", 2)
     other = CHECKS.format(first="", then="pass").replace("def test_", "def test_other_")
     found = _verified(case, monkeypatch, test_a=other, test_b=CHECKS.format(first=first, then=then))
     assert found.result is (Result.ERROR if word else Result.PASS), found
@@ -76,9 +76,9 @@ def test_a_run_that_breaks_off_is_no_pass(
 
 
 def test_many_hosts_have_more_time() -> None:
-    assert runner._limit(1) == runner._SECONDS
-    assert runner._limit(20) >= 2 * runner._SECONDS
-    assert runner._Ran([], "", None, 720).end.startswith("the checks were ended after 720 s")
+    assert child._limit(1) == child._SECONDS
+    assert child._limit(20) >= 2 * child._SECONDS
+    assert child.Ran([], "", None, 720).end.startswith("the checks were ended after 720 s")
 
 
 def test_an_inventory_is_told_beside_a_fault(case: Case, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +181,7 @@ def _check_of(host: str, *, last: bool = False) -> pytest.Function:
 
 
 def test_a_host_that_hangs_keeps_nobody_from_the_last_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plugin, "_PATIENCE_SECONDS", 0.3)
+    monkeypatch.setattr(batches, "_PATIENCE_SECONDS", 0.3)
     items = [_check_of(host, last=last) for last in (False, True) for host in ("quick", "hangs")]
     over = threading.Event()
 
@@ -193,7 +193,7 @@ def test_a_host_that_hangs_keeps_nobody_from_the_last_checks(monkeypatch: pytest
         def submit(key: str, group: list[pytest.Function]) -> Future[None]:
             return pool.submit(hang, 20 if key == "hangs" else 0)
 
-        answered = plugin._answered(items, submit)
+        answered = batches.answered(items, submit)
         try:
             assert [next(answered) for _ in range(2)] == [[items[0]], [items[2]]]
             assert not over.is_set()
@@ -209,6 +209,6 @@ def test_the_last_checks_wait_for_all_hosts_that_answer_in_time() -> None:
         def submit(key: str, group: list[pytest.Function]) -> Future[None]:
             return pool.submit(time.sleep, 0.5 if key == "slow" else 0)
 
-        found = list(plugin._answered(items, submit))
+        found = list(batches.answered(items, submit))
     assert found[:2] == [[items[0]], [items[1]]]
     assert len(found) == 4

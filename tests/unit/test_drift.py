@@ -101,12 +101,12 @@ PACKAGES = [
     ids=["as-wanted", "removed", "purged", "half-way", "version", "hold", "present"],
 )
 def test_a_package(code: Any, monkeypatch: pytest.MonkeyPatch, rows: str, told: list[Any]) -> None:
-    monkeypatch.setattr(code.drift, "_run", lambda *argv: (0, rows, ""))
+    monkeypatch.setattr(code.comparisons, "run", lambda *argv: (0, rows, ""))
     assert compared(code, *PACKAGES) == told
 
 
 def test_packages_that_cannot_be_looked_at_are_no_pass(code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code.drift, "_run", lambda *argv: (2, "", "database is gone"))
+    monkeypatch.setattr(code.comparisons, "run", lambda *argv: (2, "", "database is gone"))
     assert compared(code, PACKAGES[0]) == [
         ("nginx", "unknown", "a look at it", "it cannot be looked at: dpkg-query: database is gone")
     ]
@@ -128,6 +128,9 @@ def _state(load: str = "loaded", active: str = "active", file: str = "enabled") 
         # A timer has it run, or not.
         ({"started": None}, _state(), []),
         ({"started": None}, _state(active="inactive"), []),
+        ({"started": True, "effective": "true"}, _state(), []),
+        ({"started": True, "effective": "false"}, _state(), [("effect", "what it sets in force", "altered since")]),
+        ({"started": True, "effective": "false"}, _state(active="failed"), [("state", "active", "failed")]),
         ({"enabled": True, "started": True}, _state("masked", file="masked"), [("masked", "not masked", "masked")]),
         ({"masked": True}, _state(), [("masked", "masked", "not masked")]),
         ({"masked": True}, _state("masked", "inactive", "masked"), []),
@@ -170,6 +173,128 @@ def test_what_the_kernel_did_not_take_is_not_noted(code: Any, monkeypatch: pytes
     assert [item["name"] for item in code.sysctl.applied(step)] == ["/etc/sysctl.d/x.conf", "one"]
 
 
+@pytest.fixture
+def kernel(code: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> SimpleNamespace:
+    """A kernel's settings below a directory of their own, and one sysctl.d folder of others; settings by their usual names."""
+    root, others = tmp_path / "sys", tmp_path / "sysctl.d"
+    others.mkdir()
+    monkeypatch.setattr(code.sysctl, "_KERNEL", f"{root}/")
+    monkeypatch.setattr(code.sysctl, "_FOLDERS", (str(others),))
+
+    def set_(name: str, value: str) -> None:
+        path = Path(code.sysctl._kernel_path(name))
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f"{value}\n")
+
+    def step(**values: Any) -> dict[str, Any]:
+        named = {name.replace("__", "."): value for name, value in values.items()}
+        return {"sysctl": {"path": str(others / "99-ours.conf"), "values": named}}
+
+    return SimpleNamespace(root=root, others=others, set=set_, step=step, now=code.sysctl.now)
+
+
+def test_an_interface_that_comes_or_goes_is_no_drift_and_one_that_is_other_is(code: Any, kernel: Any) -> None:
+    """Docker, VPNs and LXC make and remove them all the time."""
+    for interface in ("all", "default", "eth0", "veth1.7"):
+        kernel.set(f"net/ipv4/conf/{interface}/send_redirects", "1")
+    wanted = kernel.step(**{"net.ipv4.conf.*.send_redirects": 0, "net.ipv4.conf.all.send_redirects": 0})
+    made = apply(code, wanted)["changed_settings"]
+    assert sorted(made)[1:] == [
+        *(f"net.ipv4.conf.{name}.send_redirects" for name in ("all", "default", "eth0")),
+        "net/ipv4/conf/veth1.7/send_redirects",
+    ]
+    assert not apply(code, wanted)["changed"]
+    gone = kernel.root / "net/ipv4/conf/veth1.7/send_redirects"
+    gone.unlink()
+    kernel.set("net/ipv4/conf/docker0/send_redirects", "0")
+    assert differences(code) == []
+    kernel.set("net/ipv4/conf/docker0/send_redirects", "1")
+    assert differences(code) == [("sysctl", "net.ipv4.conf.docker0.send_redirects", "value", "0", "1")]
+    assert apply(code, wanted, check=True)["changed_settings"] == ["net.ipv4.conf.docker0.send_redirects"]
+    (kernel.root / "net/ipv4/conf/all/send_redirects").unlink()
+    (lost, _) = differences(code)
+    assert lost == ("sysctl", "net.ipv4.conf.all.send_redirects", "value", "0", "no such setting")
+
+
+def test_an_interface_of_the_machine_below_is_no_drift(code: Any, kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    kernel.set("net/ipv4/conf/eth0/send_redirects", "1")
+    monkeypatch.setattr(code.sysctl, "settable", lambda name: False)
+    done = apply(code, kernel.step(**{"net.ipv4.conf.*.send_redirects": 0}))
+    assert done["not_settable"] == ["net.ipv4.conf.eth0.send_redirects"]
+    assert differences(code) == []
+
+
+_BUFFER = {"value": 100, "better": "larger"}
+_FILTER = {"value": 2, "better": [1]}
+
+
+@pytest.mark.parametrize(
+    ("rule", "others", "running", "file", "left"),
+    [
+        (_BUFFER, "", "10", "100", "100"),
+        (_BUFFER, "a.b = 50\n", "50", "100", "100"),
+        (_BUFFER, "a.b = 900\n", "900", "900", "900"),
+        # It has not been loaded yet.
+        (_BUFFER, "a.b = 900\n", "100", "900", "900"),
+        (_BUFFER, "-a/b=900\na.b = many\n", "900", "100", "900"),
+        # By hand, or by our own file when it wanted more: left alone, and not kept for the next boot.
+        (_BUFFER, "", "900", "100", "900"),
+        (_FILTER, "", "0", "2", "2"),
+        (_FILTER, "a.b = 1\n", "1", "1", "1"),
+        (_FILTER, "a.b = 1\n", "2", "1", "1"),
+        (_FILTER, "a.b = 0\n", "0", "2", "2"),
+        (_FILTER, "a.* = 1\n", "1", "1", "1"),
+        (_FILTER, "a.* = 1\n-a.b\n", "2", "2", "2"),
+        (_FILTER, "# a.b = 1\n;a.b = 1\na.b\n", "2", "2", "2"),
+        ({"value": 1, "better": [2, 3]}, "a.b = 2\n", "1", "2", "2"),
+        ({"value": 1, "better": [2, 3]}, "a.b = 2\n", "3", "2", "3"),
+        ({"value": 1, "better": [2, 3]}, "a.b = 3\n", "2", "3", "3"),
+        (0, "a.b = 1\n", "1", "0", "0"),
+    ],
+)
+def test_what_is_better_already_is_kept(
+    code: Any, kernel: Any, rule: Any, others: str, running: str, file: str, left: str
+) -> None:
+    (kernel.others / "50-town.conf").write_text(others)
+    kernel.set("a.b", running)
+    wanted = kernel.step(a__b=rule)
+    ours = kernel.others / "99-ours.conf"
+    for check in (True, False):
+        step = apply(code, wanted, check=check)
+        assert step["changed_settings"] == [str(ours), *(["a.b"] if running != left else [])]
+        assert step["not_settable"] == []
+        assert ours.exists() is not check
+    assert ours.read_text().splitlines()[-1] == f"a.b = {file}"
+    assert kernel.now("a.b") == left
+    assert not apply(code, wanted)["changed"]
+    assert not apply(code, wanted, check=True)["changed"]
+    assert differences(code) == []
+    kernel.set("a.b", "7")
+    assert differences(code) == [("sysctl", "a.b", "value", file, "7")]
+
+
+def test_our_own_file_keeps_no_value_that_is_not_wanted_any_more(code: Any, kernel: Any) -> None:
+    kernel.set("a.b", "10")
+    apply(code, kernel.step(a__b={"value": 900, "better": "larger"}))
+    apply(code, kernel.step(a__b=_BUFFER))
+    assert (kernel.others / "99-ours.conf").read_text().splitlines()[-1] == "a.b = 100"
+    # What runs goes with the next boot; until then it is no fault.
+    assert kernel.now("a.b") == "900"
+    assert differences(code) == []
+
+
+def test_of_two_files_of_one_name_one_counts(code: Any, kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As systemd reads them (sysctl.d(5)): a link to /dev/null takes a packaged file away."""
+    packaged = kernel.others.with_name("packaged")
+    packaged.mkdir()
+    monkeypatch.setattr(code.sysctl, "_FOLDERS", (str(packaged), str(kernel.others)))
+    (packaged / "60-x.conf").write_text("a.b = 900\n")
+    kernel.set("a.b", "100")
+    assert apply(code, kernel.step(a__b=_BUFFER), check=True)["changed_settings"][1:] == ["a.b"]
+    (kernel.others / "60-x.conf").symlink_to("/dev/null")
+    assert apply(code, kernel.step(a__b=_BUFFER), check=True)["changed_settings"][1:] == []
+
+
 def test_users_and_groups_of_a_sysusers_file(code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     text = b"# ours\ng ssh-login - -\nm root ssh-login\nu relay - 'A relay'\n"
     entry = {"dest": "/etc/sysusers.d/x.conf", "state": "file", "bytes": text}
@@ -185,9 +310,9 @@ def test_users_and_groups_of_a_sysusers_file(code: Any, monkeypatch: pytest.Monk
         return SimpleNamespace(gr_mem=groups[name], gr_gid=4711)
 
     accounts: list[Any] = [SimpleNamespace(pw_name="relay", pw_gid=1, pw_shell="/usr/sbin/nologin")]
-    monkeypatch.setattr(code.drift.grp, "getgrnam", getgrnam)
-    monkeypatch.setattr(code.drift.pwd, "getpwnam", lambda name: {a.pw_name: a for a in accounts}[name])
-    monkeypatch.setattr(code.drift.pwd, "getpwall", lambda: accounts)
+    monkeypatch.setattr(code.comparisons.grp, "getgrnam", getgrnam)
+    monkeypatch.setattr(code.comparisons.pwd, "getpwnam", lambda name: {a.pw_name: a for a in accounts}[name])
+    monkeypatch.setattr(code.comparisons.pwd, "getpwall", lambda: accounts)
     assert compared(code, *items) == []
     groups["ssh-login"] = ["eve"]
     accounts[0] = SimpleNamespace(pw_name="mallory", pw_gid=4711)
@@ -295,7 +420,7 @@ def test_the_firewall(code: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
             return 0, (tmp_path / "firewall.nft").read_text(), ""
         return (0, loaded, "") if loaded else (1, "", "No such file or directory")
 
-    monkeypatch.setattr(code.drift, "_run", run)
+    monkeypatch.setattr(code.comparisons, "run", run)
     found = compared(code, RULES | {"file": str(tmp_path / "firewall.nft")})
     assert [row[1] for row in found] == [what for what, _ in told]
     for (_, _, wanted, seen), (_, port) in zip(found, told, strict=True):
@@ -313,7 +438,7 @@ def test_without_nft_nothing_is_said_to_be_loaded_or_not(
 
 
 def test_tables_of_others_are_named(code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(code.drift, "_run", lambda *argv: (0, "table inet ratssaal\ntable ip nat\n", ""))
+    monkeypatch.setattr(code.comparisons, "run", lambda *argv: (0, "table inet ratssaal\ntable ip nat\n", ""))
     assert code.drift.other_tables([RULES]) == ["ip nat"]
 
 
@@ -335,7 +460,7 @@ def test_what_dpkg_itself_finds(code: Any, monkeypatch: pytest.MonkeyPatch) -> N
             else (0, "curl: /usr/bin/curl\nlibx:amd64: /usr/share/doc/x/copyright", "")
         )
 
-    monkeypatch.setattr(code.drift, "_run", run)
+    monkeypatch.setattr(code.comparisons, "run", run)
     rows = code.drift.verified([{"kind": "file", "name": "/etc/turnserver.conf", "dest": "/etc/turnserver.conf"}])
     assert [(row["name"], row["found"], row["package"]) for row in rows] == [
         ("/etc/nginx/nginx.conf", "altered", ""),
@@ -344,6 +469,6 @@ def test_what_dpkg_itself_finds(code: Any, monkeypatch: pytest.MonkeyPatch) -> N
         ("/usr/share/doc/x/copyright", "missing", "libx"),
         ("something new", "told so by dpkg", ""),
     ]
-    monkeypatch.setattr(code.drift, "_run", lambda *argv: (2, "", "no database"))
+    monkeypatch.setattr(code.comparisons, "run", lambda *argv: (2, "", "no database"))
     with pytest.raises(OSError, match="no database"):
         code.drift.verified([])

@@ -16,7 +16,8 @@ from orchestrator.inventory.site import Site
 from orchestrator.operations import drift as operation
 from orchestrator.operations.drift import HostDrift, judge
 from orchestrator.transport import ssh
-from orchestrator.transport.ssh import Answer, ConnectionFailed, Reason
+from orchestrator.transport.exchange import Answer
+from orchestrator.transport.ssh import ConnectionFailed, Reason
 from tests.unit.applied import code
 from tests.unit.site_cases import Case
 
@@ -55,7 +56,12 @@ def test_sockets_that_do_not_follow_from_the_topology(site: Site) -> None:
     assert judge(name, told(), site).clean
     (found,) = judge(name, told(sockets=SOCKETS + STRANGE), site).differences
     assert (found.kind, found.name, found.found) == ("socket", "0.0.0.0:4712/tcp", "nc")
-    assert "firewall_extra_flows" in found.remedy
+    assert found.remedy.endswith("or declare it in firewall_extra_flows")
+    for address in ("127.0.0.1", "[::1]"):
+        inner = STRANGE.replace("0.0.0.0:4712", f"{address}:4712")
+        (found,) = judge(name, told(sockets=SOCKETS + inner), site).differences
+        # Without sources it would be a rule for all the world.
+        assert found.remedy.endswith('in firewall_extra_flows with sources: ["127.0.0.0/8"]')
     (unseen,) = judge(name, told(sockets=None), site).differences
     assert unseen.what == "unknown"
 

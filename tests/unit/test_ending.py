@@ -11,13 +11,14 @@ import sys
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
 from orchestrator.cli import console
 from orchestrator.engine import ansible, executor, journal
 from orchestrator.engine.events import Event
-from orchestrator.engine.executor import Nobody, execute
+from orchestrator.engine.executor import Watcher, execute
 from orchestrator.errors import Ended, Problem, ProblemsError, TaskFailed, Unreachable, UsageError
 from orchestrator.inventory.vault import VAULT, VaultAccess
 from orchestrator.operations.converge import converge_plan
@@ -114,14 +115,14 @@ def ended_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def test_an_ended_run_gives_its_lock_back_and_says_so(case: Case) -> None:
     site = case.load()
     with pytest.raises(Ended), VaultAccess(case.password_file) as access:
-        execute(converge_plan(site, "harden"), site, access, Nobody())
+        execute(converge_plan(site, "harden"), site, access, Mock(spec=Watcher))
     (record,) = journal.runs(site.name)
     assert (record.state, record.message) == (journal.INTERRUPTED, "SIGTERM")
     assert DONE == ["taken", "released 3"]
 
 
-FULL = Event("result", 1.0, "Packages", "h1", "failed", message="the disk is full. Hint: free space, then run again")
-GONE = Event("result", 1.0, "Facts", "h2", "unreachable", message="timed out")
+FULL = Event("result", "Packages", "h1", "failed", message="the disk is full. Hint: free space, then run again")
+GONE = Event("result", "Facts", "h2", "unreachable", message="timed out")
 
 
 @pytest.mark.usefixtures("ended_run")
@@ -151,7 +152,7 @@ def test_what_fails_in_mid_run_has_a_hint_and_keeps_its_own(
     monkeypatch.setattr(ansible, "run", run)
     site = case.load()
     with VaultAccess(case.password_file) as access, pytest.raises(error) as caught:
-        execute(converge_plan(site, "harden"), site, access, Nobody())
+        execute(converge_plan(site, "harden"), site, access, Mock(spec=Watcher))
     (record,) = journal.runs(site.name)
     assert [str(problem) for problem in caught.value.problems] == expected
     for problem in caught.value.problems:
@@ -177,7 +178,7 @@ def test_a_full_disk_keeps_no_lock_and_breaks_no_list_of_runs(
 
     monkeypatch.setattr(ansible, "run", run)
     with VaultAccess(case.password_file) as access, pytest.raises(TaskFailed, match="no room left") as caught:
-        execute(converge_plan(site, "harden"), site, access, Nobody())
+        execute(converge_plan(site, "harden"), site, access, Mock(spec=Watcher))
     assert [done.split()[0] for done in DONE] == ["taken", "released"]
     assert console.fail(caught.value) == 5
     assert "note: the journal has no end: the journal cannot be written: No space left" in capsys.readouterr().err
@@ -196,7 +197,7 @@ def test_a_full_disk_at_the_very_end_keeps_no_lock(case: Case, monkeypatch: pyte
     monkeypatch.setattr(ansible, "run", lambda *_, **__: 0)
     monkeypatch.setattr(journal.Journal, "write", full)
     with VaultAccess(case.password_file) as access, pytest.raises(UsageError):
-        execute(converge_plan(site, "harden"), site, access, Nobody())
+        execute(converge_plan(site, "harden"), site, access, Mock(spec=Watcher))
     assert DONE == ["taken", "released 2"]
 
 
@@ -210,7 +211,7 @@ def test_a_lock_that_stays_is_told(
     site = case.load()
     monkeypatch.setattr(_Lock, "release", lost)
     with VaultAccess(case.password_file) as access, pytest.raises(Ended) as caught:
-        execute(converge_plan(site, "harden"), site, access, Nobody())
+        execute(converge_plan(site, "harden"), site, access, Mock(spec=Watcher))
     console.notes(caught.value)
     assert "note: the lock stays: h1: the lock cannot be handled" in capsys.readouterr().err
 

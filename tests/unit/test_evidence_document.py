@@ -1,14 +1,14 @@
-"""Canonical JSON: the same bytes for the same report, and nothing altered is read back."""
+"""Canonical JSON: the same bytes for the same report, and all of it."""
 
 from __future__ import annotations
 
 import json
-from dataclasses import replace
+from dataclasses import asdict, fields
 from typing import Any
 
 import pytest
 
-from orchestrator.evidence.document import InvalidReport, canonical_json, read_report
+from orchestrator.evidence.document import canonical_json
 from orchestrator.evidence.order import findings_in_order
 from orchestrator.evidence.results import Result
 from tests.unit.evidence_cases import HOSTILE, finding, report
@@ -24,16 +24,16 @@ def test_count_counts_each_kind() -> None:
     assert [report().count(result) for result in Result] == [3, 2, 1, 1, 1, 1, 1]
 
 
-def test_what_was_written_is_read_back_equal() -> None:
+def test_the_whole_report_is_in_it() -> None:
     original = report()
-    again = read_report(canonical_json(original))
-    assert again == replace(
-        original,
-        findings=findings_in_order(original),
-        round_trips=dict(original.round_trips),
-        seconds=dict(original.seconds),
-    )
-    assert canonical_json(again) == canonical_json(original)
+    document = json.loads(canonical_json(original))
+    assert document.keys() == {field.name for field in fields(original)} | {"schema_version", "counts"}
+    assert document["findings"] == [asdict(item) for item in findings_in_order(original)]
+    assert document["controls"] == [{**asdict(item), "references": list(item.references)} for item in original.controls]
+    assert document["loosened"] == [asdict(item) for item in original.loosened]
+    assert document["round_trips"] == original.round_trips
+    assert document["seconds"] == original.seconds
+    assert (document["site"], document["standins"], document["hosts"]) == ("rathaus", False, ["meet"])
 
 
 def test_the_order_in_which_hosts_answered_does_not_show() -> None:
@@ -73,64 +73,15 @@ def test_the_text_is_sorted_and_ends_with_one_line_feed() -> None:
     assert not text.endswith("\n\n")
 
 
-def test_broken_utf8_from_a_host_can_be_written_and_read() -> None:
+def test_broken_utf8_from_a_host_can_be_written() -> None:
     text = canonical_json(report(findings=(finding(1, Result.FAIL, seen=HOSTILE),)))
     text.encode("utf-8")
-    assert read_report(text).findings[0].seen == HOSTILE.replace("\udcff", "\ufffd")
+    assert json.loads(text)["findings"][0]["seen"] == HOSTILE.replace("\udcff", "\ufffd")
 
 
 def test_a_duration_that_is_no_number_is_refused() -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
         canonical_json(report(seconds={"inside": float("nan")}))
-
-
-def altered(**changes: Any) -> str:
-    return json.dumps({**json.loads(canonical_json(report())), **changes})
-
-
-def test_all_mistakes_are_told_at_once() -> None:
-    document = json.loads(canonical_json(report()))
-    document["surplus"] = 1
-    document["findings"][0]["result"] = "fine"
-    document["findings"][1]["note"] = "x"
-    document["round_trips"]["meet"] = "3"
-    del document["site"]
-    with pytest.raises(InvalidReport) as caught:
-        read_report(json.dumps(document))
-    where = {problem.where for problem in caught.value.problems}
-    assert where == {"surplus", "findings.0.result", "findings.1.note", "round_trips.meet", "site"}
-    assert all(problem.hint for problem in caught.value.problems)
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "",
-        "no JSON",
-        "[]",
-        canonical_json(report())[:-20],
-        altered(schema_version=2),
-        altered(findings=[]),
-        altered(started="yesterday"),
-        altered(finished="2026-01-05T08:00:42+01:00"),
-        altered(finished="2026-01-05T08:00:42"),
-        altered(standins="no"),
-    ],
-    ids=["empty", "no-json", "list", "cut-off", "schema", "removed-findings", "no-time", "not-utc", "naive", "no-bool"],
-)
-def test_what_is_no_report_is_refused(text: str) -> None:
-    with pytest.raises(InvalidReport):
-        read_report(text)
-
-
-def test_the_unaltered_document_is_read() -> None:
-    assert read_report(altered()).site == "rathaus"
-
-
-def test_a_report_from_before_loosened_settings_were_listed_is_read() -> None:
-    document = json.loads(canonical_json(report()))
-    del document["loosened"]
-    assert read_report(json.dumps(document)) == replace(read_report(canonical_json(report())), loosened=())
 
 
 def test_findings_follow_the_catalogue_and_not_the_alphabet() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from orchestrator.cli.verify import show_summary
 from orchestrator.evidence.results import Finding, Result
-from orchestrator.verification import runner
+from orchestrator.verification import child, runner
 from orchestrator.verification.catalogue import select
 from tests.unit.evidence_cases import finding, report
 
@@ -53,7 +53,7 @@ def _check(kind: str, check: str, vantage: str = "inside") -> dict[str, str]:
 
 def _found(rows: list[dict[str, Any]], code: int | None = 0) -> list[Finding]:
     known = {control.id: control for control in select(("OS-08",))}
-    return runner._findings(runner._Ran(rows, "it died", code), [("OS-08", "h1")], known)
+    return runner._findings(child.Ran(rows, "it died", code), [("OS-08", "h1")], known)
 
 
 def test_worst_result_of_a_control_counts() -> None:

@@ -3,18 +3,14 @@
 from __future__ import annotations
 
 import ipaddress
-import json
 import time
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from orchestrator.verification.checks import test_network
 from orchestrator.verification.nftables import Ruleset
 from orchestrator.verification.openings import admitted
-from orchestrator.verification.sheet import Sheet
-from tests.unit.asked import FakeHost
 from tests.unit.firewall_cases import (
     ACCEPT,
     AS_DECLARED,
@@ -23,7 +19,6 @@ from tests.unit.firewall_cases import (
     DROP,
     RETURN,
     TELEPHONE,
-    Server,
     in_further,
     judged,
     mapped,
@@ -228,20 +223,3 @@ def test_thousands_of_rules_that_spare_an_address_each_are_read_soon() -> None:
     found = in_further(*spared[:100], [TELEPHONE, RETURN], [DROP])
     assert "4000-4999/tcp is let in from anywhere" in found
     assert {words.rpartition(" ")[2] for words in found} == {"anywhere", *BANNED[:100]}
-
-
-def test_what_other_software_opens_to_everybody_is_an_internal_interface() -> None:
-    said = {
-        "ss": "".join(
-            f'tcp LISTEN 0 50 {address} 0.0.0.0:* users:(("x",pid=1,fd=2))\n'
-            for address in ("127.0.0.1:8080", "0.0.0.0:6379", "*:2375", "127.0.0.1:5432")
-        ),
-        "if command -v nft": json.dumps({"nftables": AS_DECLARED}),
-        "curl": "0.000000 7\n",
-    }
-    sheet = Sheet()
-    test_network.test_internal_interfaces(FakeHost(said), Server("h1", "192.0.2.10", "", (), {}), sheet)
-    assert [seen for seen, _ in sheet.faults] == [
-        "Redis is bound to 0.0.0.0:6379",
-        "Docker's API is bound to *:2375",
-    ]

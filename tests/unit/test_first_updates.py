@@ -29,7 +29,7 @@ Made = Callable[..., Any]
 def made(code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
     """Return what makes the packages of a host on which `apt-get` says something; its commands are in `ran`."""
     monkeypatch.setattr(code.packages, "_BROUGHT_UP_TO_DATE", str(tmp_path / "state/security-updates"))
-    monkeypatch.setattr(code.packages, "_lists_are_young", lambda: True)
+    monkeypatch.setattr(code.apt, "lists_are_young", lambda: True)
 
     def make(said: str, *, wanted: bool = True, check_mode: bool = False, fails: str = "") -> Any:
         def fail(**told: Any) -> None:
@@ -43,7 +43,7 @@ def made(code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Made:
         params = {"security_updates": wanted}
         packages.step = SimpleNamespace(params=params, check_mode=check_mode, changed=False, fail=fail)
         packages.done, packages.ran = [], []
-        monkeypatch.setattr(code.packages, "_started", started)
+        monkeypatch.setattr(code.apt, "started", started)
         return packages
 
     return make

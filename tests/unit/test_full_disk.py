@@ -25,7 +25,7 @@ FULL = "the disk is full. Hint: free space or inodes there (df -h, df -i), then 
 @pytest.fixture
 def full(code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let the disk be full from now on, as a file system tells that writes its blocks late: when they are synced."""
-    monkeypatch.setattr(code.files, "PENDING", str(tmp_path / "pending"))
+    monkeypatch.setattr(code.pending, "FOLDER", str(tmp_path / "pending"))
 
     def fill(error: int = errno.ENOSPC) -> None:
         def refuse(_: int) -> None:
@@ -71,7 +71,7 @@ def test_a_restart_that_cannot_be_noted_is_not_owed(
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "pending"))
 
-    monkeypatch.setattr(code.files.os, "makedirs", refuse)
+    monkeypatch.setattr(code.pending.os, "makedirs", refuse)
     units: dict[str, Any] = {kind: ["tst.service"]}
     step = a_file(tmp_path / "two", **units)
     result = _alone(code, a_file(tmp_path / "one"), step)
@@ -84,20 +84,20 @@ def test_a_restart_that_cannot_be_noted_is_not_owed(
 def test_whatever_a_step_cannot_write_fails_the_task_and_is_named(
     code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str
 ) -> None:
-    def refuse(*_: object) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device", "/var/lib/ratssaal/pending/restart/tst.service")
+    def refuse(_: str, units: list[str]) -> None:
+        if units:
+            raise OSError(errno.ENOSPC, "No space left on device", "/var/lib/ratssaal/pending/restart/tst.service")
 
     def read(packages: Any) -> None:
         packages.installed, packages.broken = {}, []
 
     monkeypatch.setattr(code.packages.Packages, "read", read)
     monkeypatch.setattr(code.packages.Packages, "repair", lambda packages: packages.done.append("repaired"))
-    monkeypatch.setattr(code.packages, "_wait_for_locks", lambda _: None)
-    monkeypatch.setattr(code.packages, "_lists_are_young", lambda: True)
-    for module in (code.accounts, code.packages):
-        monkeypatch.setattr(module, "mark_pending", refuse)
+    monkeypatch.setattr(code.apt, "wait_for_locks", lambda _: None)
+    monkeypatch.setattr(code.apt, "lists_are_young", lambda: True)
+    monkeypatch.setattr(code.pending, "mark", refuse)
     watched = [{"jid": "focus@auth.town", "by": "focus.town", "restarts": ["prosody.service"]}]
-    nothing: dict[str, Any] = {key: [] for key in ("hold", "absent", "debconf", "withdrawn", "beforehand", "restarts")}
+    nothing: dict[str, Any] = {key: [] for key in ("hold", "absent", "debconf", "withdrawn", "beforehand")}
     wanted: dict[str, Any] = {
         "accounts": {"accounts": [], "absent_others_in": [], "watched": watched},
         "packages": nothing
@@ -107,6 +107,7 @@ def test_whatever_a_step_cannot_write_fails_the_task_and_is_named(
             "update": "missing",
             "security_updates": False,
             "lock_timeout": 1,
+            "restarts": ["tst.service"],
         },
     }
     result = _alone(code, a_file(tmp_path / "one"), {kind: wanted[kind]})
@@ -192,7 +193,7 @@ def test_a_host_on_which_not_even_a_lock_can_be_taken_answers(
 
 def test_a_new_key_never_stands_beside_an_old_chain(code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the three files the disk takes one, and later all."""
-    monkeypatch.setattr(code.files, "PENDING", str(tmp_path / "pending"))
+    monkeypatch.setattr(code.pending, "FOLDER", str(tmp_path / "pending"))
     certificate = importlib.import_module("ratssaal_host.certificate")
     monkeypatch.setattr(code.files, "owner_id", lambda _: os.getuid())
     monkeypatch.setattr(code.files, "group_id", lambda _: os.getgid())
@@ -206,7 +207,7 @@ def test_a_new_key_never_stands_beside_an_old_chain(code: Any, tmp_path: Path, m
 
     def take_one(path: str, *arguments: Any) -> None:
         if "fullchain" in path:
-            raise code.files.FileProblem(f"{path} cannot be written: {FULL}")
+            raise code.disk.FileProblem(f"{path} cannot be written: {FULL}")
         replace(path, *arguments)
 
     with monkeypatch.context() as patched:

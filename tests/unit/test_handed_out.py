@@ -12,7 +12,7 @@ import pytest
 from orchestrator.verification.batch import Answers, BatchBackend, prefetch
 from orchestrator.verification.checks import test_disclosure, test_recordings
 from orchestrator.verification.handedout import Handing, handed_out
-from orchestrator.verification.sheet import NotApplicable, Sheet
+from orchestrator.verification.sheet import NotApplicable, NotTested, Sheet
 from orchestrator.verification.subject import Subject
 from tests.unit.asked import faults_of, subject_of
 from tests.unit.test_web_templates import _render
@@ -262,8 +262,8 @@ def test_hidden_files_and_copies_are_asked_for_at_their_own_server(tmp_path: Pat
     assert "more than 60 hidden files and copies" in look("404||other").untested[0]
     computed = _judge(test_disclosure.test_what_lies_there, "server { listen 80; root $where; }", {})
     assert "nginx computes what it hands out" in computed.untested[0]
-    silent = _judge(test_disclosure.test_what_lies_there, "", {})
-    assert "nginx does not tell" in silent.untested[0]
+    with pytest.raises(NotTested, match="nginx does not tell"):
+        _judge(test_disclosure.test_what_lies_there, "", {})
 
 
 def test_lists_are_looked_for_at_every_server(tmp_path: Path) -> None:

@@ -41,21 +41,55 @@ def test_the_clock_must_follow_the_declared_servers() -> None:
     assert _clock(silent, container="lxc").untested
 
 
-MOUNTS = {"/tmp": "nosuid,nodev,noexec", "/dev/shm": "nosuid,nodev", "/dev": "nosuid,noexec"}
+CLOSED = "nosuid,nodev,noexec"
+MOUNTS = {
+    **{"/": "relatime", "/dev": "nosuid,noexec", "/home": "nosuid,nodev"},
+    **dict.fromkeys(("/tmp", "/var/tmp", "/dev/shm", "/var/log"), CLOSED),
+}
 
 
-def _mounts(**changed: str | None) -> Sheet:
-    wanted = {**MOUNTS, **{f"/{name}": flags for name, flags in changed.items()}}
-    said = "".join(f"tmpfs {place} tmpfs rw,{flags} 0 0\n" for place, flags in wanted.items() if flags is not None)
-    subject = replace(subject_of(), groups=())
-    return sheet_of(test_mounts.test_shared_directories, {"cat /proc/mounts": said}, subject=subject)
+def _mounts(
+    *, there: str = "", container: str = "", java: str = "", automount: str = "", **changed: str | None
+) -> Sheet:
+    """Return what is found where these are mounted so, None where a place is no mount (`there` tells whether it is a directory)."""
+    wanted = {**MOUNTS, **{f"/{name.replace('__', '/')}": flags for name, flags in changed.items()}}
+    rows = {place: f"tmpfs {place} tmpfs rw,{flags} 0 0\n" for place, flags in wanted.items() if flags is not None}
+    rows |= {automount: f"systemd-1 {automount} autofs rw 0 0\n"} if automount else {}
+    said = {"set -- /dev": "== next ==\n".join(("".join(rows.values()), there, container)), "for each in": java}
+    subject = replace(subject_of(), groups=("jitsi_bridges",) if java else ())
+    return sheet_of(test_mounts.test_shared_directories, said, subject=subject)
 
 
 def test_flags_of_shared_directories_and_of_devices() -> None:
     assert _mounts().faults == []
     assert faults_of(_mounts(dev="nosuid")) == "/dev is mounted rw,nosuid"
     assert faults_of(_mounts(tmp="noexec")) == "/tmp is mounted rw,noexec"
-    assert faults_of(_mounts(tmp=None)) == "/tmp is no mount of its own"
+    assert faults_of(_mounts(var__log="nosuid,nodev,relatime")) == "/var/log is mounted rw,nosuid,nodev"
+    told = "/home is no mount of its own: / is mounted rw"
+    assert faults_of(_mounts(home=None, there="/home /home\n")) == told
+    # What holds it has the flags, or it is elsewhere.
+    assert _mounts(var__tmp=None, there="/var/tmp /tmp\n").faults == []
+    assert _mounts(var__log=None, var=CLOSED, there="/var/log /var/log\n").faults == []
+    absent = _mounts(home=None)
+    assert (absent.faults, "/home is not there" in absent.seen) == ([], True)
+
+
+def test_mounts_that_are_not_to_be_seen_or_not_the_hosts_own_are_not_tested() -> None:
+    refused = _mounts(home=None, there="/home /home\n", container="lxc\n/home\n")
+    assert refused.faults == []
+    assert refused.untested == [
+        "/home is no mount of its own: / is mounted rw; that belongs to the machine below this container (lxc)"
+    ]
+    assert faults_of(_mounts(tmp="nodev", container="lxc\n/home\n")) == "/tmp is mounted rw,nodev"
+    later = _mounts(automount="/home")
+    assert (later.faults, len(later.untested)) == ([], 1)
+
+
+def test_a_bridge_unpacks_nothing_where_nothing_runs() -> None:
+    """The last option of a name counts; without one it is /tmp."""
+    for arguments in ("java\n", "java\n-Djava.io.tmpdir=/x\n-Djava.io.tmpdir=/var/log/jitsi\n"):
+        assert "jitsi-videobridge2 unpacks libraries into /" in faults_of(_mounts(java=f"{arguments}\n"))
+    assert _mounts(java="java\n-Djava.io.tmpdir=/var/cache/jitsi-videobridge\n\n").faults == []
 
 
 def _integrity(

@@ -96,23 +96,96 @@ def test_every_control_of_hardening_can_be_left_alone() -> None:
     assert set(options["hardening_skip"]["options"]) == done
 
 
+NONE_RUN = "nosuid,nodev,noexec"
+
+
 def test_directories_to_which_many_may_write_get_their_flags() -> None:
-    lines = ENVIRONMENT.get_template("mounts.service.j2").render().splitlines()
-    commands = [line.removeprefix("ExecStart=") for line in lines if line.startswith("ExecStart=")]
-    assert len(commands) == len(ENVIRONMENT.globals["__hardening_flags"]) == 6  # type: ignore[arg-type]
-    for command in commands:
-        assert shlex.split(command)[:2] == ["/bin/sh", "-c"]
-        assert len(shlex.split(command)) == 3
-        assert not re.search(r"[%$\\]", command), "systemd would read it as its own"
-        assert command.count("nosuid,noexec /dev" if "-q /dev;" in command else "nosuid,nodev") == 2
-    # People keep their own programs at home; the JVMs' native libraries lie in none of these (test_hardening_faults.py).
-    assert [command for command in commands if "noexec" not in command] == [c for c in commands if " /home" in c]
+    """People keep their own programs at home; the JVMs' native libraries lie in none of these (test_hardening_faults.py)."""
+    script = ENVIRONMENT.get_template("mounts.sh.j2").render()
+    told = dict(re.findall(r"then keep (/\S+) (\S+); fi", script))
+    assert {place for place, flags in told.items() if flags == NONE_RUN} == {"/tmp", "/var/tmp", "/dev/shm", "/var/log"}
+    assert {place: flags for place, flags in told.items() if flags != NONE_RUN} == {
+        "/dev": "nosuid,noexec",
+        "/home": "nosuid,nodev",
+    }
+    # What may be mounted late is followed by a unit of its own.
+    files = yaml.safe_load((TEMPLATES.parent / "vars/main.yml").read_text())["__hardening_mounts"][0]["files"]
+    late = [row["dest"].split("/")[-2:] for row in files if "link" in row]
+    units = [place[1:].replace("/", "-") for place in told if not place.startswith("/dev")]
+    assert sorted(late) == sorted([f"{unit}.mount.wants", f"ratssaal-mounts@{unit}.service"] for unit in units)
+
+
+def _mounting(folder: Path, mounted: str, *, unit: str = "", refused: str = "nothing") -> list[str]:
+    """Return what the script mounts where these lines stand in /proc/self/mounts, P being its place; Q is another in what is returned.
+
+    `unit` is what systemd says of a mount unit there, `refused` a word of what the kernel refuses.
+    """
+    programs = folder / "bin"
+    programs.mkdir()
+    table, log, place = folder / "mounts", folder / "log", folder / "place"
+    table.write_text(mounted.replace("P", str(place)))
+    log.touch()
+    said = {
+        "mount": f'echo "$*" >>{log}; case $* in *{refused}*) exit 32;; esac',
+        "systemctl": f"printf '{unit}'",
+        "timeout": 'shift; "$@"',
+    }
+    for name, text in said.items():
+        (programs / name).write_text(f"#!/bin/sh\n{text}\n")
+        (programs / name).chmod(0o755)
+    given = {"__hardening_flags": {str(place): NONE_RUN, str(folder / "other"): "nosuid"}}
+    script = ENVIRONMENT.get_template("mounts.sh.j2").render(given).replace("/proc/self/mounts", str(table))
+    environment = {"PATH": f"{programs}:/usr/bin:/bin"}
+    ran = subprocess.run(
+        ["sh", "-c", script, "x", "keep"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stderr
+    return log.read_text().replace(str(place), "P").replace(str(folder / "other"), "Q").splitlines()
+
+
+AUTOMOUNT, SERVER = "systemd-1 P autofs rw,relatime 0 0\n", "nfs:/x P nfs4 rw,nosuid,relatime 0 0\n"
+REMOUNTED, BOUND = "-ic -o remount,bind,nosuid,nodev,noexec P", "-ic --bind -o nosuid,nodev,noexec P P"
+
+
+@pytest.mark.parametrize(
+    ("mounted", "unit", "done"),
+    [
+        ("", "LoadState=loaded\\nFragmentPath=\\n", [BOUND]),
+        ("", "LoadState=masked\\nFragmentPath=/etc/systemd/system/tmp.mount\\n", [BOUND]),
+        # Of fstab, mounted later or not at all: systemd would take what is bound there for it.
+        ("", "LoadState=loaded\\nFragmentPath=/run/systemd/generator/home.mount\\n", []),
+        ("tmpfs P tmpfs rw,nodev 0 0\n", "", [REMOUNTED]),
+        ("tmpfs P tmpfs rw,nosuid,nodev,noexec 0 0\n", "", []),
+        ("tmpfs P tmpfs rw,nosuid,nodev,noexec 0 0\ntmpfs P tmpfs rw 0 0\n", "", [REMOUNTED]),
+        (AUTOMOUNT, "", []),
+        (AUTOMOUNT + SERVER, "", [REMOUNTED]),
+    ],
+)
+def test_what_is_mounted_later_is_not_hidden_and_not_waited_for(
+    tmp_path: Path, mounted: str, unit: str, done: list[str]
+) -> None:
+    (tmp_path / "place").mkdir()
+    assert _mounting(tmp_path, mounted, unit=unit) == done
+
+
+def test_a_place_that_is_elsewhere_or_nowhere(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "place").symlink_to(tmp_path / "there")
+    there = tmp_path / "there"
+    assert _mounting(tmp_path, "") == [f"-ic --bind -o nosuid,nodev,noexec {there} {there}"]
+
+
+def test_a_refused_place_keeps_no_other_from_its_flags(tmp_path: Path) -> None:
+    (tmp_path / "place").mkdir()
+    (tmp_path / "other").mkdir()
+    assert _mounting(tmp_path, "", refused="noexec") == [BOUND, "-ic --bind -o nosuid Q Q"]
 
 
 def test_processes_are_hidden_where_root_and_the_monitoring_group_see_them() -> None:
     """The group by its number: mount does not know names everywhere. Without logind's membership no session would end."""
     text = ENVIRONMENT.get_template("processes.service.j2").render()
-    assert "ExecStart=mount -o remount,hidepid=invisible,gid=4 /proc" in text.splitlines()
+    # Where a container's manager refuses it, the rest of hardening goes on.
+    assert "ExecStart=-mount -o remount,hidepid=invisible,gid=4 /proc" in text.splitlines()
     values = yaml.safe_load((TEMPLATES.parent / "vars/main.yml").read_text())
     files, units = values["__hardening_processes"]
     (logind,) = [file for file in files["files"] if "logind" in file["dest"]]

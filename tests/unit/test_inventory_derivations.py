@@ -5,11 +5,12 @@ from __future__ import annotations
 import ipaddress
 import sys
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import pytest
 
-from orchestrator.inventory import derivations
+from orchestrator.inventory import derivations, openpgp
 from tests.unit.applied import load
 
 ALL = ["jitsi_signalling", "jitsi_bridges", "turn_servers"]
@@ -159,11 +160,11 @@ def test_turn_reaches_the_public_only_for_peer_to_peer() -> None:
 
 
 def test_turn_reaches_every_bridge_of_the_site() -> None:
-    assert derivations.turn_allowed_peers(topology(), "meet") == ["192.0.2.10", "2001:db8::10"]
-    assert derivations.turn_allowed_peers(three_hosts(), "t") == ["192.0.2.2"]
+    assert derivations.turn_allowed_peers(topology()) == ["192.0.2.10", "2001:db8::10"]
+    assert derivations.turn_allowed_peers(three_hosts()) == ["192.0.2.2"]
     public = topology(jitsi_p2p=True)
     public["hosts"]["meet"] |= {"address": "9.9.9.9", "address6": ""}
-    assert derivations.turn_allowed_peers(public, "meet") == []
+    assert derivations.turn_allowed_peers(public) == []
 
 
 def test_turn_never_reaches_the_sites_own_hosts_without_a_bridge() -> None:
@@ -180,7 +181,7 @@ def test_turn_never_reaches_the_administrations_networks_but_for_a_bridge_there(
         assert not denied(p2p, address)
     value = topology(**p2p)
     value["hosts"]["meet"] |= {"address": "8.8.4.7", "address6": ""}
-    assert derivations.turn_allowed_peers(value, "meet") == ["8.8.4.7"]
+    assert derivations.turn_allowed_peers(value) == ["8.8.4.7"]
 
 
 def test_an_administration_that_sits_everywhere_denies_nobody() -> None:
@@ -266,7 +267,8 @@ def test_the_filters_are_the_same_functions(tmp_path: Path) -> None:
     assert filters["ratssaal_csp"](built["settings"]) == derivations.content_security_policy(built["settings"])
 
 
-def test_derivations_need_the_standard_library_only() -> None:
-    text = Path(derivations.__file__).read_text()
+@pytest.mark.parametrize("module", [derivations, openpgp])
+def test_what_the_filters_load_needs_the_standard_library_only(module: ModuleType) -> None:
+    text = Path(str(module.__file__)).read_text()
     imported = {line.split()[1].split(".")[0] for line in text.splitlines() if line.startswith(("import ", "from "))}
     assert imported - {"__future__"} <= set(sys.stdlib_module_names)

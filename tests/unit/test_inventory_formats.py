@@ -9,7 +9,7 @@ import jinja2
 import pytest
 
 from orchestrator import content
-from orchestrator.inventory import formats
+from orchestrator.inventory import valuerules
 from orchestrator.inventory.specs import load_options
 
 OPTIONS = load_options()
@@ -20,15 +20,17 @@ _LOGIN = {"app_id": "town", "login_url": f"{_REALM}/auth?client_id=meet"}
 
 def _said(name: str, value: Any) -> str:
     assert name in OPTIONS, f"{name} is no variable"
-    return " | ".join(f"{list(at)} {message}; {hint}" for at, message, hint in formats.faults(name, value, Path("/")))
+    return " | ".join(
+        f"{list(at)} {message}; {hint}" for at, message, hint in valuerules.faults(name, value, Path("/"))
+    )
 
 
 def test_every_rule_is_for_a_variable_that_there_is() -> None:
-    assert {name for name in formats._RULES if not name.startswith("ansible_")} <= set(OPTIONS)
-    assert set(OPTIONS) >= formats._NEVER_EMPTY
+    assert {name for name in valuerules._RULES if not name.startswith("ansible_")} <= set(OPTIONS)
+    assert set(OPTIONS) >= valuerules._NEVER_EMPTY
 
 
-@pytest.mark.parametrize("name", sorted(name for name in formats._RULES if name in OPTIONS))
+@pytest.mark.parametrize("name", sorted(name for name in valuerules._RULES if name in OPTIONS))
 def test_defaults_are_accepted(name: str) -> None:
     assert _said(name, OPTIONS[name].default) == ""
 

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orchestrator.inventory import ansible_tools
-from orchestrator.inventory.formats import ssh_path_fault
+from orchestrator.inventory import ansible_tools, formats
 from orchestrator.inventory.vault import VaultAccess
 from tests.unit.site_cases import Case
 
@@ -109,7 +108,7 @@ def test_a_path_that_ssh_would_take_for_another_is_refused(case: Case, folder: s
 
 @pytest.mark.parametrize("folder", ["rathaus-köln", "a,b", "x#y", "v1.2+~(3)"])
 def test_other_letters_in_a_path_are_none_of_its_business(folder: str) -> None:
-    assert ssh_path_fault(f"/srv/{folder}/town") is None
+    assert formats.ssh_path(f"/srv/{folder}/town") is None
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ def mode(path: Path) -> int:
 def test_password_is_generated_outside_the_site(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
     monkeypatch.delenv("ANSIBLE_VAULT_PASSWORD_FILE", raising=False)
-    made = create_site(tmp_path / "sites/town", domain="meet.example.org", address="192.0.2.10")
+    made = create_site(tmp_path / "sites/town", domain="meet.example.org", host=FirstHost("192.0.2.10"))
     assert made.password_generated
     assert made.password_file == default_password_file("town") == tmp_path / "config/ratssaal/town.vault-password"
     assert mode(made.password_file) == 0o600

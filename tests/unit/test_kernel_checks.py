@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
-from orchestrator.verification.checks import test_capacity, test_dumps, test_kernel
-from orchestrator.verification.sheet import Sheet
+from orchestrator.verification.checks import test_capacity, test_dumps, test_kernel, test_kernel_modules
+from orchestrator.verification.sheet import NotApplicable, Sheet
 from tests.unit.asked import faults_of, sheet_of, subject_of
 
+ROOT = Path(__file__).resolve().parents[2]
 GOOD = {
     **{name: values[0] for name, values in {**test_kernel.NETWORK, **test_kernel.MEMORY}.items()},
     **{f"net/ipv{family}/conf/eth0.7/accept_redirects": "0" for family in (4, 6)},
@@ -59,6 +64,18 @@ def test_each_interface_counts_for_itself() -> None:
     assert "net.ipv6.conf.eth0.7.accept_redirects is 1" in faults
 
 
+def test_what_is_stricter_than_wanted_is_no_fault() -> None:
+    for name, stricter in {
+        "net/ipv4/conf/all/rp_filter": "1",
+        "net/ipv6/conf/all/accept_source_route": "-1",
+        "kernel/yama/ptrace_scope": "2",
+    }.items():
+        given = {name.replace("/", "__"): stricter, "kept": KEPT + f"{name} = {stricter}\n"}
+        assert (_network(**given).faults, _memory(**given).faults) == ([], [])
+    off = _network(net__ipv4__conf__all__rp_filter="0")
+    assert faults_of(off) == "net.ipv4.conf.all.rp_filter is 0"
+
+
 def test_a_setting_of_another_machine_is_not_tested_and_its_file_is() -> None:
     name = "kernel/kptr_restrict"
     given = {"shared": (name,), "container": "lxc", "kernel__kptr_restrict": "0"}
@@ -73,11 +90,11 @@ def test_a_setting_of_another_machine_is_not_tested_and_its_file_is() -> None:
 @pytest.mark.parametrize(
     ("lines", "value"),
     [
-        ("net.ipv4.conf.all.rp_filter = 1\nnet.ipv4.conf.*.rp_filter = 0\n", "1"),
+        ("net.ipv4.conf.all.rp_filter = 0\nnet.ipv4.conf.*.rp_filter = 2\n", "0"),
         ("net.ipv4.conf.*.rp_filter = 0\n", "0"),
         ("net.ipv4.conf.*.rp_filter = 0\n-net.ipv4.conf.all.rp_filter\n", None),
         ("# net.ipv4.conf.all.rp_filter = 1\n", None),
-        ("net/ipv4/conf/all/rp_filter=2\n-net.ipv4.conf.all.rp_filter = 1\n", "1"),
+        ("net/ipv4/conf/all/rp_filter=2\n-net.ipv4.conf.all.rp_filter = 0\n", "0"),
     ],
 )
 def test_files_of_sysctl_are_read_as_systemd_does(lines: str, value: str | None) -> None:
@@ -92,9 +109,98 @@ def test_a_protection_that_is_switched_off_is_found_now_and_for_the_next_boot() 
     assert faults_of(look(line="ro mitigations=off quiet")) == "booted with mitigations=off"
     assert look(line="mitigations=auto,nosmt nokaslrx").faults == []
     assert faults_of(look(boot='GRUB_CMDLINE_LINUX="quiet nopti"')) == "the boot loader's files say nopti"
+    for line, said in (
+        ('GRUB_CMDLINE_LINUX="quiet mitigations=off" # as before', "mitigations=off"),
+        ('GRUB_CMDLINE_LINUX="$GRUB_CMDLINE_LINUX nopti"', "nopti"),
+        ("GRUB_CMDLINE_LINUX_DEFAULT+=' nosmep'; true", "nosmep"),
+        ("GRUB_CMDLINE_LINUX=nokaslr # isn't it", "nokaslr"),
+        ('GRUB_CMDLINE_LINUX="nopti', "nopti"),
+        ("root=/dev/vda1 ro noexec=off", "noexec=off"),
+    ):
+        assert faults_of(look(boot=line)) == f"the boot loader's files say {said}", line
+    assert look(boot='GRUB_CMDLINE_LINUX="quiet" # not mitigations=off').faults == []
     below = look(line="mitigations=off", container="lxc")
     assert below.faults == []
     assert below.untested == ["the machine below this container was booted with mitigations=off"]
+
+
+def test_memory_that_is_executed_is_a_fault_where_the_processor_tells() -> None:
+    def look(said: str) -> Sheet:
+        return sheet_of(test_kernel.test_data_is_not_executed, {"uname -m": said})
+
+    assert look("x86_64\nnone\nflags\t\t: fpu pae nx lm\n").faults == []
+    assert "does not keep" in faults_of(look("x86_64\nnone\nflags\t\t: fpu pae nxx lm\n"))
+    assert "does not keep" in faults_of(look("x86_64\nnone\n"))
+    below = look("x86_64\nlxc\nflags\t\t: fpu lm\n")
+    assert below.faults == []
+    assert "the machine below this container (lxc)" in below.untested[0]
+    with pytest.raises(NotApplicable, match="aarch64"):
+        look("aarch64\nnone\n")
+
+
+_USB = "insmod /lib/modules/6.12/kernel/drivers/usb/core/usbcore.ko.xz \n"
+
+
+def _modules(check: Callable[..., None], container: str = "none", **answers: str) -> Sheet:
+    """Return what is found where modprobe gives these answers, and loads nothing of the others."""
+    names = {
+        test_kernel_modules.test_protocols: test_kernel_modules.PROTOCOLS,
+        test_kernel_modules.test_devices_and_file_systems: (
+            *test_kernel_modules.DEVICES,
+            *test_kernel_modules.FILE_SYSTEMS,
+        ),
+    }[check]
+    kept_out = "install /bin/true \n"
+    rows = "".join(f"== {name}\n{answers.get(name.replace('-', '_'), kept_out)}" for name in names)
+    program = "missing" if container == "bare" else "/usr/sbin/modprobe"
+    return sheet_of(check, {"PATH=": f"{'lxc' if container == 'bare' else container}\n{program}\n{rows}"})
+
+
+@pytest.mark.parametrize(
+    ("answer", "loads"),
+    [
+        (f"{_USB}install /bin/true \n", False),
+        ("", False),
+        (f"{_USB}insmod /lib/modules/6.12/kernel/drivers/usb/storage/usb-storage.ko.xz \n", True),
+        ("insmod /lib/modules/6.12/updates/usb_storage.ko delay_use=0\n", True),
+        ("builtin usb_storage\n", True),
+        ("install /sbin/modprobe --ignore-install usb-storage \n", True),
+        ("install /usr/bin/false\n", False),
+    ],
+)
+def test_a_module_that_modprobe_would_load_is_a_fault(answer: str, loads: bool) -> None:
+    check = test_kernel_modules.test_devices_and_file_systems
+    assert faults_of(_modules(check, usb_storage=answer)) == ("modprobe loads usb-storage" if loads else "")
+    assert _modules(check).untested == []
+    sctp = "insmod /lib/modules/6.12/kernel/net/sctp/sctp.ko.xz \n"
+    assert faults_of(_modules(test_kernel_modules.test_protocols, sctp=sctp)) == "modprobe loads sctp"
+
+
+def test_a_containers_modules_are_not_tested_and_its_files_are() -> None:
+    check = test_kernel_modules.test_protocols
+    for container in ("lxc", "bare"):
+        sheet = _modules(check, container)
+        assert sheet.faults == []
+        assert "the machine below this container (lxc)" in sheet.untested[0]
+    assert (
+        faults_of(_modules(check, "lxc", rds="insmod /lib/modules/6.12/kernel/net/rds/rds.ko\n"))
+        == "modprobe loads rds"
+    )
+    with pytest.raises(RuntimeError, match="no modprobe"):
+        sheet_of(check, {"PATH=": "none\nmissing\n== dccp\n== rds\n== sctp\n== tipc\n"})
+
+
+def test_the_modules_looked_for_are_those_that_hardening_keeps_out() -> None:
+    """A list of their own: what the role forgets, the check misses."""
+    files = yaml.safe_load((ROOT / "roles/hardening/vars/main.yml").read_text())["__hardening_files"]
+    kept = {
+        control: set(re.findall(r"^(?:install|blacklist) (\S+)", file["content"], re.M))
+        for control, rows in files.items()
+        for file in rows
+        if "modprobe.d" in file["dest"]
+    }
+    modules = test_kernel_modules
+    assert kept == {"NET-09": set(modules.PROTOCOLS), "OS-11": {*modules.DEVICES, *modules.FILE_SYSTEMS}}
 
 
 FORWARDING = {"net__ipv4__conf__all__forwarding": "1", "net__ipv4__conf__eth0.7__forwarding": "1"}
@@ -196,6 +302,11 @@ def test_where_a_core_dump_goes() -> None:
 
 def test_processes_that_any_user_sees_are_a_fault() -> None:
     assert sheet_of(test_kernel.test_processes_of_others, {"setpriv": ""}).faults == []
+    hidden = sheet_of(test_kernel.test_processes_of_others, {"setpriv": "lxc\n"})
+    assert (hidden.faults, hidden.untested) == ([], [])
+    refused = sheet_of(test_kernel.test_processes_of_others, {"setpriv": "seen\nlxc\n"})
+    assert refused.faults == []
+    assert "belongs to the machine below this container (lxc)" in refused.untested[0]
     faults = faults_of(sheet_of(test_kernel.test_processes_of_others, {"setpriv": "seen\n"}))
     assert faults == "any user sees the processes of others in /proc"
     # A /proc in which even the own process is not seen tells nothing.

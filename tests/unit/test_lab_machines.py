@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import TaskFailed, Unreachable, UsageError
-from orchestrator.lab import archives, discovery, drivers, lab, machines, network, repository, rootfs, site, vm
+from orchestrator.lab import archives, discovery, drivers, lab, machines, network, repository, rootfs, servers, site, vm
 from orchestrator.lab.hosts import LabHost, unmount
 from orchestrator.lab.lab import Lab, check_able
 from orchestrator.lab.locks import Busy, locked
@@ -151,7 +151,7 @@ def test_what_fails_in_a_lab_has_a_hint(monkeypatch: pytest.MonkeyPatch, tmp_pat
     host.console.write_text("no such kernel")
     (tmp_path / "repository.log").write_text("address in use")
     monkeypatch.setattr(machines, "has_systemd", lambda: False)
-    monkeypatch.setattr(repository, "servers", lambda folder: [1])
+    monkeypatch.setattr(servers.Server, "_ids", lambda *_: [1])
     monkeypatch.setattr(repository, "_answers", lambda url: False)
     monkeypatch.setattr("time.monotonic", itertools.count(step=30).__next__)
     failing: dict[str, Callable[[], object]] = {

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import pytest
 
+from orchestrator import processes
 from orchestrator.engine import lock
 from orchestrator.engine.lock import SiteLock
 from orchestrator.errors import LockHeld
@@ -37,7 +38,7 @@ def host(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def dead_process() -> tuple[int, str]:
     """A process that is gone, and the token it had."""
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    token = lock.process_token(child.pid)
+    token = processes.token(child.pid)
     child.kill()
     child.communicate()
     return child.pid, token
@@ -77,7 +78,7 @@ def test_after_a_restart_nobody_of_before_lives(host: Path) -> None:
 
 def hidden(monkeypatch: pytest.MonkeyPatch, kill: Callable[[int, int], None]) -> None:
     """Let /proc show no process, as hidepid does to other users."""
-    monkeypatch.setattr(lock, "_stat", lambda pid: [])
+    monkeypatch.setattr(processes, "fields", lambda pid: [])
     monkeypatch.setattr(os, "kill", kill)
 
 
@@ -88,7 +89,7 @@ def test_a_run_that_we_may_not_see_is_not_taken_over(host: Path, monkeypatch: py
     def gone(*_: int) -> None:
         raise ProcessLookupError
 
-    lay(host, pid=os.getpid(), process=lock.process_token(os.getpid()))
+    lay(host, pid=os.getpid(), process=processes.token(os.getpid()))
     hidden(monkeypatch, forbidden)
     with pytest.raises(LockHeld, match="b@x works on this site"):
         SiteLock(SITE, "r1", "provision").take()

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import base64
 import importlib
+import json
+import stat
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +30,8 @@ def steps(monkeypatch: pytest.MonkeyPatch) -> Any:
 
 
 def _file(path: Path, text: str) -> dict[str, Any]:
-    owner = {"owner": path.parent.owner(), "group": path.parent.group()}
+    folder = next(parent for parent in path.parents if parent.exists())
+    owner = {"owner": folder.owner(), "group": folder.group()}
     return {"files": [{"dest": str(path), **owner}], "contents": {"0": base64.b64encode(text.encode()).decode()}}
 
 
@@ -50,6 +54,27 @@ def test_steps_add_up(steps: Any, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == [], "check mode writes nothing"
 
 
+def test_what_root_may_not_show_by_its_umask_is_as_the_roles_mean_it(tmp_path: Path) -> None:
+    """UMASK 027 in /etc/login.defs, or in a PAM rule, would close the directories of services to them."""
+    start = (
+        "import os; os.umask(0o027); from ratssaal_host import steps;"
+        f" steps._AT_WORK = {str(tmp_path / 'at-work')!r}; steps.main()"
+    )
+    wanted = _file(tmp_path / "folder/below/file", "1")
+    task = json.dumps({"steps": [wanted], "check_mode": False, "diff": False})
+    done = subprocess.run(
+        [sys.executable, "-c", start],
+        input=task,
+        cwd=content.root() / "playbooks/host",
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert '"changed": true' in done.stdout
+    modes = [stat.S_IMODE((tmp_path / name).stat().st_mode) for name in ("folder", "folder/below", "folder/below/file")]
+    assert modes == [0o755, 0o755, 0o644]
+
+
 def test_hosts_of_package_sources(tmp_path: Path) -> None:
     """A mirror that holds Debian and Jitsi under one name must not lose its Debian half to our pin."""
     (tmp_path / "sources.list.d").mkdir()
@@ -67,9 +92,9 @@ def test_hosts_of_package_sources(tmp_path: Path) -> None:
 
 
 def test_preflight_knows_an_apt_that_we_started(steps: Any) -> None:
-    packages = importlib.import_module("ratssaal_host.packages")
+    apt = importlib.import_module("ratssaal_host.apt")
     with (
-        subprocess.Popen(["sleep", "60"], env=packages._ENVIRONMENT) as ours,
+        subprocess.Popen(["sleep", "60"], env=apt._ENVIRONMENT) as ours,
         subprocess.Popen(["sleep", "60"]) as other,
     ):
         try:

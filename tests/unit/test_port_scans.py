@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orchestrator.verification.checks import test_management, test_ports
-from orchestrator.verification.nmap import Scan
+from orchestrator.verification.nmap import ECHO, Scan
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.subject import Subject
 from tests.unit.asked import SETTINGS, FakeHost, Said, faults_of, sheet_of
@@ -28,7 +28,7 @@ def _bridge(opened: str, echo: str = 'reason="echo-reply"') -> Sheet:
         # nmap: "Your port specifications are illegal"
         f"{test_ports._DECLARED} ": (1, "QUITTING!"),
         test_ports._SWEEP: _XML.format("filtered", opened),
-        test_ports._ECHO: f'<nmaprun><host><status state="up" {echo}/></host></nmaprun>',
+        ECHO: f'<nmaprun><host><status state="up" {echo}/></host></nmaprun>',
     }
     return sheet_of(test_ports.test_ports_from_outside, said, outside=FakeHost(said), subject=subject)
 

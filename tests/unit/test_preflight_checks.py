@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -114,6 +115,65 @@ def test_each_lack(changes: dict[str, Any], message: str, blocking: bool) -> Non
     assert remark.problem.where == "meet"
     assert remark.problem.hint
     assert remark.blocking is blocking
+
+
+def test_what_hardening_will_remove_is_told_before() -> None:
+    (remark,) = judge(unwanted=["autofs", "cups"], automounted_home={})
+    assert remark.problem.message == "`ratssaal harden` will remove what no conferencing server needs: autofs, cups"
+    assert not remark.blocking
+    assert "hardening_skip: {OS-11: " in remark.problem.hint
+    assert judge(unwanted=[], automounted_home={"user": "anna", "place": "/home"}) == []
+
+
+def test_who_logs_in_by_a_home_of_autofs_is_not_locked_out() -> None:
+    home = {"user": "anna", "place": "/home"}
+    first, second = judge(unwanted=["autofs"], automounted_home=home)
+    assert (first.blocking, second.blocking) == (True, False)
+    assert first.problem.message.startswith("the home of anna comes by autofs (/home)")
+    assert "hardening_skip: {OS-11: " in first.problem.hint
+
+
+def test_the_role_says_what_hardening_removes() -> None:
+    names = preflight.unwanted_packages({})
+    assert {"autofs", "cups", "avahi-daemon"} <= set(names)
+    assert preflight.unwanted_packages({"hardening_skip": {"OS-12": {}}}) == names
+    # The remark names this control only.
+    assert preflight.unwanted_packages({"hardening_skip": {"OS-11": {}}}) == []
+
+
+def test_a_package_of_which_only_the_settings_are_left_is_not_installed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    program = tmp_path / "dpkg-query"
+    program.write_text("#!/bin/sh\necho installed cups\necho config-files autofs\necho not-installed nis\nexit 1\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=":")
+    assert preflight_facts.installed(["autofs", "cups", "nis", "xinetd"]) == ["cups"]
+    assert preflight_facts.installed([]) == []
+
+
+@pytest.mark.parametrize(
+    ("mount", "place"),
+    [
+        ("auto.home {top} autofs rw,fd=6 0 0", "{top}"),
+        ("/etc/auto.direct {home} autofs rw,fd=6 0 0", "{home}"),
+        ("/etc/auto.misc /misc autofs rw,fd=6 0 0", ""),
+        ("auto.home {home}-else autofs rw,fd=6 0 0", ""),
+        ("systemd-1 {top} autofs rw,fd=6 0 0", ""),
+        ("server:/home {top} nfs4 rw 0 0", ""),
+    ],
+)
+def test_a_home_that_autofs_brings_in_is_seen(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, mount: str, place: str
+) -> None:
+    home = tmp_path / "anna"
+    user = SimpleNamespace(pw_name="anna", pw_dir=str(home))
+    monkeypatch.setattr(preflight_facts, "pwd", SimpleNamespace(getpwnam={"anna": user}.__getitem__))
+    monkeypatch.setenv("SUDO_USER", "anna")
+    names = {"top": str(tmp_path), "home": str(home)}
+    (tmp_path / "mounts").write_text("proc /proc proc rw 0 0\n" + mount.format(**names) + "\n")
+    wanted = {"user": "anna", "place": place.format(**names)} if place else {}
+    assert preflight_facts.automounted_home(str(tmp_path / "mounts")) == wanted
 
 
 @pytest.mark.parametrize("owner", ["ufw", "firewalld"])
@@ -290,7 +350,7 @@ def test_lock_holder_is_seen_without_taking_the_lock(tmp_path: Path, ours: bool)
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
-        # As playbooks/host/ratssaal_host/packages.py starts apt; tests/unit/test_modules.py holds the two together.
+        # As playbooks/host/ratssaal_host/apt.py starts it; tests/unit/test_modules.py holds the two together.
         env={**os.environ, "RATSSAAL_AT_WORK": "1"} if ours else None,
     ) as holder:
         assert holder.stdout is not None

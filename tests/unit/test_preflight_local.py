@@ -133,29 +133,26 @@ def test_missing_intermediate_warns(judge: Callable[..., list[Remark]]) -> None:
 
 SERVER, CLIENT = ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH
 # What an issued certificate says of itself -> what preflight says of it, and what the role does.
-USES: dict[str, tuple[dict[str, Any], str, str]] = {
-    "for servers": ({"usages": [SERVER]}, "", ""),
-    "for servers and clients": ({"usages": [CLIENT, SERVER]}, "", ""),
-    "says nothing of what it is": ({"ca": None}, "", ""),
+USES: dict[str, tuple[dict[str, Any], str]] = {
+    "for servers": ({"usages": [SERVER]}, ""),
+    "for servers and clients": ({"usages": [CLIENT, SERVER]}, ""),
+    "says nothing of what it is": ({"ca": None}, ""),
     "for clients": (
         {"usages": [CLIENT]},
         "the certificate is for no server: CN=leaf has other extended key usages",
-        "CN=leaf is for no server: its extended key usages lack serverAuth",
     ),
     "for anything, which Firefox takes for no server": (
         {"usages": [ExtendedKeyUsageOID.ANY_EXTENDED_KEY_USAGE]},
         "the certificate is for no server: CN=leaf has other extended key usages",
-        "CN=leaf is for no server: its extended key usages lack serverAuth",
     ),
     "an authority's": (
         {"ca": True, "usages": [SERVER]},
         "the first certificate is an authority's and no server's: CN=leaf",
-        "CN=leaf, the first one, is an authority's and no server's",
     ),
 }
 
 
-@pytest.mark.parametrize(("given", "said"), [row[:2] for row in USES.values()], ids=list(USES))
+@pytest.mark.parametrize(("given", "said"), list(USES.values()), ids=list(USES))
 def test_what_a_certificate_is_for(judge: Callable[..., list[Remark]], given: dict[str, Any], said: str) -> None:
     a = Authority()
     leaf = a.issue("leaf", a.leaf_key, "middle", a.middle_key, names=NAMES, **given)

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 
 import pytest
 
-from orchestrator.engine import lock
 from orchestrator.lab import machines, processes
 from orchestrator.operations import preflight_facts
+from orchestrator.processes import token
 
 # prctl(15) is PR_SET_NAME (linux:include/uapi/linux/prctl.h).
 _CHILD = r"""
@@ -44,7 +44,7 @@ def test_the_lab_finds_its_number_inside(child: int) -> None:
 
 
 def test_the_lock_tells_it_from_a_later_one(child: int) -> None:
-    assert lock.process_token(child).count(":") == 1
+    assert token(child).count(":") == 1
 
 
 def test_preflight_names_it_as_the_owner_of_its_port(child: int) -> None:

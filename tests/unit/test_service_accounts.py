@@ -86,7 +86,7 @@ def _packages(code: Any, monkeypatch: pytest.MonkeyPatch, folder: Path, check_mo
         return 0, ""
 
     monkeypatch.setattr(code.packages, "_ANSWERS", str(folder / "config.dat"))
-    monkeypatch.setattr(code.packages, "_started", select)
+    monkeypatch.setattr(code.apt, "started", select)
     made = object.__new__(code.packages.Packages)
     made.step, made.done = _step(check_mode, {"withdrawn": [ANSWER]}), []
     return made

@@ -111,3 +111,20 @@ def test_internal_services_are_missed_where_they_belong_only(groups: list[str], 
     sheet = sheet_of(test_network.test_internal_interfaces, said, subject=subject)
     assert (faults_of(sheet), sheet.untested) == (fault, [])
     assert "http://192.0.2.10:8080 does not answer" in sheet.seen
+
+
+def test_what_other_software_opens_to_everybody_is_an_internal_interface() -> None:
+    said = {
+        "ss": "".join(
+            f'tcp LISTEN 0 50 {address} 0.0.0.0:* users:(("x",pid=1,fd=2))\n'
+            for address in ("127.0.0.1:8080", "0.0.0.0:6379", "*:2375", "127.0.0.1:5432")
+        ),
+        "if command -v nft": json.dumps({"nftables": AS_DECLARED}),
+        "curl": "0.000000 7\n",
+    }
+    server = Server("h1", "192.0.2.10", "", (), {})
+    sheet = sheet_of(test_network.test_internal_interfaces, said, subject=server)
+    assert [seen for seen, _ in sheet.faults] == [
+        "Redis is bound to 0.0.0.0:6379",
+        "Docker's API is bound to *:2375",
+    ]

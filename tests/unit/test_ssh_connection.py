@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.errors import InvalidSite, Unreachable
 from orchestrator.inventory.site import Host
-from orchestrator.transport import ssh
+from orchestrator.transport import exchange, knownhosts, ssh
 from orchestrator.transport.ssh import ConnectionFailed
 from orchestrator.verification import shipping
 from orchestrator.verification.shipping import Line
@@ -57,7 +57,7 @@ def _served(folder: Path, run: Exec, *, buffer: int = 0) -> Iterator[tuple[Host,
         if buffer:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, buffer)
         host = Host("h1", "127.0.0.1", "", listening.getsockname()[1], "root", str(key_file), ())
-        ssh.pin_host_key(host, known_hosts, ssh.HostKey(own.get_name(), own.get_base64()))
+        knownhosts.pin_host_key(host, known_hosts, knownhosts.HostKey(own.get_name(), own.get_base64()))
 
         def accept() -> None:
             plain, _ = listening.accept()
@@ -173,7 +173,7 @@ def test_a_command_that_ended_without_reading_its_input_has_its_answer(tmp_path:
 
     with _served(tmp_path, answer) as (host, known_hosts, _), ssh.connect(host, known_hosts) as connection:
         told = connection.run("#" * (8 << 20), timeout=20)
-    assert told == ssh.Answer(-1 if code is None else code, "done", "")
+    assert told == exchange.Answer(-1 if code is None else code, "done", "")
 
 
 def test_a_host_that_hangs_costs_its_time_once(tmp_path: Path, mute: Exec, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -221,7 +221,7 @@ def test_a_line_that_could_not_be_opened_says_so_to_whoever_asks(tmp_path: Path)
 def test_a_host_that_answers_without_end_is_an_error_before_memory_is_full(
     tmp_path: Path, stream: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ssh, "_MOST_BYTES", 3 << 20)
+    monkeypatch.setattr(exchange, "_MOST_BYTES", 3 << 20)
 
     def flood(channel: paramiko.Channel) -> bool:
         def send() -> None:
@@ -271,7 +271,7 @@ def test_a_host_without_ssh_is_not_the_keys_fault(tmp_path: Path) -> None:
 def test_pinned_keys_that_are_none(tmp_path: Path, content: bytes) -> None:
     host, file = Host("h1", "192.0.2.1", "", 22, "root", "", ()), tmp_path / "known_hosts"
     file.write_bytes(content)
-    for use in (lambda: ssh.connect(host, file), lambda: ssh.pinned_keys(host, file)):
+    for use in (lambda: ssh.connect(host, file), lambda: knownhosts.pinned_keys(host, file)):
         with pytest.raises(InvalidSite, match="the pinned host keys cannot be used") as caught:
             use()
         assert caught.value.exit_code == 3
@@ -288,7 +288,11 @@ def test_pinned_keys_of_somebody_else(tmp_path: Path, monkeypatch: pytest.Monkey
     file.write_text("")
     monkeypatch.setattr(paramiko.HostKeys, "load", forbidden)
     monkeypatch.setattr(Path, "read_text", forbidden)
-    uses = (ssh.connect, ssh.pinned_keys, lambda h, f: ssh.pin_host_key(h, f, ssh.HostKey("ssh-ed25519", "AAAA")))
+    uses = (
+        ssh.connect,
+        knownhosts.pinned_keys,
+        lambda h, f: knownhosts.pin_host_key(h, f, knownhosts.HostKey("ssh-ed25519", "AAAA")),
+    )
     for use in uses:
         with pytest.raises(InvalidSite, match="Permission denied") as caught:
             use(host, file)

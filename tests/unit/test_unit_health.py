@@ -6,6 +6,7 @@ import importlib
 from collections.abc import Iterator
 from contextlib import nullcontext
 from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
 from threading import Thread
 from types import SimpleNamespace
 from typing import Any
@@ -95,6 +96,18 @@ def test_a_service_that_does_not_answer_ends_the_task(units: Any, monkeypatch: p
         _wait(units, "http://127.0.0.1:1/about/health")
 
 
+@pytest.mark.parametrize("sandboxed", [True, False])
+def test_a_service_with_a_sandbox_is_told_how_to_lose_it(
+    units: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, sandboxed: bool
+) -> None:
+    monkeypatch.setattr(units, "HEALTH_SECONDS", 0)
+    monkeypatch.setattr(units, "_SANDBOX", str(tmp_path / "%s.conf"))
+    (tmp_path / ("jicofo.service.conf" if sandboxed else "nginx.service.conf")).touch()
+    with pytest.raises(RuntimeError) as failure:
+        _wait(units, "http://127.0.0.1:1/about/health")
+    assert ("hardening_skip with OS-08" in str(failure.value)) is sandboxed
+
+
 @pytest.mark.parametrize(
     ("read", "outdated"),
     [
@@ -127,5 +140,44 @@ def test_a_unit_of_a_timer_is_read_anew_and_left_as_it_is(units: Any, monkeypatc
         state = {"LoadState": "loaded", "ActiveState": active, "UnitFileState": "static", "NeedDaemonReload": reload}
         monkeypatch.setattr(units, "states_of", lambda names, state=state: dict.fromkeys(names, state))
         step = SimpleNamespace(check_mode=False, params=[{"name": "x.service", "state": "timed"}], settle=0)
-        assert units.bring(step) == {"changed": False, "actions": []}
+        assert units.bring(step) == {"changed": False, "actions": [], "not_settable": []}
     assert said == [("daemon-reload",)]
+
+
+@pytest.mark.parametrize(
+    ("check", "helps", "done", "refused"),
+    [
+        (False, True, ["restart x.service"], []),
+        (True, True, ["restart x.service"], []),
+        # What a container's manager does not let it set is told, and counts as no change each time.
+        (False, False, [], ["x.service"]),
+    ],
+)
+def test_a_unit_whose_effect_somebody_took_away_is_started_anew(
+    units: Any,
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    *,
+    check: bool,
+    helps: bool,
+    done: list[str],
+    refused: list[str],
+) -> None:
+    """That it ran once, and is active since, says nothing about now."""
+    effect = tmp_path / "effect"
+
+    def systemctl(*words: str) -> tuple[int, str]:
+        if "restart" in words and helps:
+            effect.touch()
+        return 0, ""
+
+    monkeypatch.setattr(units, "_systemctl", systemctl)
+    monkeypatch.setattr(units.os.path, "isdir", lambda _: True)
+    state = {"LoadState": "loaded", "ActiveState": "active", "UnitFileState": "enabled", "NeedDaemonReload": "no"}
+    monkeypatch.setattr(units, "states_of", lambda names: dict.fromkeys(names, state))
+    wanted = {"name": "x.service", "enabled": True, "effective": f"test -e {effect}"}
+    step = SimpleNamespace(check_mode=check, params=[wanted], settle=0)
+    assert units.bring(step) == {"changed": bool(done), "actions": done, "not_settable": refused}
+    assert ("effective" in units.applied_units([wanted])[0]) == effect.exists()
+    if effect.exists():
+        assert units.bring(step) == {"changed": False, "actions": [], "not_settable": []}

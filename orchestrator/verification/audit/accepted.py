@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 from datetime import date
 from functools import cache
@@ -23,7 +23,7 @@ class Accepted(BaseModel):
 
     `profiles` are the crypto profiles whose choice they are, () where it is none's; `only` is the one circumstance under which
     the reason holds, "" where it always does; `says` must stand in the finding's text, so that a value of ours is accepted and
-    no other one.
+    no other one; `needs` are the controls without which the reason would be false.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -34,6 +34,7 @@ class Accepted(BaseModel):
     profiles: tuple[str, ...] = ()
     only: Literal["", "container", "lab"] = ""
     says: str = ""
+    needs: tuple[str, ...] = ()
 
     def covers(self, finding: AuditFinding, profile: str, around: frozenset[str]) -> bool:
         """Say whether it speaks of this finding on a site of this crypto profile under these circumstances."""
@@ -47,16 +48,35 @@ def load_accepted() -> tuple[Accepted, ...]:
     return tuple(Accepted.model_validate(row) for row in content.data(_FILE))
 
 
+def needed(auditors: Collection[str]) -> tuple[str, ...]:
+    """Return the controls on which the reasons for what these auditors find rest."""
+    return tuple(sorted({control for row in load_accepted() if row.auditor in auditors for control in row.needs}))
+
+
 def accept(
-    findings: Iterable[AuditFinding], profile: str, around: frozenset[str] = frozenset()
+    findings: Iterable[AuditFinding],
+    profile: str,
+    around: frozenset[str] = frozenset(),
+    held: Collection[tuple[str, str]] = (),
 ) -> tuple[AuditFinding, ...]:
-    """Return the findings with their reasons where one is written down."""
-    return tuple(_accept(finding, profile, around) for finding in findings)
+    """Return the findings with their reasons where one is written down and true.
+
+    `held` are the controls of `needed` that hold, as (control, host).
+    """
+    return tuple(_accept(finding, profile, around, held) for finding in findings)
 
 
-def _accept(finding: AuditFinding, profile: str, around: frozenset[str]) -> AuditFinding:
-    row = next((row for row in load_accepted() if row.covers(finding, profile, around)), None)
-    return replace(finding, accepted=" ".join(row.why.split())) if row else finding
+def _accept(
+    finding: AuditFinding, profile: str, around: frozenset[str], held: Collection[tuple[str, str]]
+) -> AuditFinding:
+    rows = [row for row in load_accepted() if row.covers(finding, profile, around)]
+    missing = [[control for control in row.needs if (control, finding.host) not in held] for row in rows]
+    for row, lacks in zip(rows, missing, strict=True):
+        if not lacks:
+            return replace(finding, accepted=" ".join(row.why.split()))
+    if rows:
+        return replace(finding, text=f"{finding.text} (may stay where {' and '.join(missing[0])} holds; here not)")
+    return finding
 
 
 def waive(findings: tuple[AuditFinding, ...], waivers: tuple[Waiver, ...], today: date) -> tuple[AuditFinding, ...]:

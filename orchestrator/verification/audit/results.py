@@ -55,8 +55,9 @@ class AuditFinding:
 class Reading:
     """What a raw output says: findings as (id, severity, text), figures by name.
 
-    `problem` says why the output cannot be judged: it is no such output, or an unfinished one. `around` are circumstances
-    under which some things are as they are: `container` where the host has no kernel of its own.
+    `problem` says why the output cannot be judged: it is no such output, an unfinished one, or one that does not show all; what
+    it shows counts nevertheless. `around` are circumstances under which some things are as they are: `container` where the host
+    has no kernel of its own.
     """
 
     findings: tuple[tuple[str, Severity, str], ...] = ()

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import UTC, date, datetime
@@ -12,13 +11,12 @@ from pathlib import Path
 from typing import Protocol
 
 import orchestrator
-from orchestrator.errors import RatssaalError, UsageError
+from orchestrator.engine.journal import now, runs_root
+from orchestrator.errors import RatssaalError
 from orchestrator.evidence.results import Result
-from orchestrator.inventory.derivations import control_path
-from orchestrator.inventory.site import Host, Site
-from orchestrator.inventory.vantagepoint import parse
+from orchestrator.inventory.site import Site
 from orchestrator.verification.audit import exposure, lynis, openscap, ports, sshaudit, tls
-from orchestrator.verification.audit.accepted import accept, waive
+from orchestrator.verification.audit.accepted import accept, needed, waive
 from orchestrator.verification.audit.places import OutOfTime, Outside, Target
 from orchestrator.verification.audit.results import (
     AUDITORS,
@@ -31,7 +29,9 @@ from orchestrator.verification.audit.results import (
     result_of,
 )
 from orchestrator.verification.crypto import chosen
+from orchestrator.verification.runner import verify
 from orchestrator.verification.subject import subjects
+from orchestrator.verification.vantage import place_of
 from orchestrator.verification.waivers import Waiver, read_waivers
 
 _AT_ONCE = 8
@@ -67,17 +67,19 @@ def audit(
 ) -> AuditReport:
     """Let auditors look at hosts (all, or the named ones) and return what they found; raw outputs are written to `folder`.
 
-    Changes nothing on the hosts. Raises UsageError for an unknown host, InvalidSite for mistakes in the waivers.
+    First it verifies, from inside, the controls on which the reasons for accepted findings rest. Changes nothing on the hosts.
+    Raises UsageError for an unknown host, InvalidSite for mistakes in the waivers, TaskFailed as `verify` does.
     `on_begin` and `on_end` are told from several threads.
     """
     targets = _targets(site, hosts, folder)
     waivers = read_waivers(site.path, tuple(host.name for host in site.hosts))
-    day, started = today or datetime.now(UTC).date(), _now()
+    day, started = today or datetime.now(UTC).date(), now("seconds")
+    held = _held(site, targets, auditors, on_begin)
 
     def one(module: Auditor, target: Target) -> Audited:
         on_begin(module.NAME, target.host.name)
         audited, around = _run(module, target)
-        audited = judged(audited, waivers, site, day, around=around)
+        audited = judged(audited, waivers, site, day, around=around, held=held)
         on_end(audited)
         return audited
 
@@ -91,27 +93,39 @@ def audit(
     names = [target.host.name for target in targets]
     found.sort(key=lambda row: (names.index(row.host), AUDITORS.index(row.auditor)))
     return AuditReport(
-        site.name, started, _now(), orchestrator.__version__, chosen(site.settings).name, str(folder), tuple(found)
+        site.name,
+        started,
+        now("seconds"),
+        orchestrator.__version__,
+        chosen(site.settings).name,
+        str(folder),
+        tuple(found),
     )
 
 
 def audits_directory(site: str) -> Path:
     """Return where the audits of a site are kept on the control node."""
-    state = os.environ.get("XDG_STATE_HOME") or str(Path.home() / ".local/state")
-    return Path(state) / "ratssaal" / site / "audits"
+    return runs_root() / site / "audits"
 
 
 def _targets(site: Site, names: tuple[str, ...], folder: Path) -> list[Target]:
-    known: dict[str, Host] = {host.name: host for host in site.hosts}
-    unknown = [name for name in names if name not in known]
-    if unknown:
-        raise UsageError(f"the site has no host {', '.join(unknown)}", hint=f"it has: {', '.join(known)}")
+    chosen_hosts, about = site.chosen(names), subjects(site)
     folder.mkdir(parents=True, mode=0o700, exist_ok=True)
-    key = str(site.settings.get("verification_vantage_key_file") or "")
-    point = parse(str(site.settings.get("verification_vantage") or ""))
-    outside = Outside(point, str(control_path(key, site.path)) if key else "", site.known_hosts)
-    about = subjects(site)
-    return [Target(site, known[name], about[name], outside, folder) for name in dict.fromkeys(names or known)]
+    outside = Outside(*place_of(site), site.known_hosts)
+    return [Target(site, host, about[host.name], outside, folder) for host in chosen_hosts]
+
+
+def _held(site: Site, targets: list[Target], auditors: tuple[str, ...], on_begin: Begun) -> frozenset[tuple[str, str]]:
+    """Return which controls that reasons rest on hold where: what is waived or left alone does not, nor what nobody could look at."""
+    controls, names = needed(auditors or AUDITORS), tuple(target.host.name for target in targets)
+    if not controls:
+        return frozenset()
+    for name in names:
+        on_begin("verify", name)
+    found: dict[tuple[str, str], set[Result]] = {}
+    for row in verify(site, controls=controls, hosts=names, quick=True).findings:
+        found.setdefault((row.control, row.host), set()).add(row.result)
+    return frozenset(pair for pair, results in found.items() if results <= {Result.PASS, Result.NOT_APPLICABLE})
 
 
 def _run(module: Auditor, target: Target) -> tuple[Audited, frozenset[str]]:
@@ -137,26 +151,25 @@ def _run(module: Auditor, target: Target) -> tuple[Audited, frozenset[str]]:
 
 
 def _read(plain: Audited, reading: Reading, raw: tuple[str, ...]) -> Audited:
-    if reading.problem:
-        return replace(plain, reason=reading.problem, version=reading.version, raw=raw)
     findings = tuple(
         AuditFinding(plain.auditor, plain.host, name, severity, text) for name, severity, text in reading.findings
     )
-    return replace(
-        plain, result=Result.PASS, figures=reading.figures, version=reading.version, findings=findings, raw=raw
-    )
+    plain = replace(plain, figures=reading.figures, version=reading.version, findings=findings, raw=raw)
+    return replace(plain, reason=reading.problem) if reading.problem else replace(plain, result=Result.PASS)
 
 
 def judged(
-    audited: Audited, waivers: tuple[Waiver, ...], site: Site, today: date, *, around: frozenset[str] = frozenset()
+    audited: Audited,
+    waivers: tuple[Waiver, ...],
+    site: Site,
+    today: date,
+    *,
+    around: frozenset[str] = frozenset(),
+    held: Collection[tuple[str, str]] = (),
 ) -> Audited:
     """Return an auditor's outcome with what is accepted marked, by our roles' list and by the site's waivers. Pure."""
-    if audited.result is not Result.PASS:
-        return audited
     circumstances = around | {"lab"} if site.lab else around
-    findings = waive(accept(audited.findings, chosen(site.settings).name, circumstances), waivers, today)
-    return replace(audited, findings=findings, result=result_of(findings))
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+    findings = waive(accept(audited.findings, chosen(site.settings).name, circumstances, held), waivers, today)
+    return replace(
+        audited, findings=findings, result=result_of(findings) if audited.result is Result.PASS else audited.result
+    )

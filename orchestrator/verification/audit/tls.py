@@ -1,4 +1,8 @@
-"""sslyze on every TLS port, by the site's crypto profile in Mozilla's format. It runs as a process only: its licence is the AGPL."""
+"""sslyze on each TLS service that people reach, by the site's crypto profile in Mozilla's format.
+
+Prosody's client port is none of them: it lets in bridges alone, and verify asks it from inside (CRY-01 to CRY-03). sslyze runs as
+a process only: its licence is the AGPL.
+"""
 
 from __future__ import annotations
 

@@ -17,7 +17,8 @@ from orchestrator.inventory.derivations import security_contact
 from orchestrator.verification.asking import ask, text
 from orchestrator.verification.checks.test_recordings import NGINX
 from orchestrator.verification.checks.test_web import OTHERS, PAGES, ROOM, Answer, Asked, answers, request
-from orchestrator.verification.handedout import Handing, fetch, handed_out, judge_fetched, listed, listing
+from orchestrator.verification.doors import fetch, judge_fetched, listed, listing
+from orchestrator.verification.handedout import Handing, handed_out
 from orchestrator.verification.sheet import NotTested, Sheet
 from orchestrator.verification.subject import Subject
 
@@ -102,6 +103,15 @@ def test_listings(host: testinfra.host.Host, outside: testinfra.host.Host, subje
         sheet.expect(not lists, f"{label} {'lists its files' if lists else 'lists nothing'}", "no list")
 
 
+def _handing(host: testinfra.host.Host, subject: Subject) -> Handing:
+    """Return what nginx hands out; raises NotTested where it does not tell."""
+    (shown,) = ask(host, NGINX)
+    handing = handed_out(text(shown), subject)
+    if not handing.servers:
+        raise NotTested("nginx does not tell its configuration (nginx -t says why)")
+    return handing
+
+
 @pytest.mark.control("WEB-03")
 def test_listings_of_every_server(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """No directory lists what it holds, of whichever of nginx's servers, asked from the host itself.
@@ -109,11 +119,7 @@ def test_listings_of_every_server(host: testinfra.host.Host, subject: Subject, s
     These are the beginnings of addresses that its configuration names; and every directory that lies there, where it says
     that lists are made at all.
     """
-    (shown,) = ask(host, NGINX)
-    handing = handed_out(text(shown), subject)
-    if not handing.servers:
-        sheet.could_not_look("nginx does not tell its configuration (nginx -t says why)")
-        return
+    handing = _handing(host, subject)
     asked = {(door, path): None for server in handing.servers for door in server.doors for path in server.locations}
     open_ = [row for row in handing.rows if row.server.lists]
     (below,) = ask(host, _BELOW.format(_quoted(row.place.folder for row in open_), _MOST + 1)) if open_ else (None,)
@@ -144,11 +150,7 @@ def test_left_behind(host: testinfra.host.Host, outside: testinfra.host.Host, su
 @pytest.mark.control("WEB-03")
 def test_what_lies_there(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """No hidden file and no copy that really lies below what nginx hands out is given away, asked from the host itself."""
-    (shown,) = ask(host, NGINX)
-    handing = handed_out(text(shown), subject)
-    if not handing.servers:
-        sheet.could_not_look("nginx does not tell its configuration (nginx -t says why)")
-        return
+    handing = _handing(host, subject)
     folders = _quoted(row.place.folder for row in handing.rows)
     (found,) = ask(host, _LEFT.format(folders, _MOST + 1)) if folders else (None,)
     lines = text(found).splitlines() if found else []

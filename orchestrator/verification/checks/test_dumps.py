@@ -85,8 +85,7 @@ def _login_limits(rules: str) -> dict[str, str]:
 @pytest.mark.control("OS-12")
 def test_heap_dumps(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """The JVMs write none, or into a closed directory that is emptied; the last option of a kind wins."""
-    units = ["jicofo"] if subject.signalling else []
-    units += ["jitsi-videobridge2"] if subject.bridge else []
+    units = subject.java_units
     if not units:
         raise NotApplicable("neither Jicofo nor a bridge runs here")
     for unit, result in zip(units, ask(host, *(java(unit) for unit in units)), strict=True):

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+
 import pytest
 import testinfra.host
 
@@ -9,12 +12,12 @@ from orchestrator.verification.asking import ask, text
 from orchestrator.verification.checks.test_containers import ENGINES
 from orchestrator.verification.declarations import answered_for
 from orchestrator.verification.kernel import QUESTION, Kernel, look, read
-from orchestrator.verification.sheet import Sheet
+from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject
 
 OFF, ON = ("0",), ("1",)
-# 2 is loose: an answer may come by another uplink, as media does on hosts with several.
-LOOSE = "2"
+# Loose: an answer may come by another uplink, as media does on hosts with several. Strict keeps out more.
+LOOSE, STRICT = "2", "1"
 NETWORK = {
     "net/ipv4/conf/all/accept_source_route": OFF,
     "net/ipv6/conf/all/accept_source_route": ("0", "-1"),
@@ -24,7 +27,7 @@ NETWORK = {
     "net/ipv4/conf/all/send_redirects": OFF,
     "net/ipv4/conf/default/send_redirects": OFF,
     "net/ipv4/conf/all/log_martians": ON,
-    "net/ipv4/conf/all/rp_filter": (LOOSE,),
+    "net/ipv4/conf/all/rp_filter": (LOOSE, STRICT),
     "net/ipv4/tcp_syncookies": ("1", "2"),
     "net/ipv4/icmp_echo_ignore_broadcasts": ON,
 }
@@ -114,6 +117,9 @@ def test_memory_and_files(host: testinfra.host.Host, sheet: Sheet) -> None:
 _PROCESSES = (
     "setpriv --reuid=65534 --regid=65534 --clear-groups sh -c "
     "'test -e /proc/self/stat || exit 3; test -e /proc/1/stat && echo seen; true'"
+    # A container that may not mount /proc anew even as it is has what its machine gave it.
+    " && if read -r kind 2>/dev/null </run/systemd/container && ! unshare --mount mount -o remount /proc 2>/dev/null; "
+    "then echo $kind; fi"
 )
 
 
@@ -121,8 +127,12 @@ _PROCESSES = (
 def test_processes_of_others(host: testinfra.host.Host, sheet: Sheet) -> None:
     """Nobody learns which programs others run, and with which arguments."""
     (shown,) = ask(host, _PROCESSES)
-    seen = text(shown).strip() == "seen"
+    words = text(shown).split()
+    seen, refused = "seen" in words, " ".join(word for word in words if word != "seen")
     told = f"any user {'sees' if seen else 'does not see'} the processes of others in /proc"
+    if seen and refused:
+        sheet.could_not_look(f"{told}; that belongs to the machine below this container ({refused})")
+        return
     sheet.expect(not seen, told, "root and the group adm alone (mounted with hidepid=invisible,gid=4)")
 
 
@@ -130,7 +140,7 @@ def test_processes_of_others(host: testinfra.host.Host, sheet: Sheet) -> None:
 def test_command_line(host: testinfra.host.Host, sheet: Sheet) -> None:
     """Nothing that protects is switched off, neither now nor at the next boot."""
     kernel = look(host)
-    now, later = (WEAKENING & set(line.split()) for line in (kernel.command_line, _words(kernel.next_command_line)))
+    now, later = (WEAKENING & words for words in (set(kernel.command_line.split()), _words(kernel.next_command_line)))
     if now and kernel.container:
         sheet.could_not_look(f"the machine below this container was booted with {', '.join(sorted(now))}")
     else:
@@ -141,6 +151,36 @@ def test_command_line(host: testinfra.host.Host, sheet: Sheet) -> None:
         sheet.expect(False, f"the boot loader's files say {', '.join(sorted(later))}", "no protection switched off")
 
 
-def _words(lines: str) -> str:
-    """Return the boot loader's lines without names and quotes."""
-    return " ".join(line.partition("=")[2].strip("\"'") if "GRUB" in line else line for line in lines.splitlines())
+def _words(lines: str) -> set[str]:
+    """Return the words of the boot loader's lines, as the shell reads them that reads GRUB's."""
+    found: set[str] = set()
+    for line in lines.splitlines():
+        try:
+            words = shlex.shlex(line, posix=True, punctuation_chars=True)
+            words.whitespace_split = True
+            parts = list(words)
+        except ValueError:
+            # A value that goes on in the next line.
+            parts = re.split("[\"']", line)
+        for part in parts:
+            found |= set(re.sub(r"^GRUB_CMDLINE\w*\+?=", "", part).split())
+    return found
+
+
+# The kernel takes the flag away where the firmware or its command line switches it off (kernel: arch/x86/mm/setup_nx.c).
+_NO_EXECUTE = "uname -m; read -r kind 2>/dev/null </run/systemd/container; echo ${kind:-none}; grep -m 1 ^flags /proc/cpuinfo; true"
+
+
+@pytest.mark.control("OS-06")
+def test_data_is_not_executed(host: testinfra.host.Host, sheet: Sheet) -> None:
+    """Other architectures have no such flag: theirs can do nothing else, or do not tell."""
+    (shown,) = ask(host, _NO_EXECUTE)
+    machine, container, flags = f"{text(shown)}\n\n".split("\n", 3)[:3]
+    if machine not in ("x86_64", "i686", "i586"):
+        raise NotApplicable(f"{machine} tells nothing of memory that is not executed (nx)")
+    there = "nx" in flags.split()
+    told = f"the processor {'keeps' if there else 'does not keep'} data from being executed (nx)"
+    if container == "none" or there:
+        sheet.expect(there, told, "nx among its flags: switch it on in the firmware, or take another virtual processor")
+    else:
+        sheet.could_not_look(f"{told}; it belongs to the machine below this container ({container})")

@@ -63,7 +63,7 @@ def test_sessions_at_prosody(host: testinfra.host.Host, subject: Subject, sheet:
 @pytest.mark.control("CRY-08")
 def test_services_know_whom_they_talk_to(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """Encryption towards anybody is none: neither Jicofo nor the bridge takes just any certificate."""
-    units = [*(["jicofo"] if subject.signalling else []), *(["jitsi-videobridge2"] if subject.bridge else [])]
+    units = subject.java_units
     if not units:
         raise NotApplicable("neither Jicofo nor a bridge runs here")
     for unit, result in zip(units, ask(host, *(_started(unit) for unit in units)), strict=True):

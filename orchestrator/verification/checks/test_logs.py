@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import pytest
@@ -141,18 +141,25 @@ def test_retention(host: testinfra.host.Host, subject: Subject, sheet: Sheet) ->
     def limit(path: str) -> int:
         return conference if _of_conferences(path, written) else administrative
 
-    old = set()
-    # The file that is written to counts from its last line; one more day passes until the next rotation.
-    for path, stamp in aged.items():
-        days = (today - float(stamp)) / 86400
-        if days > limit(path) + 1:
-            sheet.expect(False, f"{path} is {days:.0f} days old", f"gone after {limit(path)} days")
-            old.add(path)
+    old = _judge_ages(aged, today, limit, sheet)
     (begun,) = ask(host, logstamps.first_stamps(sorted(path for path in written if path not in aged)))
     rows = [row for row in logstamps.read(text(begun), today) if row[0] not in old]
     _judge_first_lines(rows, today, limit, written, sheet)
     for name, most, answer in zip(("system", _NAMESPACE), (administrative, conference), oldest, strict=True):
         _judge_oldest(name, text(answer), most, today, sheet)
+
+
+def _judge_ages(aged: Mapping[str, str], today: int, limit: Callable[[str], int], sheet: Sheet) -> set[str]:
+    """Note the files that are older than they may be, and return them.
+
+    The file that is written to counts from its last line; one more day passes until the next rotation.
+    """
+    ages = {path: (today - float(stamp)) / 86400 for path, stamp in aged.items()}
+    old = {path for path, days in ages.items() if days > limit(path) + 1}
+    for path in ages:
+        if path in old:
+            sheet.expect(False, f"{path} is {ages[path]:.0f} days old", f"gone after {limit(path)} days")
+    return old
 
 
 def _logs_of_nginx(shown: str, subject: Subject, sheet: Sheet) -> set[str]:

@@ -12,38 +12,75 @@ from orchestrator.verification.checks.test_log_levels import java
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.subject import Subject
 
-PLACES = {"/tmp": ("nosuid", "nodev"), "/dev/shm": ("nosuid", "nodev"), "/dev": ("nosuid", "noexec")}
+_NOTHING_RUNS = ("nosuid", "nodev", "noexec")
+# Devices lie in /dev, and people keep programs of their own at home.
+PLACES = {
+    "/dev": ("nosuid", "noexec"),
+    "/dev/shm": _NOTHING_RUNS,
+    "/tmp": _NOTHING_RUNS,
+    "/var/tmp": _NOTHING_RUNS,
+    "/var/log": _NOTHING_RUNS,
+    "/home": ("nosuid", "nodev"),
+}
+# In a container: whether it may mount anything there, tried in a mount namespace that ends with it.
+_TRIAL = "set -- remount,bind,nosuid,noexec $0; mount -o $1 $0 || { mount --bind $0 $0 && mount -o $1 $0; }"
+# Which places are directories, and where. Nobody looks into one where something is mounted: a file server may be gone, and what is
+# mounted when somebody comes would be.
+_QUESTION = f"""set -- {" ".join(PLACES)}; cat /proc/mounts; echo == next ==
+for place; do grep -q " $place " /proc/mounts || ! test -d $place || echo $place $(readlink -f $place); done; echo == next ==
+read -r kind 2>/dev/null </run/systemd/container && echo $kind && for place; do
+    grep -q " $place autofs " /proc/mounts || ! test -d $place || timeout 20 unshare --mount sh -c '{_TRIAL}' $place || echo $place
+done 2>/dev/null; true"""
 
 
 @pytest.mark.control("OS-09")
 def test_shared_directories(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
-    """No program from there runs as another user, no device is opened there; the JVMs do not need to run anything there.
+    """No program from there runs as another user, no device is opened there, and but for people's own no program runs at all.
 
     And /dev holds devices, no programs.
 
     A bridge unpacks its native library into its temporary directory and loads it; where that is noexec, nobody can join
     (docker-jitsi-meet issue 2323).
     """
-    units = ["jicofo"] if subject.signalling else []
-    units += ["jitsi-videobridge2"] if subject.bridge else []
-    shown, *processes = ask(host, "cat /proc/mounts", *(java(unit) for unit in units))
-    mounts = {row[1]: row[3].split(",") for line in text(shown).splitlines() if len(row := line.split()) > 3}
+    units = subject.java_units
+    answered, *processes = ask(host, _QUESTION, *(java(unit) for unit in units))
+    rows, found, container = text(answered).split("== next ==\n", 2)
+    # What is mounted last at a place lies uppermost.
+    mounts = {row[1]: (row[2], row[3].split(",")) for line in rows.splitlines() if len(row := line.split()) > 3}
+    places = dict(line.split() for line in found.splitlines()) | {place: place for place in PLACES if place in mounts}
+    kind, *refused = container.split() or [""]
+    closed = []
     for place, flags in PLACES.items():
-        options = mounts.get(place)
-        if options is None:
-            sheet.expect(False, f"{place} is no mount of its own", " and ".join(flags))
+        if place not in places:
+            sheet.expect(True, f"{place} is not there", "")
             continue
+        where = _holding(mounts, places[place])
+        fs, options = mounts[where]
+        closed += [place] if "noexec" in options else []
         missing = [flag for flag in flags if flag not in options]
-        sheet.expect(not missing, f"{place} is mounted {','.join(options)}", " and ".join(flags))
-    closed = [place for place in ("/tmp", "/var/tmp") if "noexec" in mounts.get(place, ())]
+        shown = ",".join(option for option in options if option in ("rw", "ro", *_NOTHING_RUNS))
+        seen = (
+            f"{place} is {'mounted' if where == places[place] else f'no mount of its own: {where} is mounted'} {shown}"
+        )
+        if fs == "autofs":
+            sheet.could_not_look(f"{place} is mounted when somebody comes there, and is not now")
+        elif missing and place in refused:
+            sheet.could_not_look(f"{seen}; that belongs to the machine below this container ({kind})")
+        else:
+            sheet.expect(not missing, seen, " and ".join(flags))
     for unit, result in zip(units, processes, strict=True):
         arguments = text(result).partition("\n\n")[0]
-        found = re.findall(r"^-Djava\.io\.tmpdir=(.*)$", arguments, re.M)
-        place = found[-1] if found else "/tmp"
+        named = re.findall(r"^-Djava\.io\.tmpdir=(.*)$", arguments, re.M)
+        unpacks = named[-1] if named else "/tmp"
         if closed and "java" in arguments.partition("\n")[0]:
-            fits = not any(f"{place}/".startswith(f"{each}/") for each in closed)
+            holding = [place for place in closed if f"{unpacks}/".startswith(f"{place}/")]
             sheet.expect(
-                fits,
-                f"{unit} unpacks libraries into {place}, {', '.join(closed)} being noexec",
+                not holding,
+                f"{unit} unpacks libraries into {unpacks}, {', '.join(holding or closed)} being noexec",
                 "a directory of its own",
             )
+
+
+def _holding(mounts: dict[str, tuple[str, list[str]]], place: str) -> str:
+    """Return the mount in which a place lies."""
+    return max((where for where in mounts if f"{place}/".startswith(f"{where.rstrip('/')}/")), key=len)

@@ -12,7 +12,7 @@ from testinfra.backend.base import CommandResult
 from orchestrator.inventory.derivations import MEDIA_PORT, STUN_PORT
 from orchestrator.verification.admission import Policy, bounds, policy
 from orchestrator.verification.asking import ask
-from orchestrator.verification.nmap import Scan, read, shown
+from orchestrator.verification.nmap import ECHO, Scan, echoed, read, shown
 from orchestrator.verification.reach import targets
 from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.subject import Subject
@@ -22,7 +22,6 @@ WELL_KNOWN_UDP = (
     *(53, 67, 69, 111, 123, 137, 161, 177, 389, 427, 443, 500, 514, 520, 623, 1194, 1434, 1645, 1701, 1812, 1900, 2049),
     *(3283, 3702, 4500, 5060, 5349, 5351, 5353, 5683, 10001, 11211, 27015, 33848, 47808, 51820),
 )
-EVERY = "-"
 _WEB = {80, 443}
 # By root half-open: what sshd never accepts it cannot hold against us (OpenSSH 9.8 PerSourcePenalties). Without root by
 # whole connections: two to sshd, a second of its penalty each, of fifteen that it forgives.
@@ -32,8 +31,6 @@ _XML = "-n -Pn -oX -"
 _SWEEP = f"{_HOW} {_XML} --min-rate 5000 --max-retries 1 --host-timeout 100s -p-"
 # What must be open is asked for again and again, so that a lost packet is no fault.
 _DECLARED = f"{_HOW} {_XML} --max-retries 6 --host-timeout 60s -p"
-# Where no single port lets us in, an echo alone tells a host that drops all from a way that ends before it.
-_ECHO = "nmap -sn -PE --disable-arp-ping -n -oX - --host-timeout 60s"
 _UDP = f"nmap -sU {_XML} --max-retries 3 --host-timeout 60s -p"
 
 
@@ -53,7 +50,7 @@ def test_ports_from_outside(
         listed = ",".join(map(str, sorted({*WELL_KNOWN_UDP, *udp_ports(flows)})))
         commands += [
             f"{_SWEEP} {family}{target.address}",
-            f"{f'{_DECLARED} {declared}' if declared else _ECHO} {family}{target.address}",
+            f"{f'{_DECLARED} {declared}' if declared else ECHO} {family}{target.address}",
             f"{_UDP} {listed} {family}{target.address}",
         ]
         meant.append((target.address, tcp, udp))
@@ -68,7 +65,7 @@ def test_ports_from_outside(
         else:
             found.append(_usable(address, read(datagrams.stdout), datagrams))
             judge_udp(address, udp, found[1], sheet)
-        judge_way(address, found, single or 'reason="echo-reply"' in asked.stdout, sheet)
+        judge_way(address, found, single or echoed(asked.stdout), sheet)
 
 
 def udp_ports(flows: Iterable[Mapping[str, Any]]) -> set[int]:

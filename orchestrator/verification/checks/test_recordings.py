@@ -10,7 +10,8 @@ import pytest
 import testinfra.host
 
 from orchestrator.verification.asking import ask, json_of, text
-from orchestrator.verification.handedout import Door, Handing, fetch, handed_out, judge_fetched, listed, listing
+from orchestrator.verification.doors import Door, fetch, judge_fetched, listed, listing
+from orchestrator.verification.handedout import Handing, handed_out
 from orchestrator.verification.servedconfig import Config, Expression, read_config, setting
 from orchestrator.verification.sheet import NotApplicable, Sheet
 from orchestrator.verification.subject import Subject

@@ -169,7 +169,7 @@ def peers(subject: Subject, ours: list[str]) -> dict[str, dict[str, bool]]:
 
 def _permitted(subject: Subject, address: str) -> bool:
     """Say whether the derived policy lets a relay send there; an allowed address wins over a denied range."""
-    if address in derivations.turn_allowed_peers(subject.topology, subject.name):
+    if address in derivations.turn_allowed_peers(subject.topology):
         return True
     value = ipaddress.ip_address(address)
     for denied in derivations.turn_denied_peers(subject.topology):

@@ -15,8 +15,7 @@ import re
 import subprocess
 import time
 
-from . import digest
-from .files import mark_pending
+from . import digest, pending
 
 _DATA = "/var/lib/prosody"
 _START_SECONDS = 90
@@ -99,7 +98,7 @@ def _watch(step, wanted):
         if step.check_mode:
             continue
         # Whoever is logged in already keeps the roster that it found.
-        mark_pending("restart", entry["restarts"])
+        pending.mark("restart", entry["restarts"])
         _prosodyctl(step, ["mod_roster_command", "subscribe", entry["by"], entry["jid"]])
         if not is_watched(entry["jid"], entry["by"]):
             step.fail(msg="prosodyctl did not let %s see %s" % (entry["by"], entry["jid"]))

@@ -7,7 +7,9 @@ import os
 import re
 import subprocess
 
-from .files import FileProblem, applied_file, explained, group_id, mark_pending, read_bytes, replace, write_together
+from . import pending
+from .disk import FileProblem, explained, group_id, read_bytes, replace
+from .files import applied_file, write_together
 
 _FILES = {"key.pem": 0o640, "fullchain.pem": 0o644, "ca.pem": 0o644}
 
@@ -86,7 +88,7 @@ def _install(step):
     authority = parameters["ca_certificate"].encode()
     entries = list(_entries(parameters, (new_key, parameters["certificate"].encode() + authority, authority)))
     step.begins()
-    mark_pending("reload", parameters["reloads"])
+    pending.mark("reload", parameters["reloads"])
     # A service that starts with the key of one certificate and the chain of another does not.
     write_together(entries)
     os.unlink(os.path.join(folder, "key.new.pem"))

@@ -12,19 +12,8 @@ import shutil
 import stat
 import subprocess
 
-from .files import (
-    FileProblem,
-    applied_accounts,
-    applied_file,
-    diff,
-    differences,
-    explained,
-    read_bytes,
-    reason,
-    replace,
-    sync_folder,
-    write_entry,
-)
+from .disk import FileProblem, explained, read_bytes, reason, replace, sync_folder
+from .files import applied_accounts, applied_file, diff, differences, write_entry
 from .units import applied_units
 
 _GUARD = "/var/lib/ratssaal/guard"

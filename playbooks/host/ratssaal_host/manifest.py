@@ -13,7 +13,7 @@ import os
 import urllib.parse
 
 from . import digest
-from .files import replace
+from .disk import replace
 
 _BEGUN = ".begun"
 

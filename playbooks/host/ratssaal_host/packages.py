@@ -3,93 +3,19 @@
 
 from __future__ import annotations
 
-import fcntl
-import glob
 import os
 import re
-import subprocess
-import time
 
-from .files import FileProblem, explained, mark_pending, replace
+from . import apt, pending
+from .disk import FileProblem, explained, replace
 
 QUERY = ["dpkg-query", "-W", "-f=${Package}\t${Version}\t${db:Status-Abbrev}\n"]
-_LOCKS = (
-    "/var/lib/dpkg/lock-frontend",
-    "/var/lib/dpkg/lock",
-    "/var/lib/apt/lists/lock",
-    "/var/cache/apt/archives/lock",
-    "/var/run/unattended-upgrades.lock",
-)
 # Left behind once this host had the security updates of its first day.
 _BROUGHT_UP_TO_DATE = "/var/lib/ratssaal/security-updates"
-# A converge installs packages in several steps; reading the lists takes longer than installing most of them.
-_LISTS_READ = "/run/ratssaal/package-lists-read"
-_YOUNG_SECONDS = 600
-# What apt-get says where its lists know less than the repositories.
-_OUTDATED = ("Unable to locate", "was not found", "no installation candidate", "Failed to fetch", "Hash Sum mismatch")
-# What apt-get and dpkg say (Debian 12 and 13 differ on signatures), and what it means. The first that fits counts: "Failed to
-# fetch" is also said of a full disk and of a wrong key.
-_MEANINGS = (
-    (
-        ("No space left on device", "have enough free space"),
-        "the disk of this host is full. Hint: free space below /var, then run again",
-    ),
-    (
-        ("is not signed", "the signature verification"),
-        "a package repository is not signed by the pinned key. Hint: compare vendor_repository_key with its owner's",
-    ),
-    (
-        ("Conflicting values set for option Signed-By",),
-        "another file below /etc/apt names the same repository with a key of its own. Hint: remove it; "
-        "grep -r download.jitsi.org /etc/apt",
-    ),
-    (
-        ("Could not get lock",),
-        "another process took apt's lock meanwhile. Hint: wait until it ends, then run again",
-    ),
-    (
-        ("is not valid yet", "is expired (invalid since"),
-        "a package repository's index is not of this host's time. Hint: compare `date` there with a clock; where it is right, "
-        "the repository is not kept up any more",
-    ),
-    (
-        ("Hash Sum mismatch", "unexpected size"),
-        "a package repository hands out something else than its index names: as a rule it is being changed. Hint: run again later",
-    ),
-    (
-        ("does not have a Release file",),
-        "there is no package repository at an address. Hint: compare vendor_repository_url, or what /etc/apt names, with its owner's",
-    ),
-    (
-        ("Failed to fetch",),
-        "a package repository cannot be reached from this host. Hint: try `apt-get update` there",
-    ),
-)
-_SOURCES = (
-    "/etc/apt/sources.list",
-    "/etc/apt/sources.list.d/*",
-    "/etc/apt/keyrings/*",
-    "/etc/apt/trusted.gpg.d/*",
-    "/etc/apt/apt.conf.d/*",
-)
 # Anybody may read it, and debconf's own backup beside it: passwords are kept elsewhere (debconf:debconf.conf).
 _ANSWERS = "/var/cache/debconf/config.dat"
 _LAB_MARK = "/etc/ratssaal/lab-host"
 _STAND_IN_ORIGIN = "Ratssaal stand-ins"
-_ENVIRONMENT = dict(
-    os.environ,
-    # By it preflight recognises an apt that a killed run left at work (orchestrator/operations/preflight_facts.py).
-    RATSSAAL_AT_WORK="1",
-    DEBIAN_FRONTEND="noninteractive",
-    DEBCONF_NONINTERACTIVE_SEEN="true",
-    LC_ALL="C.UTF-8",
-    NEEDRESTART_MODE="l",
-    APT_LISTCHANGES_FRONTEND="none",
-)
-# systemctl then starts, stops and reloads nothing, whoever calls it (systemd:docs/ENVIRONMENT.md): services start after they are
-# configured, and systemd reads all units anew once instead of several times a package. Nothing of it outlives the run.
-_OFFLINE = {"SYSTEMD_OFFLINE": "1"}
-_KEEP_CONFIGURATION = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
 
 
 class Packages:
@@ -112,14 +38,14 @@ class Packages:
         self.torn = [name for name, wish in torn.items() if wish in "ih"]
         self.torn_away = [name for name in torn if name not in self.torn]
 
-    def run(self, argv, stdin=None, mend=None, environment=_OFFLINE):
+    def run(self, argv, stdin=None, mend=None, environment=apt.OFFLINE):
         """Run a command that must succeed and return its output; if old package lists made it fail, `mend` is called first."""
-        code, output = _started(argv, stdin, environment)
-        if code != 0 and mend is not None and any(words in output for words in _OUTDATED):
+        code, output = apt.started(argv, stdin, environment)
+        if code != 0 and mend is not None and apt.outdated(output):
             mend()
-            code, output = _started(argv, stdin, environment)
+            code, output = apt.started(argv, stdin, environment)
         if code != 0:
-            self.step.fail(msg=_explain(argv, output), actions=self.done)
+            self.step.fail(msg=apt.explain(argv, output), actions=self.done)
         return output
 
     def change(self, what, argv, **how):
@@ -131,7 +57,7 @@ class Packages:
     def unpack(self, what, argv, mend=None):
         """Run a command that may replace what a service runs; the service is restarted by a later step with units."""
         if not self.step.check_mode:
-            mark_pending("restart", self.step.params["restarts"])
+            pending.mark("restart", self.step.params["restarts"])
         self.change(what, argv, mend=mend)
 
     def repair(self):
@@ -143,20 +69,20 @@ class Packages:
         self.done.append("repair %s" % " ".join(self.broken or ["dpkg's journal"]))
         if not self.step.check_mode:
             # What it cannot do yet, because dpkg was killed before it unpacked what a package needs, apt does below.
-            _started(configure, None, _OFFLINE)
+            apt.started(configure, None, apt.OFFLINE)
             self.read()
         if self.torn_away:
             self.change(
                 "remove %s" % " ".join(self.torn_away),
-                ["dpkg", "--purge", "--force-remove-reinstreq", *self.torn_away],
+                ["dpkg", "--remove", "--force-remove-reinstreq", *self.torn_away],
             )
         if self.torn:
             self.refresh()
             versions = self.step.params["versions"]
             words = ["%s=%s" % (name, versions[name]) if name in versions else name for name in self.torn]
             argv = ["apt-get", "-y", "-q", "--no-install-recommends", "--allow-change-held-packages", "--reinstall"]
-            self.unpack("unpack %s" % " ".join(words), [*argv, *_KEEP_CONFIGURATION, "install", *words])
-        self.change("repair dependencies", ["apt-get", "-y", "-q", *_KEEP_CONFIGURATION, "--fix-broken", "install"])
+            self.unpack("unpack %s" % " ".join(words), [*argv, *apt.KEEP_CONFIGURATION, "install", *words])
+        self.change("repair dependencies", ["apt-get", "-y", "-q", *apt.KEEP_CONFIGURATION, "--fix-broken", "install"])
         self.read()
 
     def missing(self):
@@ -176,7 +102,7 @@ class Packages:
     def install(self):
         """Install what is missing."""
         words = self.missing()
-        young = not self.outdated() and _lists_are_young()
+        young = not self.outdated() and apt.lists_are_young()
         if self.outdated() or (words and not young):
             self.refresh()
         if not words:
@@ -187,7 +113,7 @@ class Packages:
                 os.makedirs(os.path.dirname(entry["dest"]), mode=0o755, exist_ok=True)
                 replace(entry["dest"], entry["content"].encode(), 0o600, 0, 0)
         argv = ["apt-get", "-y", "-q", "--no-install-recommends", "--allow-downgrades", "--allow-change-held-packages"]
-        argv += [*_KEEP_CONFIGURATION, "install", *words]
+        argv += [*apt.KEEP_CONFIGURATION, "install", *words]
         self.unpack("install %s" % " ".join(words), argv, mend=self.refresh if young else None)
         if not self.step.check_mode:
             self.read()
@@ -197,14 +123,13 @@ class Packages:
         if self.step.check_mode:
             return
         self.run(["apt-get", "-q", "-o", "APT::Update::Error-Mode=any", "-o", "Acquire::Retries=2", "update"])
-        if not os.path.exists(_LAB_MARK) and _STAND_IN_ORIGIN in _origins():
+        if not os.path.exists(_LAB_MARK) and _STAND_IN_ORIGIN in apt.origins():
             self.step.fail(
                 msg="the package repository holds Ratssaal's stand-ins (Origin: %s) and this host is no lab host; "
                 "nothing was installed. Hint: set vendor_repository_url and vendor_repository_key to Jitsi's own"
                 % _STAND_IN_ORIGIN
             )
-        os.makedirs(os.path.dirname(_LISTS_READ), mode=0o755, exist_ok=True)
-        replace(_LISTS_READ, _sources().encode(), 0o644, os.getuid(), os.getgid())
+        apt.note_lists()
 
     def behind(self):
         """Say whether this host never got the security updates that were out when it became ours."""
@@ -217,7 +142,7 @@ class Packages:
         """
         if not self.behind():
             return
-        if not _lists_are_young():
+        if not apt.lists_are_young():
             self.refresh()
         told = self.run(["apt-get", "-s", "-q", "dist-upgrade"])
         names = re.findall(r"^Inst (\S+) .*-[Ss]ecurity\b", told, flags=re.MULTILINE)
@@ -258,17 +183,20 @@ class Packages:
             self.change("hold %s" % " ".join(wanted), ["apt-mark", "hold", *wanted])
 
     def remove(self):
-        """Remove what must not be there, but never what another package needs: coturn would go with a telnet client."""
+        """Remove what must not be there, but never what another package needs: coturn would go with a telnet client.
+
+        Its settings stay (dpkg: conffiles), so that whoever wants it back installs it again and has it as it was.
+        """
         wanted = [name for name in self.step.params["absent"] if name in self.installed]
         free = [name for name in wanted if self.taken_along(name) <= set(wanted)]
         if free:
             # Its services are stopped by its scripts, and by nobody else.
-            self.change("remove %s" % " ".join(free), ["apt-get", "-y", "-q", "purge", *free], environment={})
+            self.change("remove %s" % " ".join(free), ["apt-get", "-y", "-q", "remove", *free], environment={})
 
     def taken_along(self, name):
         """Return what apt would remove for the sake of removing one package."""
-        told = self.run(["apt-get", "-s", "-q", "purge", name])
-        return set(re.findall(r"^(?:Purg|Remv) (\S+)", told, flags=re.MULTILINE))
+        told = self.run(["apt-get", "-s", "-q", "remove", name])
+        return set(re.findall(r"^Remv (\S+)", told, flags=re.MULTILINE))
 
 
 def _holding(answer):
@@ -289,95 +217,6 @@ def _selection(answer):
     value = answer["value"]
     value = str(value).lower() if isinstance(value, bool) else str(value)
     return "%s %s %s %s\n" % (answer["package"], answer["question"], answer["type"], value)
-
-
-def _started(argv, stdin, environment):
-    """Return a command's exit code and what it printed."""
-    done = subprocess.run(
-        argv,
-        input=stdin,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=_ENVIRONMENT | environment,
-        check=False,
-    )
-    return done.returncode, done.stdout.decode(errors="replace")
-
-
-def _lists_are_young():
-    """Say whether the package lists were just read, from the sources that there are now."""
-    try:
-        with open(_LISTS_READ) as handle:
-            age = time.time() - os.fstat(handle.fileno()).st_mtime
-            return 0 <= age < _YOUNG_SECONDS and handle.read() == _sources()
-    except FileNotFoundError:
-        return False
-
-
-def _sources():
-    """Return what tells whether anything that apt reads its sources, keys or settings from was written since."""
-    rows = []
-    for path in sorted(path for pattern in _SOURCES for path in glob.glob(pattern)):
-        seen = os.stat(path)
-        rows.append("%s %d %d" % (path, seen.st_mtime_ns, seen.st_size))
-    return "\n".join(rows)
-
-
-def _origins():
-    found = set()
-    for path in glob.glob("/var/lib/apt/lists/*Release"):
-        with open(path, errors="replace") as handle:
-            found.update(re.findall(r"^Origin: (.*)$", handle.read(20000), flags=re.MULTILINE))
-    return found
-
-
-def _explain(argv, output):
-    """Return what went wrong in words that help, and the tail of the output."""
-    tail = "\n".join(line for line in output.strip().splitlines()[-12:])
-    for words, meaning in _MEANINGS:
-        if any(word in output for word in words):
-            return "%s\n%s" % (meaning, tail)
-    return "%s failed:\n%s" % (" ".join(argv[:2]), tail)
-
-
-def _lock_holder(path):
-    """Return "pid (command)" of whoever holds the lock, or None."""
-    try:
-        with open(path, "r+") as handle:
-            fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            return None
-    except FileNotFoundError:
-        return None
-    except OSError:
-        inode = os.stat(path).st_ino
-        with open("/proc/locks") as locks:
-            for line in locks:
-                words = line.split()
-                if words[-3].rpartition(":")[2] == str(inode):
-                    return _command(words[-4])
-        return "another process"
-
-
-def _command(pid):
-    try:
-        with open("/proc/%s/cmdline" % pid, errors="replace") as handle:
-            return "%s (%s)" % (pid, handle.read().replace("\0", " ").strip() or "?")
-    except OSError:
-        return pid
-
-
-def _wait_for_locks(step):
-    deadline = time.monotonic() + step.params["lock_timeout"]
-    while True:
-        holder = next((found for found in map(_lock_holder, _LOCKS) if found), None)
-        if holder is None:
-            return
-        if time.monotonic() > deadline:
-            step.fail(
-                msg="apt on this host is locked by process %s since more than %s s. Hint: wait until it ends, then run again"
-                % (holder, step.params["lock_timeout"])
-            )
-        time.sleep(1)
 
 
 def applied(step):
@@ -401,7 +240,7 @@ def bring(step):
     busy = busy or packages.behind()
     if busy and not step.check_mode:
         step.begins()
-        _wait_for_locks(step)
+        apt.wait_for_locks(step)
         packages.read()
     try:
         packages.repair()

@@ -11,7 +11,7 @@ import sys
 import time
 
 from . import certificate, digest, manifest
-from .files import FileProblem, explained
+from .disk import FileProblem, explained
 
 KINDS = ("accounts", "capabilities", "certificate", "files", "guard", "packages", "sysctl", "units", "users")
 # Stands before the result: a login shell's profile may print, too.
@@ -140,6 +140,8 @@ def _alone():
 
 def main():
     """Read the task from standard input, print its result."""
+    # What is made on the way, by programs too, is as the roles and packages mean it, whatever root's log-in masks (UMASK 027).
+    os.umask(0o022)
     task = json.loads(sys.stdin.buffer.read())
     try:
         _alone()

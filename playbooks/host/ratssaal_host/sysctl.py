@@ -3,29 +3,33 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 
-from .files import FileProblem, applied_file, diff, differences, explained, read_bytes, write_entry
+from .disk import FileProblem, explained, read_bytes
+from .files import applied_file, diff, differences, write_entry
 
 _KERNEL = "/proc/sys/"
+# Of two files of one name the one in the later folder counts (sysctl.d(5)).
+_FOLDERS = ("/usr/lib/sysctl.d", "/usr/local/lib/sysctl.d", "/run/sysctl.d", "/etc/sysctl.d")
 
 
 def _kernel_path(name):
     return _KERNEL + (name if "/" in name else name.replace(".", "/"))
 
 
-def _here(values):
-    """Return the settings of this kernel; a name with * stands for every interface that there is now.
+def each(items):
+    """Return settings one by one: a name with * stands for every interface that there is now, which is told `of` what it is.
 
     An interface keeps what it had when it appeared, whatever `all` and `default` say (kernel: ip-sysctl.rst).
     """
     found: dict = {}
-    for name, value in values.items():
-        paths = glob.glob(_kernel_path(name)) if "*" in name else []
-        found.update((_name(path), value) for path in paths)
-    found.update((name, value) for name, value in values.items() if "*" not in name)
-    return found
+    for item in items:
+        paths = glob.glob(_kernel_path(item["name"])) if "*" in item["name"] else []
+        found.update((_name(path), item | {"name": _name(path), "of": item["name"]}) for path in paths)
+    found.update((item["name"], item) for item in items if "*" not in item["name"])
+    return [found[name] for name in sorted(found)]
 
 
 def _name(path):
@@ -37,7 +41,21 @@ def _name(path):
 def now(name):
     """Return the running kernel's value of a setting, None where it has no such setting."""
     content = read_bytes(_kernel_path(name))
-    return None if content is None else " ".join(content.decode().split())
+    return None if content is None else _words(content.decode())
+
+
+def fits(item, value):
+    """Say whether a setting's value is the wanted one, or a better one: any that is `larger`, or one of a list."""
+    better = item.get("better", [])
+    if better == "larger":
+        return value is not None and value.isdigit() and int(value) >= int(item["value"])
+    return value in (item["value"], *better)
+
+
+def settable(name):
+    """Say whether this host may set it: a container's /proc/sys is the machine's below, or is mounted read-only."""
+    path = _kernel_path(name)
+    return os.access(path, os.W_OK) and not os.statvfs(path).f_flag & os.ST_RDONLY
 
 
 def _set(name, value):
@@ -50,26 +68,79 @@ def _set(name, value):
     return now(name) == value
 
 
-def _values(step):
-    return {name: " ".join(str(value).split()) for name, value in step.params["values"].items()}
+def _words(value):
+    return " ".join(str(value).split())
 
 
-def _file(step):
+def _wanted(step):
+    """Return the settings as the manifest keeps them; where another's file says better than we want, that is wanted.
+
+    The files of others decide, since what runs may run by our own file only: it would stay for ever once we want less. What runs
+    and is better is left alone all the same; it goes with the next boot.
+    """
+    others, items = _of_others(step.params["path"]), []
+    for name, raw in sorted(step.params["values"].items()):
+        rule = raw if isinstance(raw, dict) else {"value": raw}
+        item = {"kind": "sysctl", "name": name, "value": _words(rule["value"])}
+        if "better" in rule:
+            item["better"] = rule["better"] if rule["better"] == "larger" else [_words(one) for one in rule["better"]]
+            _raise(item, _said(others, _kernel_path(name)))
+        items.append(item)
+    return items
+
+
+def _raise(item, said):
+    """Let a setting be what somebody else says, where that is better; what is better still stands behind it in a list."""
+    if not fits(item, said):
+        return
+    if item["better"] != "larger":
+        order = [item["value"], *item["better"]]
+        item["better"] = order[order.index(said) + 1 :]
+    item["value"] = said
+
+
+def _of_others(path):
+    """Return what all files but ours set at a boot, by path below /proc/sys, the last word last; None: no pattern sets it."""
+    files = {os.path.basename(one): one for folder in _FOLDERS for one in glob.glob(folder + "/*.conf")}
+    files.pop(os.path.basename(path), None)
+    found: dict = {}
+    for _, file in sorted(files.items()):
+        content = read_bytes(file) if os.path.isfile(file) else None
+        for line in (content or b"").decode(errors="replace").splitlines():
+            name, equals, value = line.strip().partition("=")
+            if not name or name[0] in "#;" or not (equals or name.startswith("-")):
+                continue
+            key = _kernel_path(name.removeprefix("-").strip())
+            found.pop(key, None)
+            found[key] = _words(value) if equals else None
+    return found
+
+
+def _said(others, path):
+    """Return what others' files say of a setting; its own name wins over a pattern (sysctl.d(5))."""
+    if path in others:
+        return others[path]
+    return next((value for key, value in reversed(others.items()) if fnmatch.fnmatchcase(path, key)), None)
+
+
+def _file(step, items):
     text = "# Kept by Ratssaal (role hardening); changes are found and put back.\n"
-    text += "".join("%s = %s\n" % item for item in sorted(_values(step).items()))
+    text += "".join("%s = %s\n" % (item["name"], item["value"]) for item in items)
     wanted = {"dest": step.params["path"], "state": "file", "bytes": text.encode(), "mode": "0644"}
     return wanted | {"owner": "root", "group": "root", "force": True, "validate": None}
 
 
 def applied(step):
-    """Return what the manifest keeps: the file, and the values that are in force; others this host cannot set."""
-    inforce = [item for item in sorted(_here(_values(step)).items()) if now(item[0]) == item[1]]
-    return [applied_file(_file(step)), *({"kind": "sysctl", "name": name, "value": value} for name, value in inforce)]
+    """Return what the manifest keeps: the file, patterns, and the values that are in force; others this host cannot set."""
+    items = _wanted(step)
+    kept = [item for item in items if "*" in item["name"] or fits(item, now(item["name"]))]
+    return [applied_file(_file(step, items)), *kept]
 
 
 def bring(step):
     """Compare file and kernel, write what differs; return that, and what the kernel does not let this host set."""
-    values, entry, changed, not_settable, diffs = _values(step), _file(step), [], [], []
+    items, changed, not_settable, diffs = _wanted(step), [], [], []
+    entry = _file(step, items)
     reasons = differences(entry)
     if reasons:
         changed.append(entry["dest"])
@@ -80,13 +151,11 @@ def bring(step):
                 write_entry(entry)
             except (FileProblem, OSError) as problem:
                 step.fail(msg=explained(problem))
-    for name, value in sorted(_here(values).items()):
-        if now(name) == value:
+    for item in each(items):
+        name = item["name"]
+        if fits(item, now(name)):
             continue
-        writable = os.access(_kernel_path(name), os.W_OK) and not os.statvfs(_kernel_path(name)).f_flag & os.ST_RDONLY
-        if not writable:
-            not_settable.append(name)
-        elif step.check_mode or _set(name, value):
+        if settable(name) and (step.check_mode or _set(name, item["value"])):
             changed.append(name)
         else:
             not_settable.append(name)

@@ -12,7 +12,7 @@ import time
 import urllib.error
 import urllib.request
 
-from .files import clear_pending, pending
+from . import pending
 
 _LINKING = ("enable", "disable", "mask", "unmask")
 _UNKNOWN = {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
@@ -20,6 +20,8 @@ ACTIVE = ("active", "activating", "reloading")
 # A Java service on a small machine takes its time, and Jicofo is not healthy before a bridge has come to it.
 HEALTH_SECONDS = 180
 _ASKING_SECONDS = 10
+_SANDBOX = "/etc/systemd/system/%s.d/80-ratssaal-sandbox.conf"
+_WITHOUT_SANDBOX = "\nHint: if its sandbox is in the way, hardening_skip with OS-08 and `ratssaal harden` take it away"
 _PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,DropInPaths,Result"
 
 
@@ -81,6 +83,7 @@ class Units:
         self.step = step
         self.done = []
         self.started = []
+        self.refused = []
 
     def act(self, verb, name):
         """Run one systemctl verb, or only note it in check mode."""
@@ -105,7 +108,8 @@ class Units:
             stderr=subprocess.DEVNULL,
             check=False,
         ).stdout.decode(errors="replace")
-        self.step.fail(msg="%s: %s\n%s" % (name, why, tail.strip()[-1200:]), actions=self.done)
+        hint = _WITHOUT_SANDBOX if os.path.exists(_SANDBOX % name) else ""
+        self.step.fail(msg="%s: %s\n%s%s" % (name, why, tail.strip()[-1200:], hint), actions=self.done)
 
     def lack(self, name):
         """End the task because a unit to start does not exist; in check mode its package is not there yet either."""
@@ -120,36 +124,57 @@ class Units:
             if state["LoadState"] != "masked":
                 self.act("mask", name)
             return
-        if state["LoadState"] == "masked":
+        if state["LoadState"] == "masked" and wanted.get("state") != "kept":
             self.act("unmask", name)
         if "enabled" in wanted and bool(wanted["enabled"]) != enabled(name, state):
             self.act("enable" if wanted["enabled"] else "disable", name)
 
+    def end(self, name, state):
+        """Stop a unit; what is stopped at work may call that a failure, and the host itself degraded until it boots."""
+        if state["ActiveState"] in ACTIVE:
+            self.act("stop", name)
+            if not self.step.check_mode:
+                _systemctl("reset-failed", name)
+        elif state["ActiveState"] == "failed":
+            self.act("reset-failed", name)
+
     def bring(self, wanted, state):
         """Start, stop, restart or reload one unit."""
-        name = wanted["name"]
-        if wanted.get("masked"):
+        name, how = wanted["name"], wanted.get("state", "started")
+        if wanted.get("masked") or how == "timed":
             return
-        active = state["ActiveState"] in ACTIVE
-        if wanted.get("state") == "timed":
-            return
-        if wanted.get("state", "started") == "stopped":
-            if active:
-                self.act("stop", name)
+        active, restart, reload = (
+            state["ActiveState"] in ACTIVE,
+            name in pending.marked("restart"),
+            name in pending.marked("reload"),
+        )
+        # One that could not run with its old files is kept by a start with the new ones.
+        kept_down = how == "kept" and not active and not (restart and state["ActiveState"] == "failed")
+        if how == "stopped":
+            self.end(name, state)
+        if how == "stopped" or kept_down:
             if not self.step.check_mode:
-                # A unit that is wanted stopped has nothing to restart: it reads its files when it starts.
-                clear_pending("restart", name)
-                clear_pending("reload", name)
+                # A unit that does not run has nothing to restart: it reads its files when it starts.
+                pending.clear("restart", name)
+                pending.clear("reload", name)
             return
-        restart, reload = name in pending("restart"), name in pending("reload")
         if not active:
             self.act("start", name)
         elif restart:
             self.act("restart", name)
         elif reload:
             self.act("reload-or-restart", name)
+        elif not in_force(wanted):
+            self.renew(name, wanted)
         if not active or restart or reload:
             self.started.append(name)
+
+    def renew(self, name, wanted):
+        """Start one unit anew whose effect somebody took away; what this host does not let it set is told, and no change."""
+        self.act("restart", name)
+        if not self.step.check_mode and not in_force(wanted):
+            self.done.pop()
+            self.refused.append(name)
 
     def prove(self, settle):
         """Wait until everything that was started is active and stays so."""
@@ -164,8 +189,8 @@ class Units:
         for name in self.started:
             if states[name]["ActiveState"] != "active":
                 self.fail(name, "is %s (%s) after its start" % (states[name]["ActiveState"], states[name]["Result"]))
-            clear_pending("restart", name)
-            clear_pending("reload", name)
+            pending.clear("restart", name)
+            pending.clear("reload", name)
 
     def answer(self, wanted):
         """Wait until every unit that has a health check passes it: active says only that the process runs."""
@@ -179,6 +204,14 @@ class Units:
                     told = "is not healthy after %s s: %s answers %s %s"
                     self.fail(unit["name"], told % (HEALTH_SECONDS, unit["health"], code or "nothing:", said))
                 time.sleep(0.5)
+
+
+def in_force(wanted):
+    """Say whether what a unit sets is so: active says only that it ran once."""
+    if "effective" not in wanted:
+        return True
+    done = subprocess.run(wanted["effective"], shell=True, stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    return done.returncode == 0
 
 
 def health(url):
@@ -214,12 +247,16 @@ def applied_units(wanted):
     """Return what the manifest keeps of units that are in their wanted state."""
     items = []
     for unit in wanted:
+        if unit.get("state") == "kept":
+            continue
         item = {"kind": "unit", "name": unit["name"], "masked": bool(unit.get("masked"))}
         if not item["masked"]:
             # Of one that a timer starts nobody wants either.
             item["started"] = None if unit.get("state") == "timed" else unit.get("state", "started") == "started"
             if "enabled" in unit:
                 item["enabled"] = bool(unit["enabled"])
+            if "effective" in unit and in_force(unit):
+                item["effective"] = unit["effective"]
         items.append(item)
     return items
 
@@ -248,5 +285,5 @@ def bring(step):
     if units.started and not step.check_mode:
         units.prove(step.settle)
     if not step.check_mode:
-        units.answer(step.params)
-    return {"changed": bool(units.done), "actions": units.done}
+        units.answer([unit for unit in step.params if unit.get("state") != "kept" or unit["name"] in units.started])
+    return {"changed": bool(units.done), "actions": units.done, "not_settable": units.refused}
