@@ -77,7 +77,7 @@ def _change(
         loaded = site.load(access)
         loaded.chosen(_limited(chosen))
         if not skip_preflight:
-            _preflight(loaded, chosen)
+            _preflight(loaded, verb, chosen)
             if not replace_altered:
                 _ask_for_altered(loaded, converge_plan(loaded, verb), chosen)
         result = converge(loaded, access, verb, chosen)
@@ -104,10 +104,10 @@ def _limited(chosen: Options) -> list[str]:
     return [chosen.limit] if chosen.limit else []
 
 
-def _preflight(site: Site, chosen: Options) -> None:
+def _preflight(site: Site, verb: str, chosen: Options) -> None:
     from orchestrator.operations.preflight import inspect
 
-    report = inspect(site, _limited(chosen))
+    report = inspect(site, _limited(chosen), hardens="harden" in verb)
     for warning in report.warnings:
         console.say(f"note: {warning}")
     report.require()

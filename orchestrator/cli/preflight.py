@@ -36,6 +36,8 @@ def preflight(site: SiteArgument, accept_keys: bool, yes: bool, as_json: bool) -
       - each host in one round trip: distribution, memory, disk, taken ports,
         package locks, clock, the package repository as the host reaches it
       - certificate files, the vendor's key, DNS
+      - whom `ratssaal harden` would shut out, and whether sshd would heed it:
+        notes here; what must fail stops `harden` before it begins
 
     Exit codes: 0 ready (warnings allowed), 3 not ready, 4 a host cannot be reached.
     """
@@ -140,7 +142,11 @@ def _as_json(site: Site, report: Report) -> dict[str, Any]:
         "warnings": [asdict(problem) for problem in report.warnings],
         "undecided": list(report.undecided),
         "hosts": {
-            name: {key: value for key, value in facts.items() if key not in {"sockets", "repository"}}
+            name: {
+                key: value
+                for key, value in facts.items()
+                if key not in {"sockets", "repository", "sshd", "sshd_before"}
+            }
             for name, facts in report.facts.items()
         },
     }

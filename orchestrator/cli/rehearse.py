@@ -94,7 +94,7 @@ def _provision_and_verify(site: LabSite, phases: Phases) -> Report:
     with VaultAccess.locate(site.path, password_file=site.vault_password_file) as access:
         phases.begin("Preflight")
         loaded = load_site(site.path, access)
-        inspect(loaded).require()
+        inspect(loaded, hardens=True).require()
         phases.begin("Provision and harden")
         converge(loaded, access, "provision+harden", Options())
         phases.begin("Verify")

@@ -17,6 +17,7 @@ from orchestrator.inventory.site import Host, Site
 from orchestrator.operations import preflight_facts
 from orchestrator.operations.preflight_checks import Remark, Wanted, judge_host
 from orchestrator.operations.preflight_local import judge_control_node
+from orchestrator.operations.preflight_logins import DROP_IN, Hardening, judge_logins, sshd_settings
 from orchestrator.operations.vendor_key import vendor_key_fingerprints
 from orchestrator.transport import ssh
 
@@ -52,10 +53,10 @@ class Report:
             raise PreflightFailed(self.blocking)
 
 
-def inspect(site: Site, hosts: Collection[str] = ()) -> Report:
+def inspect(site: Site, hosts: Collection[str] = (), *, hardens: bool = False) -> Report:
     """Look at the control node and at all hosts (or the named ones), at the same time, and judge what was seen.
 
-    Touches nothing.
+    Where a run `hardens`, what would keep that from succeeding is blocking, else a warning. Touches nothing.
     """
     chosen = site.chosen(hosts)
     remarks = judge_control_node(site)
@@ -68,15 +69,14 @@ def inspect(site: Site, hosts: Collection[str] = ()) -> Report:
             facts[name] = future.result()
         except Unreachable as error:
             unreachable.extend(error.problems)
-    wanted = Wanted(
-        str(site.settings.get("vendor_repository_url") or ""),
-        vendor_key_fingerprints(site),
-        login_groups=login_groups(site.settings),
-    )
+    wanted = Wanted(str(site.settings.get("vendor_repository_url") or ""), vendor_key_fingerprints(site))
+    sshd = sshd_settings(site.settings.get("hardening_skip") or {})
     for host in (host for host in chosen if host.name in facts):
         seen = facts[host.name]
-        asked = replace(wanted, control_time=float(seen.get("asked_at") or 0), login_user=host.user or "root")
+        asked = replace(wanted, control_time=float(seen.get("asked_at") or 0))
         remarks += judge_host(host.name, seen, site.topology, asked)
+        hardening = Hardening(sshd, login_groups(site.settings), host.user or "root", hardens)
+        remarks += judge_logins(host.name, seen, hardening)
     return Report(
         blocking=_problems(remarks, blocking=True),
         warnings=_problems(remarks, blocking=False),
@@ -88,10 +88,12 @@ def inspect(site: Site, hosts: Collection[str] = ()) -> Report:
 
 def collect_facts(host: Host, site: Site) -> Mapping[str, Any]:
     """Return a host's facts in one round trip; raises Unreachable."""
-    parameters = json.dumps(
-        {"repository": repository_addresses(site.settings), "unwanted": unwanted_packages(site.settings)}
-    )
-    encoded = base64.b64encode(parameters.encode()).decode()
+    parameters = {
+        "repository": repository_addresses(site.settings),
+        "unwanted": unwanted_packages(site.settings),
+        "sshd_drop_in": DROP_IN,
+    }
+    encoded = base64.b64encode(json.dumps(parameters).encode()).decode()
     script = Path(preflight_facts.__file__).read_text() + f'\n\nmain("{encoded}")\n'
     with ssh.connect(host, site.known_hosts) as connection:
         asked = time.time()

@@ -53,8 +53,6 @@ class Wanted:
     repository_url: str = ""
     key_fingerprints: Sequence[str] = ()
     control_time: float = 0.0
-    login_user: str = ""
-    login_groups: Sequence[str] = ()
 
 
 def judge_host(name: str, facts: Facts, topology: Topology, wanted: Wanted) -> list[Remark]:
@@ -67,7 +65,6 @@ def judge_host(name: str, facts: Facts, topology: Topology, wanted: Wanted) -> l
             *_package_locks(name, facts),
             *_ports(name, facts, topology),
             *_firewalls(name, facts),
-            *_logins(name, facts, wanted),
             *_unwanted(name, facts),
             *_repository(name, facts, wanted),
         ]
@@ -180,17 +177,6 @@ def _firewalls(name: str, facts: Facts) -> Iterator[Remark]:
         message = f"{owner} keeps a firewall here; together with the role firewall it would let in too little"
         hint = f"note what it lets in (firewall_extra_flows), then on the host: {_SWITCH_OFF[owner]}"
         yield Remark(Problem(message, name, hint))
-
-
-def _logins(name: str, facts: Facts, wanted: Wanted) -> Iterator[Remark]:
-    """Tell whom hardening will shut out: only the user of Ansible is proven to come in again."""
-    for login in facts.get("logins") or () if wanted.login_groups else ():
-        user = login["user"]
-        if user in {"root", wanted.login_user} or set(login["groups"]) & set(wanted.login_groups):
-            continue
-        message = f"{user} logs in by a key now and will not after `ratssaal harden`"
-        hint = f"on the host: usermod --append --groups sudo {user}; or hardening_ssh_allow_groups: [a group of {user}]"
-        yield Remark(Problem(message, name, hint), blocking=False)
 
 
 def _unwanted(name: str, facts: Facts) -> Iterator[Remark]:

@@ -8,7 +8,10 @@ from __future__ import annotations
 
 import base64
 import fcntl
+import fnmatch
+import glob
 import grp
+import hashlib
 import ipaddress
 import json
 import os
@@ -131,19 +134,104 @@ def socket_owners() -> dict[str, tuple[int, str]]:
     return owners
 
 
-def logins() -> list[dict[str, Any]]:
-    """Return who may log in by a key as [{user, groups}]: accounts with a shell and an authorized_keys file."""
+def sshd_settings() -> dict[str, str]:
+    """Return what sshd does for a stranger, as `sshd -T` shows it; several values of a keyword in one line.
+
+    Without lport it cannot tell where there is any `Match LocalPort`.
+    """
+    asked = ["/usr/sbin/sshd", "-T", "-C", "user=nobody,host=any,addr=192.0.2.1,laddr=192.0.2.2,lport=22"]
+    shown = subprocess.run(asked, check=True, capture_output=True, text=True, timeout=10).stdout
+    settings: dict[str, str] = {}
+    for line in shown.splitlines():
+        word, _, value = line.partition(" ")
+        settings[word] = f"{settings[word]} {value}" if word in settings else value
+    return settings
+
+
+def sshd_before(drop_in: str, main: str = "/etc/ssh/sshd_config") -> dict[str, Any]:
+    """Return whether sshd reads the drop-in for everybody, and what before it, as {read, above: [[keyword, value, place]]}.
+
+    Of a keyword sshd takes the first value that it reads; what follows a Match is not for everybody (sshd_config(5)).
+    """
+    above: list[list[str]] = []
+
+    def reads(path: str) -> bool:
+        with open(path, errors="replace") as handle:
+            lines = handle.read().splitlines()
+        for number, line in enumerate(lines, 1):
+            found = re.match(r"\s*([A-Za-z]\w*)(?:\s*=\s*|\s+)(.*)", line)
+            if not found:
+                continue
+            word, value = found.group(1), re.sub(r"\s+#.*", "", found.group(2)).strip()
+            if word.lower() == "match" and value.lower() != "all":
+                return False
+            if word.lower() == "include":
+                if any(includes(os.path.join("/etc/ssh", pattern.strip('"'))) for pattern in value.split()):
+                    return True
+            elif word.lower() != "match":
+                above.append([word, value.strip('"'), f"{path}:{number}"])
+        return False
+
+    def includes(pattern: str) -> bool:
+        ours = fnmatch.fnmatch(drop_in, pattern)
+        earlier = [path for path in sorted(glob.glob(pattern)) if not ours or path < drop_in]
+        return any(map(reads, earlier)) or ours
+
+    return {"read": reads(main), "above": above}
+
+
+def logins(settings: Mapping[str, str], shadow: str = "/etc/shadow") -> list[dict[str, Any]]:
+    """Return who has a shell and a key or a password, as [{user, groups, keys: [{name, rsa_bits}], password}]."""
+    with open(shadow) as handle:
+        hashes = dict(line.split(":")[:2] for line in handle if ":" in line)
+    places = settings.get("authorizedkeysfile", ".ssh/authorized_keys .ssh/authorized_keys2").split()
     found = []
     for entry in pwd.getpwall():
-        try:
-            keys = os.path.getsize(os.path.join(entry.pw_dir, ".ssh/authorized_keys"))
-        except OSError:
-            continue
-        if keys and not entry.pw_shell.endswith(("nologin", "false")):
+        paths = {os.path.join(entry.pw_dir, expanded(place, entry)) for place in places}
+        keys = [key for path in sorted(paths) for key in attempt(authorized_keys, path) or ()]
+        password = hashes.get(entry.pw_name, "")[:1] not in ("", "!", "*")
+        if (keys or password) and not entry.pw_shell.endswith(("nologin", "false")):
             groups = {group.gr_name for group in grp.getgrall() if entry.pw_name in group.gr_mem}
             groups.update(group.gr_name for group in grp.getgrall() if group.gr_gid == entry.pw_gid)
-            found.append({"user": entry.pw_name, "groups": sorted(groups)})
+            found.append({"user": entry.pw_name, "groups": sorted(groups), "keys": keys, "password": password})
     return found
+
+
+def expanded(place: str, entry: pwd.struct_passwd) -> str:
+    """Return a path of AuthorizedKeysFile with its tokens filled in (sshd_config(5))."""
+    tokens = {"%h": entry.pw_dir, "%u": entry.pw_name, "%U": str(entry.pw_uid), "%%": "%"}
+    return re.sub("%[huU%]", lambda token: tokens[token.group()], place)
+
+
+def authorized_keys(path: str) -> list[dict[str, Any]]:
+    """Return a file's keys as [{name, rsa_bits}]: comment, else fingerprint, never the key; 0 where it is not RSA.
+
+    Whoever writes the file can neither hold us up nor hide the other accounts: what is no key is left out.
+    """
+    if not os.path.isfile(path):
+        return []
+    with open(path, errors="replace") as handle:
+        lines = handle.read(1_000_000).splitlines()
+    keys = []
+    for line in lines:
+        found = re.search(r"(?:^|\s)(?:ssh|ecdsa|sk)-[\w@.-]+\s+(AAAA[A-Za-z0-9+/]+=*)\s*(.*)", line)
+        blob = attempt(base64.b64decode, found.group(1)) if found and not line.lstrip().startswith("#") else None
+        bits = attempt(rsa_bits, blob) if blob else None
+        if found and blob and bits is not None:
+            fingerprint = base64.b64encode(hashlib.sha256(blob).digest()).decode().rstrip("=")
+            comment = "".join(filter(str.isprintable, found.group(2))).strip()[:60]
+            keys.append({"name": comment or f"SHA256:{fingerprint}", "rsa_bits": bits})
+    return keys
+
+
+def rsa_bits(blob: bytes) -> int:
+    """Return the size of an RSA key, 0 of any other: its parts are type, exponent and modulus (RFC 4253 6.6)."""
+    parts = []
+    while blob:
+        size = int.from_bytes(blob[:4], "big")
+        parts.append(blob[4 : 4 + size])
+        blob = blob[4 + size :]
+    return int.from_bytes(parts[2], "big").bit_length() if parts[0] == b"ssh-rsa" else 0
 
 
 def firewalls(settings: str = "/etc/ufw/ufw.conf", program: str = "/usr/sbin/ufw") -> list[str]:
@@ -226,12 +314,13 @@ def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
     """Return what a function finds, or None when it cannot look."""
     try:
         return function(*arguments)
-    except (OSError, ValueError, LookupError, AttributeError, struct.error):
+    except (OSError, ValueError, LookupError, AttributeError, struct.error, subprocess.SubprocessError):
         return None
 
 
 def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
     """Return all facts of this host."""
+    sshd = attempt(sshd_settings)
     return {
         "os": attempt(os_release),
         "architecture": os.uname().machine,
@@ -244,7 +333,9 @@ def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "disk_free_mb": {path: attempt(disk_free_mb, path) for path in ("/", "/var")},
         "locks": attempt(locks),
         "sockets": attempt(sockets),
-        "logins": attempt(logins),
+        "sshd": sshd,
+        "sshd_before": attempt(sshd_before, parameters.get("sshd_drop_in", "")),
+        "logins": attempt(logins, sshd or {}),
         "firewalls": attempt(firewalls),
         "unwanted": attempt(installed, parameters.get("unwanted", [])),
         "automounted_home": attempt(automounted_home),

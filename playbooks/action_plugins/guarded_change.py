@@ -8,7 +8,6 @@ import re
 import shlex
 import subprocess
 import time
-from pathlib import Path
 from typing import Any
 
 from ansible.plugins.loader import action_loader
@@ -78,7 +77,8 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
             "failed": True,
             "changed": False,
             "msg": f"{arguments['name']}: the old state {state}, because no second login was possible after the change: "
-            + "; ".join(refusals),
+            + "; ".join(refusals)
+            + _translated(int(self._option("port") or 22), restored.get("sshd_ports") or []),
         }
 
     def _prove(self, seconds: int) -> list[str]:
@@ -100,18 +100,24 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
     def _option(self, name: str) -> Any:
         return self._connection.get_option(name)
 
-    def _openssh(self, seconds: int) -> str:
-        argv = ["ssh", *shlex.split(self._option("ssh_common_args") or ""), "-o", "ControlMaster=no"]
-        argv += ["-o", "ControlPath=none", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={seconds}"]
+    def _ssh(self, *own: str) -> list[str]:
+        """Return an OpenSSH command for the host with what Ansible would give it; of an option the first one counts."""
+        argv = ["ssh", *own]
+        for name in ("ssh_args", "ssh_common_args", "ssh_extra_args"):
+            argv += shlex.split(self._option(name) or "")
         if self._option("port"):
             argv += ["-p", str(self._option("port"))]
         if self._option("private_key_file"):
             argv += ["-i", os.path.expanduser(self._option("private_key_file"))]
         if self._option("remote_user"):
             argv += ["-l", self._option("remote_user")]
+        return [*argv, self._option("host")]
+
+    def _openssh(self, seconds: int) -> str:
+        own = ("ControlMaster=no", "ControlPath=none", "BatchMode=yes", f"ConnectTimeout={seconds}")
         try:
             done = subprocess.run(
-                [*argv, self._option("host"), "true"],
+                [*self._ssh(*(word for option in own for word in ("-o", option))), "true"],
                 capture_output=True,
                 text=True,
                 check=False,
@@ -128,10 +134,18 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
         except ImportError:
             self._display.vv("Paramiko is not installed beside Ansible: the second login was proven by OpenSSH alone")
             return ""
+        asked = self._ssh("-G")
+        shown = subprocess.run(asked, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL).stdout
+        settings = dict(line.partition(" ")[::2] for line in shown.splitlines())
+        way = through(asked, settings)
         client = paramiko.SSHClient()
+        proxy = paramiko.ProxyCommand(shlex.join(["sh", "-c", f"exec {way}"])) if way else None
         try:
-            found = re.search(r'UserKnownHostsFile="?([^"\s]+)"?', self._option("ssh_common_args") or "")
-            client.load_host_keys(found.group(1) if found else str(Path("~/.ssh/known_hosts").expanduser()))
+            known = settings.get("userknownhostsfile", "~/.ssh/known_hosts")
+            # Shown without quotes: it may be one path with a blank.
+            for path in map(os.path.expanduser, {known, *known.split()}):
+                if os.path.exists(path):
+                    client.load_host_keys(path)
             key = self._option("private_key_file")
             client.connect(
                 self._option("host"),
@@ -141,12 +155,50 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
                 timeout=seconds,
                 banner_timeout=seconds,
                 auth_timeout=seconds,
+                sock=proxy,
             )
         except (paramiko.SSHException, OSError) as error:
             return f"Paramiko: {error}"
         finally:
             client.close()
+            if proxy:
+                proxy.close()
         return ""
+
+
+def through(asked: list[str], settings: dict[str, str]) -> str:
+    """Return the command through which OpenSSH would reach the host, "" where it would connect itself.
+
+    `asked` is its command line, `settings` what `ssh -G` shows for that. A jump is what OpenSSH makes of it: another ssh to the
+    last host before ours, with the same configuration file and no other options (openssh:ssh.c, main).
+    """
+    target = {
+        "h": settings.get("hostname", ""),
+        "n": asked[-1],
+        "p": settings.get("port", ""),
+        "r": settings.get("user", ""),
+    }
+    command = settings.get("proxycommand", "none")
+    jumps = [jump for jump in settings.get("proxyjump", "none").split(",") if jump != "none"]
+    if jumps:
+        *before, last = jumps
+        words = ["ssh", *(["-F", asked[asked.index("-F") + 1]] if "-F" in asked else [])]
+        words += [*(["-J", ",".join(before)] if before else []), "-W", "[%h]:%p"]
+        command = shlex.join([*words, last if last.startswith("ssh://") else f"ssh://{last}"])
+    if command == "none":
+        return ""
+    return re.sub("%([%hnpr])", lambda found: {"%": "%", **target}[found[1]], command)
+
+
+def _translated(port: int, ports: list[int]) -> str:
+    """Return a hint where the host's sshd listens at another port than the one at which it was called, else ""."""
+    if not ports or port in ports:
+        return ""
+    listed = ", ".join(map(str, ports))
+    return (
+        f". Hint: on the host sshd listens at {listed}, not at {port} (ansible_port): where an address translation lies between,"
+        f" let {listed}/tcp in by firewall_extra_flows"
+    )
 
 
 def _patience(end: float) -> int:

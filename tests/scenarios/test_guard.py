@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
@@ -109,8 +110,8 @@ def _playbook(tmp_path: Path, content: str) -> Path:
     return playbook
 
 
-def _trial(site: LabSite, tmp_path: Path, content: str) -> subprocess.CompletedProcess[str]:
-    argv = [str(BIN / "ansible-playbook"), "-i", str(site.path / "hosts.yml")]
+def _trial(site: LabSite, tmp_path: Path, content: str, **variables: object) -> subprocess.CompletedProcess[str]:
+    argv = [str(BIN / "ansible-playbook"), "-i", str(site.path / "hosts.yml"), "-e", json.dumps(variables)]
     argv += ["--vault-password-file", str(site.vault_password_file), str(_playbook(tmp_path, content))]
     return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
 
@@ -141,6 +142,48 @@ def _assert_as_before(site: LabSite) -> None:
     assert Path(TRIAL).name not in ssh(site, "ls /etc/ssh/sshd_config.d")
     assert "allowusers" not in ssh(site, "sshd -T")
     assert ssh(site, "systemctl list-timers --all | grep -c ratssaal-guard || true") == "0"
+
+
+@pytest.mark.parametrize("way", ["-J jump", "-o ProxyCommand='ssh -F {config} -W %h:%p jump'"])
+def test_a_second_login_is_proven_through_a_bastion(site: LabSite, tmp_path: Path, way: str) -> None:
+    """The host is its own: it reaches itself at an address that is another machine's for us."""
+    pinned = site.known_hosts.read_text().splitlines()
+    known, config = tmp_path / "known_hosts", tmp_path / "config"
+    known.write_text("".join(f"127.0.0.1 {line.partition(' ')[2]}\n" for line in pinned))
+    config.write_text(
+        f"Host jump\nHostName {site.hosts[0].address}\nUser root\nIdentityFile {site.key_file}\n"
+        f"UserKnownHostsFile {site.known_hosts}\nStrictHostKeyChecking yes\n"
+    )
+    common, extra = f"-o UserKnownHostsFile={known}", f"-F {config} {way.format(config=config)}"
+    variables = {"ansible_host": "127.0.0.1", "ansible_ssh_common_args": common, "ansible_ssh_extra_args": extra}
+    done = _trial(site, tmp_path, "MaxAuthTries 5", **variables)
+    assert done.returncode == 0, done.stdout
+    assert "maxauthtries 5" in ssh(site, "sshd -T")
+    ssh(site, f"rm {TRIAL}; systemctl reload ssh")
+
+
+# What a router before the host would do.
+_TRANSLATE = (
+    "nft 'table ip nat { chain before { type nat hook prerouting priority dstnat; tcp dport 2222 redirect to :22; }; }'"
+)
+
+
+def test_a_translated_port_is_told_as_such(site: LabSite) -> None:
+    """The firewall opens ansible_port, which is the router's; the host hears of port 22 only."""
+    before, pinned = _ruleset(site), site.known_hosts.read_text()
+    for line in pinned.splitlines():
+        with site.known_hosts.open("a") as known:
+            known.write(f"[{site.hosts[0].address}]:2222 {line.partition(' ')[2]}\n")
+    ssh(site, _TRANSLATE)
+    try:
+        given = {"ansible_port": 2222, "firewall_confirm_seconds": SECONDS}
+        played = play(site, "-e", json.dumps(given), playbook="provision.yml", check=False)
+    finally:
+        ssh(site, "nft delete table ip nat")
+        site.known_hosts.write_text(pinned)
+    assert played.code != 0
+    assert "on the host sshd listens at 22, not at 2222" in " ".join(played.output.split())
+    assert _ruleset(site) == before
 
 
 def test_a_good_change_stays(site: LabSite, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import os
 import re
 import subprocess
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 from orchestrator.evidence.results import Result
 from orchestrator.lab import machines
 from orchestrator.lab.lab import LabSite
+from orchestrator.operations.preflight import inspect
 from orchestrator.verification.runner import verify
 from tests.scenarios.breaks import failed, unexpected
 from tests.scenarios.conftest import BIN, load, play, ratssaal, ssh
@@ -401,6 +403,110 @@ def test_an_operators_count_of_attempts_locks_others_but_not_root(site: LabSite,
         ssh(site, _UNCOUNT)
     assert finding.result is Result.PASS, finding
     assert "failed attempts lock accounts, but not root" in finding.seen
+
+
+_MAIN = "/etc/ssh/sshd_config"
+
+
+@pytest.mark.parametrize(
+    ("planted", "said", "beforehand"),
+    [
+        (
+            f"sed -i '/^Include/d' {_MAIN}; echo PasswordAuthentication yes >> {_MAIN}",
+            "passwordauthentication no; ",
+            "sshd does not read /etc/ssh/sshd_config.d/00-ratssaal.conf for everybody",
+        ),
+        (
+            "echo X11Forwarding yes > /etc/ssh/sshd_config.d/00-panel.conf",
+            "in effect though it is in /etc/ssh/sshd_config.d/00-ratssaal.conf: x11forwarding no.",
+            "X11Forwarding yes (/etc/ssh/sshd_config.d/00-panel.conf:1) comes before `ratssaal harden` sets no",
+        ),
+        (
+            f"printf 'Match User *\nPasswordAuthentication yes\nMatch LocalPort 2222\nX11Forwarding yes\n' >> {_MAIN}",
+            "in effect though it is in /etc/ssh/sshd_config.d/00-ratssaal.conf: passwordauthentication no.",
+            "",
+        ),
+    ],
+    ids=["not-included", "earlier-file", "match"],
+)
+def test_settings_that_sshd_does_not_heed_fail_the_run(
+    site: LabSite, state_home: Path, planted: str, said: str, beforehand: str
+) -> None:
+    """As an upgrade or a panel leaves sshd_config; told again by each run, beforehand, and by a look in check mode."""
+    ours = "sha256sum /etc/ssh/sshd_config.d/00-ratssaal.conf; ls -A /var/lib/ratssaal/guard"
+    before = ssh(site, f"cp -p {_MAIN} /root/sshd_config; {ours}")
+    try:
+        ssh(site, f"{planted}; systemctl reload ssh")
+        for again in range(2):
+            played = play(site, playbook="harden.yml", check=False)
+            assert (played.code, played.changed) == (2, 0), again
+            told = " ".join(played.output.split())
+            assert said in told
+            assert 'put "Include /etc/ssh/sshd_config.d/*.conf" first in /etc/ssh/sshd_config' in told
+        assert ssh(site, ours) == before
+        looked = play(site, "--check", playbook="harden.yml", check=False)
+        assert said in " ".join(looked.output.split())
+        if beforehand:
+            done = ratssaal(site, state_home, "harden")
+            assert done.returncode == 3, done.stderr
+            assert beforehand in done.stderr
+            ready = ratssaal(site, state_home, "preflight")
+            assert ready.returncode == 0, "it can be provisioned"
+            assert f"note: h1: {beforehand}" in ready.stderr
+    finally:
+        ssh(site, f"mv /root/sshd_config {_MAIN}; rm -f /etc/ssh/sshd_config.d/00-panel.conf; systemctl reload ssh")
+    assert play(site, playbook="harden.yml").changed == 0
+
+
+def test_the_old_state_comes_back_where_sshd_does_not_heed_the_new_one(site: LabSite) -> None:
+    """On a host that nobody has hardened before, nothing of ours is left."""
+    own = "/etc/ssh/sshd_config.d/00-ratssaal.conf"
+    ssh(site, f"cp -p {_MAIN} /root/sshd_config; sed -i '/^Include/d' {_MAIN}; rm {own}; systemctl reload ssh")
+    try:
+        assert "check failed: Not in effect" in play(site, playbook="harden.yml", check=False).output
+        assert ssh(site, f"ls {own} 2>/dev/null; ls -A /var/lib/ratssaal/guard") == ""
+    finally:
+        ssh(site, f"mv /root/sshd_config {_MAIN}; systemctl reload ssh")
+    assert play(site, playbook="harden.yml").changed == 1
+    assert failed(verify(load(site), controls=("ACC-01", "CRY-10"), quick=True)) == {}
+
+
+# Each a person who gets in now: by a key that is too small, by a password, and into no group of those who may.
+_PEOPLE = """
+useradd -m -s /bin/bash -G sudo small && useradd -m -s /bin/bash -G sudo clerk && useradd -m -s /bin/bash keeper
+echo clerk:x9-Kanarienvogel | chpasswd 2>/dev/null
+ssh-keygen -q -t rsa -b 2048 -N '' -C small@desk -f /root/small
+for who in small keeper; do
+    install -d -o $who -m 0700 /home/$who/.ssh; install -o $who -m 0600 /root/small.pub /home/$who/.ssh/authorized_keys
+done
+mv /etc/ssh/sshd_config.d/00-ratssaal.conf /root; systemctl reload ssh
+"""
+_NO_PEOPLE = """
+mv /root/00-ratssaal.conf /etc/ssh/sshd_config.d; systemctl reload ssh; rm /root/small*
+for who in small clerk keeper; do userdel -rf $who 2>/dev/null; done
+"""
+
+
+def test_whom_hardening_shuts_out_is_told_before(site: LabSite) -> None:
+    def told() -> list[str]:
+        loaded = load(site)
+        by_operator = replace(loaded, hosts=(replace(loaded.hosts[0], user="operator"),))
+        return [problem.message for problem in inspect(by_operator).warnings if "ratssaal harden" in problem.message]
+
+    small = "key small@desk (RSA, 2048 bits) will be refused after `ratssaal harden`"
+    ssh(site, _PEOPLE)
+    try:
+        assert set(told()) == {
+            "root logs in by a key now and will not after `ratssaal harden`",
+            f"small's {small}",
+            "clerk logs in by a password now and has no key, which `ratssaal harden` asks for",
+            "keeper logs in by a key now and will not after `ratssaal harden`",
+            f"keeper's {small}",
+        }
+    finally:
+        ssh(site, _NO_PEOPLE)
+    # Who is shut out already is not told of at each run.
+    assert told() == ["root logs in by a key now and will not after `ratssaal harden`"]
 
 
 @pytest.fixture

@@ -105,7 +105,7 @@ SSHD = a_row("/etc/ssh/sshd_config.d/00-ratssaal.conf", "content", "hardening")
 def compare(monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
     """Let preflight pass and the host differ so from what was applied."""
     fit = preflight.Report((), (), (), {}, ())
-    monkeypatch.setattr(preflight, "inspect", lambda site, hosts: fit)
+    monkeypatch.setattr(preflight, "inspect", lambda site, hosts, **options: fit)
 
     def choose(*rows: Difference, error: str = "") -> None:
         monkeypatch.setattr(altered, "drift", lambda site, hosts: (HostDrift("meet", rows, error=error),))

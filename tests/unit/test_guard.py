@@ -102,20 +102,70 @@ def test_a_refused_change_that_stays_is_not_called_put_back(host: Any, tmp_path:
     assert told.endswith(f"what went wrong first: {failing} failed: refused")
 
 
-def test_the_action_tells_that_the_old_state_did_not_come_back(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def guarded(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """The control node's side of it."""
     loader = SimpleNamespace(get=lambda *_, **__: object)
     monkeypatch.setattr("ansible.plugins.loader.action_loader", loader)
     monkeypatch.syspath_prepend(str(content.root() / "playbooks/action_plugins"))
     monkeypatch.delitem(sys.modules, "guarded_change", raising=False)
-    action = __import__("guarded_change").ActionModule
-    put_back = {"failed": True, "msg": "mv: no. Hint: repair", "not_put_back": True}
-    told = action._put_back(
-        SimpleNamespace(_phase=lambda *_: put_back), {"name": "x", "confirm_seconds": 9}, {}, ["refused"]
-    )
-    assert told["msg"] == (
+    return __import__("guarded_change")
+
+
+def _told(guarded: Any, port: int | None, **restored: Any) -> str:
+    """Return what is said where no second login was possible."""
+    task = SimpleNamespace(_phase=lambda *_: restored, _option=lambda _: port)
+    told = guarded.ActionModule._put_back(task, {"name": "x", "confirm_seconds": 9}, {}, ["refused"])
+    return str(told["msg"])
+
+
+def test_the_action_tells_that_the_old_state_did_not_come_back(guarded: Any) -> None:
+    assert _told(guarded, None, failed=True, msg="mv: no. Hint: repair", not_put_back=True) == (
         "x: the old state could NOT be put back: mv: no. Hint: repair. This was tried, because no second login was possible "
         "after the change: refused"
     )
+
+
+@pytest.mark.parametrize(
+    ("port", "ports", "hint"), [(2222, [22], True), (22, [22], False), (None, [22], False), (2222, [], False)]
+)
+def test_the_action_tells_where_sshd_listens_at_another_port(
+    guarded: Any, port: int | None, ports: list[int], hint: bool
+) -> None:
+    """An address translation takes us from one to the other, and the firewall has opened the first."""
+    told = _told(guarded, port, sshd_ports=ports)
+    assert ("on the host sshd listens at 22, not at 2222" in told) is hint
+    assert ("firewall_extra_flows" in told) is hint
+
+
+def test_sshds_ports_are_read(host: Any) -> None:
+    shown = """\
+LISTEN 0 128   0.0.0.0:22   0.0.0.0:* users:(("sshd",pid=78,fd=6))
+LISTEN 0 128      [::]:22      [::]:* users:(("sshd",pid=78,fd=7))
+LISTEN 0 128 127.0.0.1:2022 0.0.0.0:* users:(("sshd",pid=9,fd=6),("systemd",pid=1,fd=80))
+LISTEN 0 511   0.0.0.0:80   0.0.0.0:* users:(("nginx",pid=4,fd=5))
+"""
+    assert host.guard.sshd_ports(shown) == [22, 2022]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "command"),
+    [
+        ([], ""),
+        (["-o", "ProxyJump=none"], ""),
+        (["-J", "jump"], "ssh -F /dev/null -W '[192.0.2.7]:2200' ssh://jump"),
+        (
+            ["-J", "a,b@[2001:db8::1]:22,c"],
+            "ssh -F /dev/null -J 'a,b@[2001:db8::1]:22' -W '[192.0.2.7]:2200' ssh://c",
+        ),
+        (["-o", "ProxyCommand=nc %h %p | tee /tmp/%%%r"], "nc 192.0.2.7 2200 | tee /tmp/%anna"),
+    ],
+)
+def test_paramiko_goes_the_way_that_openssh_goes(guarded: Any, arguments: list[str], command: str) -> None:
+    asked = ["ssh", "-G", "-F", "/dev/null", *arguments, "-p", "2200", "-l", "anna", "192.0.2.7"]
+    shown = subprocess.run(asked, capture_output=True, text=True, check=True).stdout
+    settings = dict(line.partition(" ")[::2] for line in shown.splitlines())
+    assert guarded.through(asked, settings) == command
 
 
 def test_the_old_state_comes_back_whole(host: Any, tmp_path: Path) -> None:

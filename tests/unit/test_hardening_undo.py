@@ -99,9 +99,7 @@ def _brought(
     state = {"LoadState": "loaded", "ActiveState": active, "UnitFileState": "enabled", "Result": ""}
     monkeypatch.setattr(code.units, "_systemctl", systemctl)
     monkeypatch.setattr(code.units, "states_of", lambda names: dict.fromkeys(names, state))
-    monkeypatch.setattr(
-        code.units.Units, "prove", lambda units, _settle: code.pending.clear("restart", *units.started)
-    )
+    monkeypatch.setattr(code.units.Units, "prove", lambda units, _settle: code.pending.clear("restart", *units.started))
     monkeypatch.setattr(code.units.os.path, "isdir", lambda _: True)
     monkeypatch.setattr(code.units, "HEALTH_SECONDS", 0)
     code.pending.mark("restart", [unit["name"]])

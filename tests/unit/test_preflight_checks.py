@@ -12,7 +12,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -116,27 +115,6 @@ def test_each_lack(changes: dict[str, Any], message: str, blocking: bool) -> Non
     assert remark.problem.where == "meet"
     assert remark.problem.hint
     assert remark.blocking is blocking
-
-
-@pytest.mark.parametrize(
-    ("user", "groups", "shut_out"),
-    [
-        ("root", ["root"], False),
-        ("ansible", ["ansible"], False),
-        ("anna", ["anna", "sudo"], False),
-        ("carla", ["carla", "helpdesk"], False),
-        ("berta", ["berta"], True),
-    ],
-)
-def test_who_will_be_shut_out_by_hardening(user: str, groups: list[str], shut_out: bool) -> None:
-    """hardening_ssh_allow_groups names helpdesk; Ansible's own user is taken into ssh-login."""
-    wanted = replace(WANTED, login_user="ansible", login_groups=("root", "sudo", "ssh-login", "helpdesk"))
-    remarks = judge_host("meet", facts(logins=[{"user": user, "groups": groups}]), TOPOLOGY, wanted)
-    told = ["berta logs in by a key now and will not after `ratssaal harden`"] if shut_out else []
-    assert [remark.problem.message for remark in remarks] == told
-    assert not any(remark.blocking for remark in remarks)
-    # Where sshd is left alone, nobody is shut out.
-    assert judge_host("meet", facts(logins=[{"user": user, "groups": groups}]), TOPOLOGY, WANTED) == []
 
 
 def test_what_hardening_will_remove_is_told_before() -> None:

@@ -75,7 +75,7 @@ def machine(town: Path, loaded: Site, tmp_path: Path, monkeypatch: pytest.Monkey
 
     monkeypatch.setattr(lab, "Lab", Lab)
     monkeypatch.setattr(site_module, "load_site", lambda path, access: {town: loaded}[path])
-    monkeypatch.setattr(preflight, "inspect", lambda loaded: here.part("inspect", here.fit, loaded.name))
+    monkeypatch.setattr(preflight, "inspect", lambda loaded, hardens: here.part("inspect", here.fit, loaded.name))
     monkeypatch.setattr(change, "converge", lambda loaded, access, verb, options: here.part("converge", said=verb))
     monkeypatch.setattr(verify_command, "run_verification", lambda loaded: here.part("verify", here.report))
     monkeypatch.setattr(progress, "time", SimpleNamespace(monotonic=lambda: here.now))

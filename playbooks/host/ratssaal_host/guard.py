@@ -6,6 +6,7 @@ from __future__ import annotations
 import base64
 import contextlib
 import os
+import re
 import shlex
 import shutil
 import stat
@@ -83,8 +84,10 @@ class Guard:
             self.forget()
         reasons = {entry["dest"]: differences(entry) for entry in self.entries}
         changed = sorted(path for path, found in reasons.items() if found)
-        ineffective = not changed and self.shell(self.parameters["effective"])[0] != 0
-        found = {"changed": bool(changed) or ineffective, "changed_paths": changed, "ineffective": ineffective}
+        code, told = (0, "") if changed else self.shell(self.parameters["effective"])
+        found = {"changed": bool(changed) or code != 0, "changed_paths": changed, "ineffective": code != 0}
+        if self.step.check_mode and code != 0 and told:
+            found["warnings"] = ["%s: %s" % (self.parameters["name"], told)]
         shown = [entry for entry in self.entries if reasons[entry["dest"]] and self.step.diff]
         return found | {"diff": [diff(entry, reasons[entry["dest"]]) for entry in shown]}
 
@@ -255,6 +258,11 @@ def applied(step):
     ]
 
 
+def sshd_ports(listening):
+    """Return at which TCP ports sshd listens, from the output of `ss -Hlntp`; systemd may do it for sshd, and is not asked."""
+    return sorted({int(port) for port in re.findall(r":(\d+) .*\"sshd\"", listening)})
+
+
 def bring(step):
     """Do one phase and return what it found or did."""
     guard = Guard(step)
@@ -264,5 +272,5 @@ def bring(step):
         trouble = guard.restore()
         if trouble:
             step.fail(msg=trouble, not_put_back=True)
-        return {"changed": True, "by_timer": by_timer}
+        return {"changed": True, "by_timer": by_timer, "sshd_ports": sshd_ports(guard.shell("ss -Hlntp")[1])}
     return getattr(guard, phase)()
