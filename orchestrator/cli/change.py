@@ -58,6 +58,7 @@ def provision(site: SiteArgument, and_harden: bool, **options: Any) -> None:
 def harden(site: SiteArgument, **options: Any) -> None:
     """Harden the hosts of SITE: SSH, kernel settings, sandboxes of the services.
 
+    A service is restarted where its sandbox changes; preflight says beforehand when people meet there.
     A change that would lock you out returns by itself: a second login is proven before the first is given up.
     Files that somebody altered since the last run are replaced only when you say so.
 

@@ -34,7 +34,8 @@ def preflight(site: SiteArgument, accept_keys: bool, yes: bool, as_json: bool) -
       - the inventory and the vault: all mistakes at once, with file and line
       - SSH: log-in, pinned host keys, root rights
       - each host in one round trip: distribution, memory, disk, taken ports,
-        package locks, clock, the package repository as the host reaches it
+        package locks, clock, the package repository as the host reaches it,
+        people who meet there now: what restarts a service throws them out
       - certificate files, the vendor's key, DNS
       - whom `ratssaal harden` would shut out, and whether sshd would heed it:
         notes here; what must fail stops `harden` before it begins

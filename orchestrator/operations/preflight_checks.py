@@ -66,6 +66,7 @@ def judge_host(name: str, facts: Facts, topology: Topology, wanted: Wanted) -> l
             *_ports(name, facts, topology),
             *_firewalls(name, facts),
             *_unwanted(name, facts),
+            *_meetings(name, facts),
             *_repository(name, facts, wanted),
         ]
     return remarks
@@ -188,6 +189,15 @@ def _unwanted(name: str, facts: Facts) -> Iterator[Remark]:
         yield Remark(Problem(message, name, hint))
     if packages:
         message = f"`ratssaal harden` will remove what no conferencing server needs: {', '.join(packages)}"
+        yield Remark(Problem(message, name, hint), blocking=False)
+
+
+def _meetings(name: str, facts: Facts) -> Iterator[Remark]:
+    """Tell that people meet: a change of the bridge, of Prosody or of their sandboxes restarts them."""
+    people = facts.get("people_in_meetings") or 0
+    if people:
+        message = f"{people} {'person is' if people == 1 else 'people are'} in meetings: what restarts a service throws them out"
+        hint = "look what would change: ratssaal provision SITE --harden --check; or wait until nobody meets"
         yield Remark(Problem(message, name, hint), blocking=False)
 
 

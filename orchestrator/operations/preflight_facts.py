@@ -26,6 +26,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Mapping, Sequence
+from http.client import HTTPException
 from typing import Any
 
 APT_LOCKS = (
@@ -310,11 +311,18 @@ def repository(urls: Sequence[str], options: Mapping[str, str]) -> dict[str, str
     return result
 
 
+def people_in_meetings(address: str = "http://127.0.0.1:8080/colibri/stats") -> int:
+    """Return how many people this host's bridge carries now (jitsi-videobridge:doc/statistics.md)."""
+    opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    with opener.open(address, timeout=3) as response:
+        return int(json.loads(response.read(1_000_000))["participants"])
+
+
 def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
     """Return what a function finds, or None when it cannot look."""
     try:
         return function(*arguments)
-    except (OSError, ValueError, LookupError, AttributeError, struct.error, subprocess.SubprocessError):
+    except (OSError, ValueError, LookupError, AttributeError, struct.error, subprocess.SubprocessError, HTTPException):
         return None
 
 
@@ -337,6 +345,7 @@ def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "sshd_before": attempt(sshd_before, parameters.get("sshd_drop_in", "")),
         "logins": attempt(logins, sshd or {}),
         "firewalls": attempt(firewalls),
+        "people_in_meetings": attempt(people_in_meetings),
         "unwanted": attempt(installed, parameters.get("unwanted", [])),
         "automounted_home": attempt(automounted_home),
         "repository": attempt(repository, parameters.get("repository", []), apt_options()),

@@ -414,3 +414,19 @@ def test_report_prefers_unreachable_hosts() -> None:
         preflight.Report((remark.problem,), (), (), {}, ()).require()
     assert failed_check.value.exit_code == 3
     preflight.Report((), (remark.problem,), (), {}, ()).require()
+
+
+@pytest.mark.parametrize(
+    ("people", "said"), [(12, "12 people are in meetings"), (1, "1 person is in meetings"), (0, ""), (None, "")]
+)
+def test_whoever_meets_now_is_told_before_services_restart(people: int | None, said: str) -> None:
+    remarks = judge(people_in_meetings=people)
+    assert [remark.blocking for remark in remarks] == [False] * bool(said)
+    assert all(said in remark.problem.message and "--check" in remark.problem.hint for remark in remarks)
+
+
+@pytest.mark.parametrize(("told", "people"), [('{"participants": 12}', 12), ('{"x": 1}', None), ("soon", None)])
+def test_the_bridge_tells_who_meets(tmp_path: Path, web: str, told: str, people: int | None) -> None:
+    (tmp_path / "stats").write_text(told)
+    assert preflight_facts.attempt(preflight_facts.people_in_meetings, f"{web}/stats") == people
+    assert preflight_facts.attempt(preflight_facts.people_in_meetings, f"{web}/missing") is None
