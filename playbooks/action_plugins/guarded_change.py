@@ -197,7 +197,7 @@ def _translated(port: int, ports: list[int]) -> str:
     listed = ", ".join(map(str, ports))
     return (
         f". Hint: on the host sshd listens at {listed}, not at {port} (ansible_port): where an address translation lies between,"
-        f" let {listed}/tcp in by firewall_extra_flows"
+        f" let {listed}/tcp in by firewall_extra_flows, with firewall_management_sources as its sources"
     )
 
 
