@@ -232,13 +232,13 @@ OUTSIDE_ONLY = {
 SERVICES = ("nginx", "prosody", "jicofo", "jitsi-videobridge2", "coturn", "haproxy")
 # What is there of the controls that can be left alone, and of what they have in effect: on a host without them a line of each.
 _OF_HARDENING = f"""
-for kind in profile modprobe sysctl security ssh sysusers; do find /etc/$kind* -name '*ratssaal*'; done
+{{ for kind in profile modprobe sysctl security ssh sysusers; do find /etc/$kind* -name '*ratssaal*'; done
 find /etc/systemd/ -name '*ratssaal-[imp]*' -o -name 80-ratssaal*; find /var/lib/ratssaal/pending -type f
 find /var/lib/ratssaal -name integrity; systemctl list-units --all --plain --no-legend 'ratssaal-[imp]*'
 grep -l 'Kept by Ratssaal' /etc/login.defs /etc/aide/aide.conf 2>/dev/null; grep -o 'hidepid[^ ,]*' /proc/mounts
 systemctl show -P ProtectSystem {" ".join(SERVICES)} | grep -Ev '^(no|)$'; dpkg --verify login login.defs
 sshd -T | grep -E '^(maxauthtries 4|clientaliveinterval 300|allowgroups|passwordauthentication no)'
-true
+}} | sort
 """
 
 
