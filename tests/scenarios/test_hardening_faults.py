@@ -31,6 +31,10 @@ table inet operator {
 """
 
 
+# sshd opens its port anew when it reads its settings, and nobody gets in meanwhile.
+_RELOAD = "systemctl reload ssh; for i in $(seq 100); do sleep 0.2; ss -Hltn sport = :22 | grep -q . && break; done"
+
+
 def test_an_operators_own_rules_stay(site: LabSite) -> None:
     """Ours are a table of their own: others' are neither removed nor rewritten."""
     ssh(site, f"cat > /etc/nftables.conf <<'END'\n{OPERATORS_TABLE}END\nnft -f /etc/nftables.conf")
@@ -297,7 +301,8 @@ def test_what_others_depend_on_is_left_alone(site: LabSite) -> None:
         assert play(site, playbook="harden.yml").changed == 0
         assert ssh(site, "cat /proc/sys/net/ipv4/ip_forward") == "1"
     finally:
-        ssh(site, f"sysctl -qw net.ipv4.ip_forward={before}")
+        # Without forwarding the kernel begins to accept redirects (linux:net/ipv4/devinet.c, inet_forward_change).
+        ssh(site, f"sysctl -qw net.ipv4.ip_forward={before} net.ipv4.conf.all.accept_redirects=0")
     assert ssh(site, "umask; bash -lc umask").split() == ["0022", "0022"]
     assert ssh(site, "sysctl -n net.ipv4.tcp_timestamps") == "1"
     assert ssh(site, "grep -lE 'tcp_timestamps|accept_ra|autoconf|ip_forward' /etc/sysctl.d/*ratssaal*; true") == ""
@@ -436,7 +441,7 @@ def test_settings_that_sshd_does_not_heed_fail_the_run(
     ours = "sha256sum /etc/ssh/sshd_config.d/00-ratssaal.conf; ls -A /var/lib/ratssaal/guard"
     before = ssh(site, f"cp -p {_MAIN} /root/sshd_config; {ours}")
     try:
-        ssh(site, f"{planted}; systemctl reload ssh")
+        ssh(site, f"{planted}; {_RELOAD}")
         for again in range(2):
             played = play(site, playbook="harden.yml", check=False)
             assert (played.code, played.changed) == (2, 0), again
@@ -454,35 +459,35 @@ def test_settings_that_sshd_does_not_heed_fail_the_run(
             assert ready.returncode == 0, "it can be provisioned"
             assert f"note: h1: {beforehand}" in ready.stderr
     finally:
-        ssh(site, f"mv /root/sshd_config {_MAIN}; rm -f /etc/ssh/sshd_config.d/00-panel.conf; systemctl reload ssh")
+        ssh(site, f"mv /root/sshd_config {_MAIN}; rm -f /etc/ssh/sshd_config.d/00-panel.conf; {_RELOAD}")
     assert play(site, playbook="harden.yml").changed == 0
 
 
 def test_the_old_state_comes_back_where_sshd_does_not_heed_the_new_one(site: LabSite) -> None:
     """On a host that nobody has hardened before, nothing of ours is left."""
     own = "/etc/ssh/sshd_config.d/00-ratssaal.conf"
-    ssh(site, f"cp -p {_MAIN} /root/sshd_config; sed -i '/^Include/d' {_MAIN}; rm {own}; systemctl reload ssh")
+    ssh(site, f"cp -p {_MAIN} /root/sshd_config; sed -i '/^Include/d' {_MAIN}; rm {own}; {_RELOAD}")
     try:
         assert "check failed: Not in effect" in play(site, playbook="harden.yml", check=False).output
         assert ssh(site, f"ls {own} 2>/dev/null; ls -A /var/lib/ratssaal/guard") == ""
     finally:
-        ssh(site, f"mv /root/sshd_config {_MAIN}; systemctl reload ssh")
+        ssh(site, f"mv /root/sshd_config {_MAIN}; {_RELOAD}")
     assert play(site, playbook="harden.yml").changed == 1
     assert failed(verify(load(site), controls=("ACC-01", "CRY-10"), quick=True)) == {}
 
 
 # Each a person who gets in now: by a key that is too small, by a password, and into no group of those who may.
-_PEOPLE = """
+_PEOPLE = f"""
 useradd -m -s /bin/bash -G sudo small && useradd -m -s /bin/bash -G sudo clerk && useradd -m -s /bin/bash keeper
 echo clerk:x9-Kanarienvogel | chpasswd 2>/dev/null
 ssh-keygen -q -t rsa -b 2048 -N '' -C small@desk -f /root/small
 for who in small keeper; do
     install -d -o $who -m 0700 /home/$who/.ssh; install -o $who -m 0600 /root/small.pub /home/$who/.ssh/authorized_keys
 done
-mv /etc/ssh/sshd_config.d/00-ratssaal.conf /root; systemctl reload ssh
+mv /etc/ssh/sshd_config.d/00-ratssaal.conf /root; {_RELOAD}
 """
-_NO_PEOPLE = """
-mv /root/00-ratssaal.conf /etc/ssh/sshd_config.d; systemctl reload ssh; rm /root/small*
+_NO_PEOPLE = f"""
+mv /root/00-ratssaal.conf /etc/ssh/sshd_config.d; {_RELOAD}; rm /root/small*
 for who in small clerk keeper; do userdel -rf $who 2>/dev/null; done
 """
 
@@ -514,7 +519,8 @@ def at_another_port(site: LabSite) -> LabSite:
     """The host's sshd listens at another port, as it did before we came, and the inventory says so."""
     ssh(
         site,
-        f"echo 'Port {PORT}' > /etc/ssh/sshd_config.d/10-port.conf; systemctl reload ssh; nft delete table inet ratssaal",
+        f"echo 'Port {PORT}' > /etc/ssh/sshd_config.d/10-port.conf; systemctl reload ssh; "
+        "systemctl stop ratssaal-firewall; nft delete table inet ratssaal",
     )
     file = site.path / "hosts.yml"
     user = "          ansible_user: root\n"
