@@ -192,11 +192,12 @@ def test_a_containers_modules_are_not_tested_and_its_files_are() -> None:
 
 def test_the_modules_looked_for_are_those_that_hardening_keeps_out() -> None:
     """A list of their own: what the role forgets, the check misses."""
-    files = yaml.safe_load((ROOT / "roles/hardening/vars/main.yml").read_text())["__hardening_files"]
+    steps = yaml.safe_load((ROOT / "roles/hardening/vars/main.yml").read_text())["__hardening_files"]
     kept = {
         control: set(re.findall(r"^(?:install|blacklist) (\S+)", file["content"], re.M))
-        for control, rows in files.items()
-        for file in rows
+        for control, rows in steps.items()
+        for step in rows
+        for file in step["files"]
         if "modprobe.d" in file["dest"]
     }
     modules = test_kernel_modules
