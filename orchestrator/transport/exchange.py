@@ -33,7 +33,7 @@ class Lost(Exception):
 
 
 def start(channel: paramiko.Channel, command: str, seconds: float) -> None:
-    """Start a command; raises TimeoutError where the host takes the channel and then does not answer.
+    """Start a command; raises TimeoutError where the host takes the channel and then does not answer, and Lost.
 
     Paramiko waits for that answer without end (Channel._wait_for_event), until somebody closes the channel.
     """
@@ -49,8 +49,10 @@ def start(channel: paramiko.Channel, command: str, seconds: float) -> None:
     timer.start()
     try:
         channel.exec_command(command)
-    except (paramiko.SSHException, EOFError):
+    except (paramiko.SSHException, EOFError, OSError) as error:  # an OSError is the socket's, handed on by Paramiko
         if not late.is_set():
+            if not channel.get_transport().is_active():
+                raise Lost from error
             raise
     finally:
         timer.cancel()

@@ -115,7 +115,7 @@ class Connection:
             hint = "the host restarts, or the network between is gone: try again when it answers"
             message = "the connection was lost while a command ran"
             raise ConnectionFailed(self.host.name, Reason.UNREACHABLE, message, hint) from error
-        except (paramiko.SSHException, EOFError) as error:
+        except paramiko.SSHException as error:
             raise self._failed(f"the host started no command: {_reason(error)}", Reason.UNREACHABLE) from error
         finally:
             channel.close()
@@ -180,7 +180,7 @@ class Connection:
     def _channel(self) -> paramiko.Channel:
         try:
             return self._transport().open_session(timeout=CONNECT_SECONDS)
-        except (paramiko.SSHException, EOFError) as error:
+        except (paramiko.SSHException, EOFError, OSError) as error:
             raise self._failed(f"the host opened no channel: {_reason(error)}") from error
 
     def _failed(self, message: str, reason: Reason = Reason.TIMEOUT) -> ConnectionFailed:

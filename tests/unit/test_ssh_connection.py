@@ -129,6 +129,33 @@ def test_a_host_that_refuses_a_command_is_an_error_with_its_name(tmp_path: Path)
         assert caught.value.reason is ssh.Reason.UNREACHABLE
 
 
+def test_a_connection_that_is_lost_before_a_command_starts_is_told_as_such(tmp_path: Path) -> None:
+    def restart(channel: paramiko.Channel) -> bool:
+        assert channel.transport is not None
+        channel.transport.close()
+        return False
+
+    with _served(tmp_path, restart) as (host, known_hosts, _), ssh.connect(host, known_hosts) as connection:
+        with pytest.raises(ssh.ConnectionFailed, match="h1: the connection was lost while a command ran") as caught:
+            connection.run("true")
+    assert caught.value.reason is ssh.Reason.UNREACHABLE
+
+
+@pytest.mark.parametrize("method", ["exec_command", "open_session"])
+def test_what_the_socket_says_of_a_lost_connection_is_an_error_with_the_hosts_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    def reset(*_: object, **__: object) -> None:
+        connection.close()
+        raise ConnectionResetError(104, "Connection reset by peer")
+
+    with _served(tmp_path, lambda _: True) as (host, known_hosts, _), ssh.connect(host, known_hosts) as connection:
+        kind = paramiko.Channel if method == "exec_command" else paramiko.Transport
+        monkeypatch.setattr(kind, method, reset)
+        with pytest.raises(ssh.ConnectionFailed, match="h1: the (connection was lost|host opened no channel)"):
+            connection.run("true")
+
+
 @pytest.mark.parametrize("before", [b"", b"half an answer"])
 @pytest.mark.parametrize("ended", [False, True])
 @pytest.mark.parametrize("script", ["true", "#" * (8 << 20)], ids=["short", "long"])
@@ -137,7 +164,7 @@ def test_a_connection_that_is_lost_while_a_command_runs_is_told_at_once(
 ) -> None:
     def restart(channel: paramiko.Channel) -> bool:
         def end() -> None:
-            time.sleep(0.3)
+            channel.recv(1)  # the script comes only once our answer to the command arrived
             channel.sendall(before)
             if ended:  # an output that ends says nothing of the command, which gave no exit status
                 channel.shutdown_write()
@@ -161,7 +188,7 @@ def test_a_connection_that_is_lost_while_a_command_runs_is_told_at_once(
 def test_a_command_that_ended_without_reading_its_input_has_its_answer(tmp_path: Path, code: int | None) -> None:
     def answer(channel: paramiko.Channel) -> bool:
         def end() -> None:
-            time.sleep(0.3)
+            channel.recv(1)
             channel.sendall(b"done")
             if code is not None:  # else a signal ended it
                 channel.send_exit_status(code)
