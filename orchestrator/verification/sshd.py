@@ -6,7 +6,13 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
-EFFECTIVE = "mkdir -p /run/sshd; sshd -T"
+# For whom sshd is asked: root, and a stranger, whom a condition hits only if it names nobody in particular. Without lport it cannot
+# tell where there is any `Match LocalPort`.
+EFFECTIVE_FOR = {
+    who: f"mkdir -p /run/sshd; sshd -T -C user={who},host=any,addr=192.0.2.1,laddr=192.0.2.2,lport=22"
+    for who in ("nobody", "root")
+}
+EFFECTIVE = EFFECTIVE_FOR["nobody"]
 # Python for a host: the files as sshd reads them, each line that holds under a condition as [condition, option, value], and when
 # each file last became another. A file that tar or `cp -p` puts back has its old mtime; its ctime is that of the change (inode(7)).
 READ = r"""

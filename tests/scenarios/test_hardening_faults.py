@@ -451,6 +451,7 @@ def test_settings_that_sshd_does_not_heed_fail_the_run(
         assert ssh(site, ours) == before
         looked = play(site, "--check", playbook="harden.yml", check=False)
         assert said in " ".join(looked.output.split())
+        assert {each.result for each in verify(load(site), controls=("ACC-01",), quick=True).findings} == {Result.FAIL}
         if beforehand:
             done = ratssaal(site, state_home, "harden")
             assert done.returncode == 3, done.stderr

@@ -69,7 +69,7 @@ def test_what_sshd_does_not_tell_of_itself_is_found(further: dict[str, Any], see
 @pytest.mark.parametrize("option", ["gssapiauthentication", "gssapikeyexchange", "hostbasedauthentication"])
 def test_a_log_in_without_a_key_is_found(option: str) -> None:
     sheet = _sshd(SSHD.replace(f"{option} no", f"{option} yes"))
-    assert faults_of(sheet).startswith(f"{option} yes (for everybody); {option} yes (for root)")
+    assert faults_of(sheet).startswith(f"{option} yes (for nobody); {option} yes (for root)")
 
 
 def test_an_sshd_that_is_built_without_gssapi_needs_not_speak_of_it() -> None:

@@ -9,6 +9,7 @@ import pytest
 import testinfra.host
 
 from orchestrator.inventory.derivations import xmpp_domains
+from orchestrator.verification import sshd
 from orchestrator.verification.asking import ask, text
 from orchestrator.verification.checks.test_tls import BOTH, CERTIFICATE, CURVES, NO_STORE, REFUSED, TLS13, negotiated
 from orchestrator.verification.crypto import CryptoProfile, SshPart, chosen, signs_by
@@ -192,8 +193,8 @@ def test_ssh_algorithms(host: testinfra.host.Host, subject: Subject, sheet: Shee
     profile = chosen(subject.settings).ssh
     effective, keys = ask(
         host,
-        "mkdir -p /run/sshd; sshd -T",
-        "sshd -T | awk '$1 == \"hostkey\" {print $2}' | xargs -r -n1 ssh-keygen -l -f",
+        sshd.EFFECTIVE,
+        f"{sshd.EFFECTIVE} | awk '$1 == \"hostkey\" {{print $2}}' | xargs -r -n1 ssh-keygen -l -f",
     )
     rows = dict(line.partition(" ")[::2] for line in text(effective).splitlines())
     for option, listed in (
