@@ -86,8 +86,8 @@ options:
         description:
           - Files, links and directories, each a dictionary with dest and one of content, template, src_file (a file of the role
             or beside the site), link, state (directory, absent, given_back); owner, group, mode, restarts, reloads.
-          - One that is C(given_back) becomes what its package brings there, or goes where none does; only where it begins with our
-            mark.
+          - One that is C(given_back) becomes what stood there before the first run, else what its package brings there, or goes
+            where none does; only where it begins with our mark, or is as we wrote it.
           - C(secret) keeps a file out of diffs, C(validate) is a command with %s that refuses it, C(force) false keeps what is
             there.
         type: list

@@ -21,7 +21,8 @@ Converged = tuple[LabSite, Played, Played, str]
 def converged(request: pytest.FixtureRequest) -> Iterator[Converged]:
     """A host that plain Ansible looked at in check mode while it was bare, and then converged.
 
-    Debian 13 as a town set it up: what root makes is not for everybody, and packets come back by the way they would go.
+    Debian 13 as a town set it up: what root makes is not for everybody, packets come back by the way they would go, and who logs
+    in reads the town's own words.
     """
     with throwaway(f"conv{request.param}", debian=request.param) as site:
         if request.param == 13:
@@ -29,6 +30,7 @@ def converged(request: pytest.FixtureRequest) -> Iterator[Converged]:
             ssh(site, "echo 'session optional pam_umask.so umask=0027' >> /etc/pam.d/sshd")
             ssh(site, f"echo 'net.ipv4.conf.all.rp_filter = 1' > {town}; chmod 644 {town}; sysctl -qp {town}")
             assert ssh(site, "umask") == "0027"
+            ssh(site, "echo Rathaus > /etc/issue.net; echo UMASK 027 >> /etc/login.defs; chmod 640 /etc/login.defs")
         ssh(site, "touch /run/before")
         bare = play(site, "--check", "--diff")
         touched = ssh(site, "find /etc /usr /srv /var/lib -newer /run/before -not -path '/var/lib/systemd/*'")
@@ -46,6 +48,20 @@ def test_no_warning(converged: Converged) -> None:
     _, bare, first, _ = converged
     assert bare.warnings == []
     assert first.warnings == []
+
+
+def test_what_somebody_had_written_is_kept(converged: Converged) -> None:
+    """And nothing else: neither what packages bring nor ours."""
+    site = converged[0]
+    kept = ssh(site, "cd /var/lib/ratssaal && find replaced -type f -printf '%P %m\\n' | sort").splitlines()
+    if ssh(site, "cut -d . -f 1 /etc/debian_version") == "12":
+        # Which a package's script wrote: dpkg does not know how.
+        assert kept == ["etc/timezone 644"]
+        return
+    assert [name for name in kept if "timezone" not in name] == ["etc/issue.net 644", "etc/login.defs 640"]
+    assert (
+        ssh(site, "cat /var/lib/ratssaal/replaced/etc/issue.net; grep ^UMASK /etc/login.defs") == "Rathaus\nUMASK 027"
+    )
 
 
 def test_second_run_changes_nothing(converged: Converged) -> None:

@@ -42,6 +42,7 @@ def code(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
         "manifest",
         "apt",
         "comparisons",
+        "originals",
         "packages",
         "pending",
         "steps",

@@ -252,12 +252,13 @@ def test_no_second_beginning_where_the_database_is_gone(
 
 @pytest.mark.parametrize("major", [12, 13])
 def test_login_defs_cost_whoever_guesses_and_lock_nobody_out(major: int) -> None:
-    given = {"ansible_facts": {"ratssaal_host": {"major": major}}}
+    given = {"ansible_facts": {"ratssaal_host": {"major": major, "umask": "027"}}}
     lines = ENVIRONMENT.get_template("login.defs.j2").render(given).splitlines()
     rows = [line.split(maxsplit=1) for line in lines if line and not line.startswith("#")]
     values: dict[str, str] = {name: value for name, value in rows}
     assert len(values) == len(rows)
     assert (values["ENCRYPT_METHOD"], values["YESCRYPT_COST_FACTOR"]) == ("YESCRYPT", "7")
+    assert values["UMASK"] == "027", "as the host had it"
     assert int(values["SHA_CRYPT_MIN_ROUNDS"]) >= 5000
     # sshd lets nobody in whose password ran out, whatever the key.
     assert (values["PASS_MAX_DAYS"], values["PASS_MIN_DAYS"]) == ("99999", "0")

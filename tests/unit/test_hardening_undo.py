@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import stat
 from pathlib import Path
@@ -13,7 +14,7 @@ import yaml
 
 from orchestrator import content
 from orchestrator.inventory.derivations import steps_or_undo
-from tests.unit.applied import code
+from tests.unit.applied import a_file, apply, code
 
 __all__ = ["code"]
 
@@ -208,10 +209,76 @@ def test_where_the_package_cannot_be_fetched_ours_stays(code: Any, packaged: Pat
     assert packaged.read_text() == MARK
 
 
+def _wanted(code: Any, path: Path, **more: Any) -> None:
+    assert "failed" not in apply(code, a_file(path, MARK + "ours\n", mode="0644", **more))
+
+
+def test_what_somebody_had_written_is_kept_and_comes_back(code: Any, packaged: Path) -> None:
+    packaged.write_text("UMASK 027\n")
+    packaged.chmod(0o640)
+    _wanted(code, packaged)
+    copy = Path(code.originals.kept_at(str(packaged)))
+    assert (copy.read_text(), stat.S_IMODE(copy.stat().st_mode)) == ("UMASK 027\n", 0o640)
+    assert copy.is_relative_to(packaged.parents[1] / "replaced")
+    assert stat.S_IMODE((packaged.parents[1] / "replaced").stat().st_mode) == 0o700
+    assert _given_back(code, packaged) == ["present"]
+    assert (packaged.read_text(), stat.S_IMODE(packaged.stat().st_mode)) == ("UMASK 027\n", 0o640)
+    assert not copy.exists()
+
+
+def test_once_given_back_a_file_is_somebodys_again(code: Any, packaged: Path) -> None:
+    packaged.write_text("first\n")
+    _wanted(code, packaged)
+    assert "failed" not in apply(code, {"files": [{"dest": str(packaged), "state": "given_back"}]})
+    packaged.write_text("second\n")
+    _wanted(code, packaged)
+    assert Path(code.originals.kept_at(str(packaged))).read_text() == "second\n"
+
+
+def test_of_ours_and_of_what_a_package_brings_there_is_no_copy(
+    code: Any, packaged: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = packaged.parents[1] / "replaced"
+    _wanted(code, packaged)
+    packaged.write_text("altered since, and replaced on purpose\n")
+    _wanted(code, packaged)
+    packaged.with_name("marked").write_text(MARK + "of a run whose manifest is gone\n")
+    _wanted(code, packaged.with_name("marked"), force=True)
+    default = packaged.with_name("default")
+    default.write_text("as packaged\n")
+    told = hashlib.md5(b"as packaged\n").hexdigest()
+    monkeypatch.setattr(code.originals, "_conffiles", lambda: {str(default): told})
+    _wanted(code, default)
+    assert not folder.exists()
+    packaged.with_name("other").write_text("altered\n")
+    _wanted(code, packaged.with_name("other"))
+    assert [path.name for path in folder.rglob("*") if path.is_file()] == ["other"]
+
+
+def test_a_killed_run_and_one_in_check_mode_leave_the_first_copy(code: Any, packaged: Path) -> None:
+    packaged.write_text("mine\n")
+    apply(code, a_file(packaged, "ours\n"), check=True)
+    assert not (packaged.parents[1] / "replaced").exists()
+    code.manifest.begin({"role": "web", "task": "T"}, [str(packaged)])
+    packaged.write_text("half of ours\n")
+    _wanted(code, packaged)
+    assert not (packaged.parents[1] / "replaced").exists(), "what it began with was ours"
+
+
+def test_a_file_without_our_mark_is_given_back_as_long_as_it_is_as_we_wrote_it(code: Any, packaged: Path) -> None:
+    """A notice has no mark: people read it."""
+    apply(code, a_file(packaged, "Keep out.\n"))
+    packaged.write_text("Do come in.\n")
+    assert code.files.differences({"dest": str(packaged), "state": "given_back"}) == []
+    packaged.write_text("Keep out.\n")
+    assert _given_back(code, packaged) == ["present"]
+    assert packaged.read_text() == "as packaged\n"
+
+
 def test_every_file_that_may_be_given_back_begins_with_the_mark(code: Any) -> None:
     """It would be taken for somebody else's, and stay for ever."""
     for row in _rows("files"):
         if "ratssaal" in row["dest"] or row.get("state") == "directory":
             continue
         text = (content.root() / "roles/hardening/templates" / row["template"]).read_text()
-        assert text.encode().startswith(code.files._MARK), row["dest"]
+        assert text.encode().startswith(code.originals.MARK), row["dest"]

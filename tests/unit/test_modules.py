@@ -91,6 +91,28 @@ def test_hosts_of_package_sources(tmp_path: Path) -> None:
     assert host_capabilities._apt_hosts(str(tmp_path)) == ["2001:db8::1", "cache", "mirror.town.example"]
 
 
+@pytest.mark.parametrize(
+    ("text", "mask"),
+    [
+        ("UMASK\t\t022\n", "022"),
+        ("UMASK 027\n", "027"),
+        ("UMASK 027\n UMASK 077 \n", "077"),
+        ("UMASK 000\n", "022"),
+        ("UMASK 0070\n", "072"),
+        ("# UMASK 077\nHOME_MODE 0700\nUMASKED 077\n", ""),
+        ("UMASK x\n", ""),
+        (None, ""),
+    ],
+)
+def test_a_stricter_mask_of_log_ins_is_kept_and_a_weaker_one_is_not(
+    tmp_path: Path, text: str | None, mask: str
+) -> None:
+    file = tmp_path / "login.defs"
+    if text is not None:
+        file.write_text(text)
+    assert host_capabilities._umask(str(file)) == mask
+
+
 def test_preflight_knows_an_apt_that_we_started(steps: Any) -> None:
     apt = importlib.import_module("ratssaal_host.apt")
     with (

@@ -64,6 +64,16 @@ def _addresses():
     return sorted(row["local"] for card in json.loads(told) for row in card.get("addr_info", ()) if "local" in row)
 
 
+def _umask(path="/etc/login.defs"):
+    """Return the mask of log-ins as Debian or somebody set it, never one that lets others write; empty where nobody did."""
+    try:
+        with open(path, errors="replace") as handle:
+            set_to = re.findall(r"^\s*UMASK\s+([0-7]{1,4})\s*$", handle.read(), re.MULTILINE)
+    except OSError:
+        return ""
+    return "%03o" % (int(set_to[-1], 8) | 0o022) if set_to else ""
+
+
 def applied(step):
     """Return what the manifest keeps: measuring applies nothing."""
     return []
@@ -92,6 +102,7 @@ def bring(step):
                 "apparmor": _apparmor(),
                 "apt_hosts": _apt_hosts(),
                 "addresses": _addresses(),
+                "umask": _umask(),
             }
         }
     }

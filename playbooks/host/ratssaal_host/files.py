@@ -10,11 +10,8 @@ import stat
 import subprocess
 import tempfile
 
-from . import digest, pending
+from . import digest, originals, pending
 from .disk import FileProblem, explained, group_id, owner_id, read_bytes, remove, replace
-
-# How our files begin that lie where others' do.
-_MARK = b"# Kept by Ratssaal"
 
 
 def differences(entry):
@@ -27,7 +24,7 @@ def differences(entry):
     if state == "absent":
         return ["present"]
     if state == "given_back":
-        return ["present"] if stat.S_ISREG(now.st_mode) and read_bytes(path).startswith(_MARK) else []
+        return ["present"] if originals.is_ours(path) else []
     if state == "link":
         same = stat.S_ISLNK(now.st_mode) and os.readlink(path) == entry["link"]
         return [] if same else ["link"]
@@ -127,7 +124,13 @@ def write_entry(entry):
 
 
 def _give_back(path):
-    """Put in place of a file of ours what its package brings there, or nothing where no package does. Raises FileProblem."""
+    """Put in place of a file of ours what stood there before, else what its package brings, else nothing. Raises FileProblem."""
+    kept = originals.kept_at(path)
+    if os.path.lexists(kept):
+        before = os.stat(kept)
+        replace(path, read_bytes(kept), stat.S_IMODE(before.st_mode), before.st_uid, before.st_gid)
+        remove(kept)
+        return
     found = subprocess.run(["dpkg-query", "-S", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
     if found.returncode != 0:
         remove(path)

@@ -10,7 +10,7 @@ import os
 import sys
 import time
 
-from . import certificate, digest, manifest
+from . import certificate, digest, manifest, originals
 from .disk import FileProblem, explained
 
 KINDS = ("accounts", "capabilities", "certificate", "files", "guard", "packages", "sysctl", "units", "users")
@@ -52,7 +52,9 @@ class Step:
         if self._noted or self.check_mode or not self._task.get("part"):
             return
         try:
-            manifest.begin(self._task["part"], [path for raw in self._task["steps"] for path in _paths(raw)])
+            files = [path for raw in self._task["steps"] for path in _paths(raw)]
+            originals.keep(files)
+            manifest.begin(self._task["part"], files)
             self._noted = True
         except (FileProblem, OSError) as problem:
             self.fail(msg="what is to change cannot be noted in %s: %s" % (digest.FOLDER, explained(problem)))

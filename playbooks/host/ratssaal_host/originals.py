@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: GPL-3.0-or-later
+"""What somebody had written in the place of our files before the first run: kept on the host, so that it can come back."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import stat
+import subprocess
+
+from . import digest, manifest
+from .disk import read_bytes
+
+# How our files begin that lie where others' do.
+MARK = b"# Kept by Ratssaal"
+
+
+def _folder():
+    return os.path.join(os.path.dirname(digest.FOLDER), "replaced")
+
+
+def kept_at(path):
+    """Return where the copy of a file lies, or would lie."""
+    return os.path.join(_folder(), path.lstrip("/"))
+
+
+def keep(paths):
+    """Copy those of the files, with owner and mode, that are neither ours nor as their packages bring them; none twice."""
+    known, packaged = None, None
+    for path in paths:
+        if os.path.lexists(kept_at(path)) or not _is_file(path):
+            continue
+        known, packaged = known or _known(), packaged or _conffiles()
+        content = read_bytes(path)
+        if not content or path in known or content.startswith(MARK) or _md5(content) == packaged.get(path):
+            continue
+        os.makedirs(_folder(), 0o700, exist_ok=True)
+        os.makedirs(os.path.dirname(kept_at(path)), exist_ok=True)
+        # Whole or not at all: a killed run would take half a copy for the whole one.
+        draft = kept_at(path) + ".new"
+        shutil.copy2(path, draft)
+        shutil.chown(draft, os.stat(path).st_uid, os.stat(path).st_gid)
+        os.replace(draft, kept_at(path))
+
+
+def is_ours(path):
+    """Say whether a file begins with our mark, or is as the manifest says that we wrote it."""
+    content = read_bytes(path) if _is_file(path) else None
+    if content is None:
+        return False
+    hashes = {item.get("hash") for item in _applied() if item.get("dest") == path}
+    return content.startswith(MARK) or (bool(hashes - {None, ""}) and digest.keyed(path, content) in hashes)
+
+
+def _is_file(path):
+    try:
+        return stat.S_ISREG(os.lstat(path).st_mode)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+
+
+def _applied():
+    return [item for part in manifest.read() or () for item in part["items"] or () if item["kind"] == "file"]
+
+
+def _known():
+    """Return the files that we wrote or began to write; one that was given back is somebody's again."""
+    known = {item["dest"] for item in _applied() if item.get("state") != "given_back"}
+    return known | {path for *_, files in manifest.begun() for path in files}
+
+
+def _conffiles():
+    """Return the MD5 sums of configuration files as dpkg unpacked them (dpkg-query(1), Conffiles)."""
+    asked = ["dpkg-query", "-W", "-f", "${Conffiles}\n"]
+    told = subprocess.run(asked, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False).stdout.decode()
+    return {words[0]: words[1] for words in map(str.split, told.splitlines()) if len(words) > 1}
+
+
+def _md5(content):
+    return hashlib.md5(content, usedforsecurity=False).hexdigest()
