@@ -30,6 +30,8 @@ def converged(request: pytest.FixtureRequest) -> Iterator[Converged]:
             ssh(site, "echo 'session optional pam_umask.so umask=0027' >> /etc/pam.d/sshd")
             ssh(site, f"echo 'net.ipv4.conf.all.rp_filter = 1' > {town}; chmod 644 {town}; sysctl -qp {town}")
             assert ssh(site, "umask") == "0027"
+            installed = "/var/log/installer && echo x > /var/log/installer/syslog && touch -d '-200 days' /var/log/installer/syslog"
+            ssh(site, f"mkdir -p {installed} /var/log/faillog")
             ssh(site, "echo Rathaus > /etc/issue.net; echo UMASK 027 >> /etc/login.defs; chmod 640 /etc/login.defs")
         ssh(site, "touch /run/before")
         bare = play(site, "--check", "--diff")

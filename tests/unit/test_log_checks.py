@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import subprocess
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -136,7 +138,7 @@ def _look(
     said: dict[str, Any] = {
         "logrotate": rules,
         "systemctl is-active": timer,
-        "find": f"{NOW}.5 /var/log/prosody/prosody.log\n{NOW}.5 /var/log/dpkg.log\n{files}",
+        "now=": f"{NOW}.5 /var/log/prosody/prosody.log\n{NOW}.5 /var/log/dpkg.log\n{files}",
         "{ systemctl": units,
         "nginx": nginx,
         "systemd-analyze cat-config systemd/journald.conf": JOURNAL.format(90),
@@ -197,6 +199,28 @@ def test_where_nginx_logs_is_known_or_not_tested() -> None:
         assert (sheet.faults, sheet.untested) == ([], [])
     assert "/srv/$host.log" in _look(nginx=f"{NGINX} error_log /srv/$host.log;").untested[0]
     assert "where it logs is unknown" in _look(nginx="").untested[0]
+
+
+@pytest.mark.parametrize("name", ["installer/syslog", "installer/cdebconf/questions.dat", "cloud-init.log", "faillog"])
+def test_what_the_installation_wrote_once_is_no_log_that_is_kept(name: str) -> None:
+    path, stamp = f"/var/log/{name}", _day("%b %d %H:%M:%S", 300)
+    files, begun = f"{NOW - 300 * DAY}.5 {path}\n", ((path, 100, stamp),)
+    assert _look(files=files, begun=begun).faults == []
+    for other in (f"/var/log/old/{name}", f"{path}.1"):
+        if "/installer/" not in other or "/old/" in other:
+            assert "days" in faults_of(_look(files=files.replace(path, other)))
+            assert "days" in faults_of(_look(begun=((other, 100, stamp),)))
+
+
+def test_an_old_file_that_is_empty_keeps_nothing(tmp_path: Path) -> None:
+    for name, text in (("empty", ""), ("full", "x")):
+        (tmp_path / name).write_text(text)
+        os.utime(tmp_path / name, (1000, 1000))
+    asked = test_logs._FILES.replace("/var/log", str(tmp_path))
+    told = subprocess.run(["sh", "-c", asked], check=True, capture_output=True, text=True).stdout
+    stamps = {Path(path).name: float(stamp) for stamp, path in map(str.split, told.splitlines())}
+    assert stamps["full"] == 1000
+    assert stamps["empty"] > 1_700_000_000
 
 
 def test_what_is_mounted_below_counts_by_its_first_lines_as_well() -> None:
