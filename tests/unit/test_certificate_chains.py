@@ -43,8 +43,13 @@ ROOT = _shown("root", "root", kind="rsaEncryption", bits=4096, signed="sha1WithR
         (OK + _shown("m", "between", end="Jun 10 12:00:00 2026 GMT"), ["m: 9 days left"]),
         (OK + _shown("m", "m", signed="ecdsa-with-SHA1"), ["m: signed by ecdsa-with-SHA1"]),
         (
-            OK + LEAF + _shown("between", "root", kind="rsaEncryption", bits=2048),
-            ["m, above it CN = between: rsaEncryption key of 2048 bit"],
+            OK + LEAF + _shown("between", "root", kind="rsaEncryption", bits=2047),
+            ["m, above it CN = between: rsaEncryption key of 2047 bit"],
+        ),
+        (OK + LEAF + _shown("between", "root", kind="rsaEncryption", bits=2048), []),
+        (
+            OK + _shown("m", "between", kind="rsaEncryption", bits=2048),
+            ["m: rsaEncryption key of 2048 bit"],
         ),
         (
             OK + LEAF + _shown("between", "root", signed="sha1WithRSAEncryption"),
