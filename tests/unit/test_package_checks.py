@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import base64
+import subprocess
 from email.utils import formatdate
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -115,7 +117,7 @@ def _pending(told: str, *, policy: str = _POLICY, asked: str = "apt-get download
         "LC_ALL=C apt-cache": policy,
         "date": str(NOW),
         asked: "'http://mirror.example/libzstd1_2_amd64.deb' libzstd1_2_amd64.deb 300000 SHA256:0\n",
-        "curl": told,
+        "plain=": told,
     }
     return faults_of(sheet_of(test_system.test_security_updates, said))
 
@@ -133,6 +135,27 @@ def _pending(told: str, *, policy: str = _POLICY, asked: str = "apt-get download
 )
 def test_a_pending_update_counts_by_its_archives_or_its_own_date(told: str, fault: str) -> None:
     assert _pending(told) == fault
+
+
+@pytest.mark.parametrize(
+    ("settings", "uri", "asked"),
+    [
+        ("", "http://a/x.deb", "-sL -m 8 -I http://a/x.deb"),
+        ("plain='http://p:3128'", "http://a/x.deb", "-sL -m 8 -x http://p:3128 -I http://a/x.deb"),
+        ("plain='http://p:3128'", "https://a/x.deb", "-sL -m 8 -x http://p:3128 -I https://a/x.deb"),
+        ("plain='http://p:3128'\nsafe='http://s:1'", "https://a/x.deb", "-sL -m 8 -x http://s:1 -I https://a/x.deb"),
+        ("plain='http://p:3128'\nsafe='DIRECT'", "https://a/x.deb", "-sL -m 8 -I https://a/x.deb"),
+        ("plain='DIRECT'", "http://a/x.deb", "-sL -m 8 -I http://a/x.deb"),
+    ],
+)
+def test_the_archive_is_asked_the_way_that_apt_goes(tmp_path: Path, settings: str, uri: str, asked: str) -> None:
+    (tmp_path / "settings").write_text(settings)
+    for name, script in (("apt-config", f"cat {tmp_path}/settings"), ("curl", f'echo "$@" >> {tmp_path}/asked')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    said = test_system._PUBLISHED.format(uri=uri)
+    subprocess.run(["sh", "-c", said], check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    assert (tmp_path / "asked").read_text().splitlines() == [asked, asked.replace("-I", "-r 0-71")]
 
 
 _SECURE = "        {} http://mirror.example/debian-security trixie-security/main amd64 Packages\n"
