@@ -101,6 +101,13 @@ def test_weak_algorithms_are_found_under_a_condition_and_among_the_arguments() -
     assert faults_of(_algorithms(exchange.format("yes"))).startswith("gssapikexalgorithms: gss-group14-sha1-, gss-gex")
 
 
+def test_of_an_sshd_that_has_not_read_its_files_the_algorithms_are_not_tested() -> None:
+    late = _algorithms(changed=2000.0)
+    assert late.faults == []
+    assert "was not reloaded since /etc/ssh/sshd_config changed" in late.untested[0]
+    assert _algorithms(changed=2000.0, runs=False).untested == []
+
+
 def _read(tmp_path: Path, folder: Path, asked: str = "") -> dict[str, Any]:
     """Return the answer of the command itself, with a directory of a test's own and an sshd that answers as given."""
     command = sshd.FURTHER.replace("/etc/ssh", str(folder)).replace("/etc/default/ssh", str(tmp_path / "default"))
