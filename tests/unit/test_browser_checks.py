@@ -47,12 +47,20 @@ FACTS: dict[str, Any] = {
 
 
 def look(
-    check: Any, facts: dict[str, Any], *, groups: tuple[str, ...] = ("jitsi_signalling",), **settings: Any
+    check: Any,
+    facts: dict[str, Any],
+    *,
+    groups: tuple[str, ...] = ("jitsi_signalling",),
+    failed: bytes = b"",
+    **settings: Any,
 ) -> Sheet:
-    """Run a check on given facts and return its notes."""
+    """Run a check on given facts, or with a browser that failed so, and return its notes."""
 
     def ship(commands: list[str]) -> Answers:
-        return {command: (0, json.dumps(facts).encode(), b"") for command in commands}
+        told = (0, json.dumps(facts).encode(), b"")
+        return {
+            command: (1, b"", failed) if failed and "import socket" not in command else told for command in commands
+        }
 
     topology = {"hosts": {}, "settings": {**SETTINGS, **settings}}
     sheet = Sheet()
@@ -166,6 +174,22 @@ def test_what_could_not_be_seen_is_never_a_pass(check: Any) -> None:
         look(check, {**FACTS, "pages": [{"path": "/", "status": 502, "policy": ""}]})
     with pytest.raises(NotTested, match="did not start in the browser"):
         look(check, {**FACTS, "upstream": ""}).finish()
+
+
+@pytest.mark.parametrize(
+    ("error", "raised"),
+    [
+        ("CONNECTION_TIMED_OUT", NotTested),
+        ("CONNECTION_REFUSED", NotTested),
+        ("SSL_PROTOCOL_ERROR", RuntimeError),
+        ("CONNECTION_RESET", RuntimeError),
+    ],
+)
+def test_a_page_that_the_control_node_does_not_reach_was_not_looked_at(error: str, raised: type[Exception]) -> None:
+    """Where a connection comes about, what goes wrong on it is the host's."""
+    said = f"Error: Page.goto: net::ERR_{error} at https://meet.example.org/".encode()
+    with pytest.raises(raised, match="ERR_"):
+        look(checks.test_third_parties, {}, failed=said)
 
 
 def test_a_library_that_playwright_wants_is_named_where_it_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:

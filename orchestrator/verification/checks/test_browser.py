@@ -46,6 +46,9 @@ _ADDRESS = re.compile(
     rf"(?:^|(?<=[\s\"'(=,]))(?:(?:https?|wss?):)?//{_REST}|\b(?:stuns?|turns?):{_REST}", re.IGNORECASE
 )
 
+# A network of administration may reach no more than SSH; whether the page answers is seen from the vantage point.
+_NO_CONNECTION = re.compile(r"net::ERR_(?:CONNECTION_TIMED_OUT|CONNECTION_REFUSED|ADDRESS_UNREACHABLE)")
+
 
 def _facts(outside: testinfra.host.Host, subject: Subject, **job: list[str]) -> dict[str, Any]:
     """Return what the browser saw; raises NotTested where it cannot run, RuntimeError where no page of Jitsi came."""
@@ -53,6 +56,10 @@ def _facts(outside: testinfra.host.Host, subject: Subject, **job: list[str]) -> 
         raise NotApplicable("the web server does not run here")
     names = dict.fromkeys(_own_names(subject), first_way(outside, subject))
     (result,) = ask(outside, browser_command({"names": names, **job}))
+    if result.rc and (found := _NO_CONNECTION.search(result.stderr)):
+        raise NotTested(
+            f"no browser looked: the control node, where it runs, has no connection to the page ({found[0]})"
+        )
     facts: dict[str, Any] = json_of(result)
     if "missing" in facts:
         raise NotTested(f"no browser looked: there is not {facts['missing']}")
