@@ -27,22 +27,23 @@ from orchestrator.lab.lab import Lab, LabHost, LabSite
 # The workers take files in this order: what takes minutes must not begin last.
 LONGEST_FIRST = (
     "test_run",
-    "test_conference",
+    "test_variants",
     "test_verification",
     "test_outside",
     "test_converge",
-    "test_variants",
+    "test_conference",
     "test_standins",
+    "test_hardening_faults",
+    "test_audit",
+    "test_modules",
+    "test_first_evening",
     "test_vantage",
     "test_faults",
     "test_wheel",
-    "test_first_evening",
     "test_browser",
-    "test_modules",
-    "test_drift",
-    "test_audit",
     "test_lab_hosts",
-    "test_hardening_faults",
+    "test_drift",
+    "test_guard",
 )
 # OpenSSH 9.2 spends a tenth of a second of CPU time on its post-quantum key exchange, and a run of all tests logs in thousands of
 # times. The quick one comes first; the others are for hosts that offer something else.
