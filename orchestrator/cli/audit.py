@@ -68,7 +68,7 @@ def audit(
         return _write_policy(loaded, ssh_policy)
     folder = out or _new_folder(loaded)
     require_writable(folder / "report.json")
-    report = _look(loaded, hosts, auditors, folder, quiet=as_json)
+    report = _look(loaded, hosts, auditors, folder, quiet=as_json and not console.watched())
     text = json.dumps({**asdict(report), "exit_code": report.exit_code}, indent=2, default=str) + "\n"
     file = Path(report.folder) / "report.json"
     write_file(file, text)

@@ -21,6 +21,11 @@ def interactive() -> bool:
     return all(stream is not None and stream.isatty() for stream in (sys.stdin, sys.stderr))
 
 
+def watched() -> bool:
+    """Say whether somebody looks at standard error: there progress stands beside JSON, too."""
+    return sys.stderr is not None and sys.stderr.isatty()
+
+
 def colours() -> bool | None:
     """Say whether colours are unwanted (False, by NO_COLOR or a dumb terminal), or whether it depends on the stream (None)."""
     return False if os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb" else None

@@ -68,7 +68,9 @@ def verify(
         files = {} if as_json else report_files(out, loaded.name)
         require_writable(*files.values(), *(path for path in (junit, html) if path is not None))
         changes = _would_change(loaded, access) if with_converge else None
-    report = run_verification(loaded, controls, hosts, quick=quick, changes=changes, quiet=as_json)
+    report = run_verification(
+        loaded, controls, hosts, quick=quick, changes=changes, quiet=as_json and not console.watched()
+    )
     _write_named(report, junit, html, language)
     if as_json:
         from orchestrator.evidence.document import canonical_json

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from orchestrator.cli import app
+from orchestrator.cli import app, console
 from orchestrator.cli.siteargument import SiteArgument
 from orchestrator.evidence.document import canonical_json
 from orchestrator.evidence.html import html_page
@@ -118,6 +118,16 @@ def test_json_is_the_only_thing_that_is_printed(
     assert list(tmp_path.iterdir()) == []
     call(town, "--json", "--junit", "junit.xml")
     assert [path.name for path in tmp_path.iterdir()] == ["junit.xml"]
+
+
+def test_beside_json_a_person_at_the_terminal_sees_progress(
+    town: Path, look: Look, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(console, "watched", lambda: True)
+    assert call(town, "--json") == 6
+    shown = capsys.readouterr()
+    assert shown.out == canonical_json(look.report)
+    assert shown.err.count("TST-") == len(look.report.findings)
 
 
 def test_each_result_is_told_as_it_comes(town: Path, look: Look, capsys: pytest.CaptureFixture[str]) -> None:
