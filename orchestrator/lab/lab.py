@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from orchestrator.errors import UsageError
-from orchestrator.lab import archives, discovery, drivers, forwarding, machines, processes, repository, timeserver
+from orchestrator.lab import archives, discovery, drivers, machines, processes, repository, switches, timeserver
 from orchestrator.lab.hosts import LabHost, unmount
 from orchestrator.lab.locks import locked
 from orchestrator.lab.network import Network, dropping_chains, free_number
@@ -26,7 +26,7 @@ from orchestrator.lab.site import LabSite, build_repository, names_of, site_of, 
 __all__ = ["STATE", "Lab", "LabHost", "LabSite", "check_able"]
 
 STATE = Path("/var/lib/ratssaal-lab")
-_FORWARDING = STATE / "forwarding.json"
+_SWITCHES = STATE / "switches.json"
 _NAME = re.compile(r"[a-z][a-z0-9]{0,11}")
 POWER_OFF_SECONDS = 120.0
 _PROGRAMS = {
@@ -155,7 +155,7 @@ class Lab:
                 known = replace(wanted, number=free_number(taken))
             known = replace(known, hosts=max(wanted.hosts, known.hosts))
             _write_record(name, known)
-            forwarding.enable(_FORWARDING)
+            switches.enable(_SWITCHES)
         return known
 
     def down(self, name: str) -> bool:
@@ -197,7 +197,7 @@ class Lab:
         with locked(STATE / ".lock", lambda: None):
             if not any(_recorded(other) for other in _names()):
                 Network.last_down()
-                forwarding.restore(_FORWARDING)
+                switches.restore(_SWITCHES)
         return found
 
     def site(self, name: str) -> LabSite:

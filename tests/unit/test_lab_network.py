@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from orchestrator.errors import TaskFailed
-from orchestrator.lab import forwarding, network, timeserver
+from orchestrator.lab import network, switches, timeserver
 from orchestrator.lab.network import Network, dropping_chains, free_number, hosts_file, nat_rules
 
 
@@ -98,18 +98,19 @@ def test_what_is_no_question_gets_no_time(asked: bytes) -> None:
 def system(tmp_path: Path) -> Path:
     """A machine with one uplink, as the kernel shows its switches; `values` reads them all."""
     for name, value in {
-        "ipv4/ip_forward": "0",
-        "ipv4/conf/all/accept_redirects": "0",
-        "ipv4/conf/all/forwarding": "0",
-        "ipv4/conf/eth0/forwarding": "0",
-        "ipv6/conf/all/forwarding": "0",
-        "ipv6/conf/eth0/forwarding": "0",
-        "ipv6/conf/eth0/accept_ra": "1",
-        "ipv6/conf/all/accept_ra": "1",
+        "net/ipv4/ip_forward": "0",
+        "net/ipv4/conf/all/accept_redirects": "0",
+        "net/ipv4/conf/all/forwarding": "0",
+        "net/ipv4/conf/eth0/forwarding": "0",
+        "net/ipv6/conf/all/forwarding": "0",
+        "net/ipv6/conf/eth0/forwarding": "0",
+        "net/ipv6/conf/eth0/accept_ra": "1",
+        "net/ipv6/conf/all/accept_ra": "1",
+        "fs/inotify/max_user_instances": "128",
     }.items():
-        (tmp_path / "net" / name).parent.mkdir(parents=True, exist_ok=True)
-        (tmp_path / "net" / name).write_text(value + "\n")
-    return tmp_path / "net"
+        (tmp_path / "sys" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "sys" / name).write_text(value + "\n")
+    return tmp_path / "sys"
 
 
 def values(system: Path) -> dict[str, str]:
@@ -117,30 +118,49 @@ def values(system: Path) -> dict[str, str]:
 
 
 def test_switches_come_back_as_they_were(system: Path, tmp_path: Path) -> None:
-    before, record = values(system), tmp_path / "forwarding.json"
-    forwarding.enable(record, system)
-    assert (values(system)["ipv4/ip_forward"], values(system)["ipv6/conf/all/forwarding"]) == ("1", "1")
-    assert values(system)["ipv6/conf/eth0/accept_ra"] == "2"
-    (system / "ipv4/conf/all/accept_redirects").write_text("1\n")  # the kernel does that when forwarding is turned off
-    forwarding.enable(record, system)  # a second lab
-    forwarding.restore(record, system)
+    before, record = values(system), tmp_path / "switches.json"
+    switches.enable(record, system)
+    assert (values(system)["net/ipv4/ip_forward"], values(system)["net/ipv6/conf/all/forwarding"]) == ("1", "1")
+    assert values(system)["net/ipv6/conf/eth0/accept_ra"] == "2"
+    assert values(system)["fs/inotify/max_user_instances"] == "8192"
+    (system / "net/ipv4/conf/all/accept_redirects").write_text(
+        "1\n"
+    )  # the kernel does that when forwarding is turned off
+    switches.enable(record, system)  # a second lab
+    switches.restore(record, system)
     assert values(system) == before
     assert not record.exists()
 
 
-def test_a_machine_that_forwards_already_is_left_alone(system: Path, tmp_path: Path) -> None:
-    for name in ("ipv4/ip_forward", "ipv6/conf/all/forwarding"):
+def _forwards(system: Path, instances: int) -> None:
+    for name in ("net/ipv4/ip_forward", "net/ipv6/conf/all/forwarding"):
         (system / name).write_text("1\n")
-    before, record = values(system), tmp_path / "forwarding.json"
-    forwarding.enable(record, system)
+    (system / "fs/inotify/max_user_instances").write_text(f"{instances}\n")
+
+
+def test_of_a_machine_that_forwards_only_the_other_limit_is_raised(system: Path, tmp_path: Path) -> None:
+    _forwards(system, 128)
+    before, record = values(system), tmp_path / "switches.json"
+    switches.enable(record, system)
+    assert values(system) == before | {"fs/inotify/max_user_instances": "8192"}
+    (system / "net/ipv4/conf/eth0/forwarding").write_text("1\n")  # by its owner
+    before["net/ipv4/conf/eth0/forwarding"] = "1"
+    switches.restore(record, system)
+    assert values(system) == before
+
+
+def test_a_machine_that_has_it_all_is_left_alone(system: Path, tmp_path: Path) -> None:
+    _forwards(system, 10000)
+    before, record = values(system), tmp_path / "switches.json"
+    switches.enable(record, system)
     assert not record.exists()
-    forwarding.restore(record, system)
+    switches.restore(record, system)
     assert values(system) == before
 
 
 def test_a_record_from_before_the_last_boot_is_only_removed(system: Path, tmp_path: Path) -> None:
-    before, record = values(system), tmp_path / "forwarding.json"
-    record.write_text(json.dumps({"boot": "another", "values": {"ipv4/ip_forward": "1"}}))
-    forwarding.restore(record, system)
+    before, record = values(system), tmp_path / "switches.json"
+    record.write_text(json.dumps({"boot": "another", "values": {"net/ipv4/ip_forward": "1"}}))
+    switches.restore(record, system)
     assert values(system) == before
     assert not record.exists()
