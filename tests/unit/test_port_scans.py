@@ -22,7 +22,7 @@ def _bridge(opened: str, echo: str = 'reason="echo-reply"') -> Sheet:
     settings = {**SETTINGS, "firewall_management_sources": ["198.51.100.0/24"]}
     subject = Subject("h1", "192.0.2.10", "", ("jitsi_bridges",), {"hosts": {"h1": _HOST}, "settings": settings})
     said: Said = {
-        "python3 -c 'import socket": "203.0.113.9\n",
+        "python3 -c 'import socket": "9.9.9.9\n",
         "for tool in nmap": "/usr/bin/nmap\n",
         "nmap -sU": _XML.format("open|filtered", ""),
         # nmap: "Your port specifications are illegal"
@@ -88,6 +88,18 @@ def test_where_only_the_web_answers_it_is_said_what_that_is_worth() -> None:
 def test_sshs_silence_counts_where_another_port_answers(
     groups: list[str], opened: tuple[int, ...], seen: str, fault: str, untested: str
 ) -> None:
+    sheet = _knocked(groups, opened, "9.9.9.9")
+    assert ("; ".join(sheet.seen), faults_of(sheet), "; ".join(sheet.untested)) == (seen, fault, untested)
+
+
+def test_ssh_that_answers_a_container_is_not_taken_for_open_to_strangers() -> None:
+    sheet = _knocked(["jitsi_signalling"], (22, 443), "172.17.0.2")
+    assert sheet.faults == []
+    assert sheet.untested == ["SSH answers on 192.0.2.10:22; how the host sees us is not known"]
+
+
+def _knocked(groups: list[str], opened: tuple[int, ...], source: str) -> Sheet:
+    """Return what is found by knocking from an address at a host that lets in the administration only to SSH."""
     settings = {
         "jitsi_domain": "meet.example.org",
         "firewall_management_sources": ["198.51.100.0/24"],
@@ -97,8 +109,7 @@ def test_sshs_silence_counts_where_another_port_answers(
     host = {**_HOST, "groups": groups}
     subject = Subject("h1", "192.0.2.10", "", tuple(groups), {"hosts": {"h1": host}, "settings": settings})
     knock = "timeout 3 bash -c ': </dev/tcp/192.0.2.10/{}'"
-    said: dict[str, str | tuple[int, str]] = {"python3": "203.0.113.9\n", "for tool in bash": "/usr/bin/bash\n"}
+    said: dict[str, str | tuple[int, str]] = {"python3": f"{source}\n", "for tool in bash": "/usr/bin/bash\n"}
     said |= {knock.format(port): "open\n" if port in opened else "closed\n" for port in (22, 80, 443)}
     check = test_management.test_ssh_does_not_answer_strangers
-    sheet = sheet_of(check, {}, outside=FakeHost(said), subject=subject)
-    assert ("; ".join(sheet.seen), faults_of(sheet), "; ".join(sheet.untested)) == (seen, fault, untested)
+    return sheet_of(check, {}, outside=FakeHost(said), subject=subject)
