@@ -102,6 +102,7 @@ def _provision_and_verify(site: LabSite, phases: Phases) -> Report:
 
 
 def _summary(report: Report, files: dict[str, Path], phases: Phases, as_json: bool) -> None:
+    from orchestrator.cli.verify import say_standins
     from orchestrator.evidence.results import Result
 
     counts = {result.value: report.count(result) for result in Result}
@@ -115,8 +116,7 @@ def _summary(report: Report, files: dict[str, Path], phases: Phases, as_json: bo
         bar = "█" * round(30 * seconds / total)
         console.say(f"  {name:<22} {seconds:6.1f} s  {bar}")
     console.say(f"  {'together':<22} {total:6.1f} s\n")
-    if report.standins:
-        console.say("This rests on STAND-INS for Jitsi's own packages: it proves the way, not upstream's code.")
+    say_standins(report)
     console.say("; ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items() if number))
     click.echo(files["html"])
     verdict = "The rehearsal succeeded." if report.exit_code == ExitCode.OK else "The rehearsal found something."

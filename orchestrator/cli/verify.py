@@ -169,13 +169,22 @@ def write_file(file: Path, text: str) -> None:
     give_to_caller(file, *missing)
 
 
+def say_standins(report: Report) -> None:
+    """Say on standard error where a report does not rest on upstream's own packages, or where nobody could see that."""
+    if report.standins:
+        console.say("This rests on STAND-INS for Jitsi's own packages: it proves the way, not upstream's code.")
+    elif report.standins is None:
+        console.say(
+            "Not known whether every host runs Jitsi's own packages or STAND-INS for them: not all could be asked."
+        )
+
+
 def show_summary(report: Report) -> None:
     """Print what a person needs to know: stand-ins first, every kind of result counted, then what to repair."""
     from orchestrator.cli.progress import detail
     from orchestrator.evidence.results import Result
 
-    if report.standins:
-        console.say("This rests on STAND-INS for Jitsi's own packages: it proves the way, not upstream's code.")
+    say_standins(report)
     if report.inside_only:
         console.say("Seen from inside only: what shows from outside was not looked at, not even of what passed.")
     counts = [(report.count(result), result.value.replace("_", " ")) for result in Result]

@@ -49,7 +49,8 @@ def _totals(findings: Sequence[Finding]) -> dict[str, str]:
 
 
 def _properties(suite: ElementTree.Element, report: Report) -> None:
-    values = {"ratssaal": report.version, "site": report.site, "standins": "yes" if report.standins else "no"}
+    standins = {True: "yes", False: "no", None: "unknown"}[report.standins]
+    values = {"ratssaal": report.version, "site": report.site, "standins": standins}
     values["inside-only"] = "yes" if report.inside_only else "no"
     properties = ElementTree.SubElement(suite, "properties")
     for name, value in values.items():

@@ -68,16 +68,16 @@ class Report:
 
     `started` and `finished` are UTC in ISO 8601; `round_trips` counts per host how often it was asked;
     `seconds` names what took how long. `controls` are in the order of the catalogue, which is the order in which
-    failures are to be repaired. `standins` is true when the hosts run lab packages in place of upstream's. `undecided` is
-    what the operator has yet to decide, `loosened` where the site grants more than the private default. `inside_only` is
-    true when nothing was looked at from outside.
+    failures are to be repaired. `standins` is true when a host runs lab packages in place of upstream's, None when that
+    could not be seen on every host. `undecided` is what the operator has yet to decide, `loosened` where the site grants
+    more than the private default. `inside_only` is true when nothing was looked at from outside.
     """
 
     site: str
     started: str
     finished: str
     version: str
-    standins: bool
+    standins: bool | None
     hosts: tuple[str, ...]
     findings: tuple[Finding, ...]
     controls: tuple[ControlText, ...]

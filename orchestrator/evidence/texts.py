@@ -75,6 +75,12 @@ _TEXTS: Mapping[str, tuple[str, str]] = {
         "Rehearsal with stand-in packages: the servers do not run the real Jitsi. "
         "This report is no evidence about a server in service.",
     ),
+    "standins_unknown": (
+        "Nicht auf jedem Server war zu sehen, ob das echte Jitsi läuft oder Ersatzpakete. "
+        "Bis das feststeht, belegt dieser Bericht nichts über einen Server im Betrieb.",
+        "Not every server showed whether it runs the real Jitsi or stand-in packages. "
+        "Until that is known, this report is no evidence about a server in service.",
+    ),
     "skip": ("Zum Ergebnis springen", "Skip to the result"),
     "language": ("Sprache", "Language"),
     "verdict": ("Ergebnis", "Result"),
@@ -154,6 +160,7 @@ _TEXTS: Mapping[str, tuple[str, str]] = {
     "packages": ("Pakete", "Packages"),
     "packages_real": ("keine Ersatzpakete gefunden", "no stand-in packages found"),
     "packages_standins": ("Ersatzpakete", "stand-in packages"),
+    "packages_unknown": ("unbekannt: nicht auf jedem Server zu sehen", "not known: not every server showed them"),
     "round_trips": ("Anfragen je Server", "Round trips per server"),
     "round_trips_one": ("Anfragen", "Round trips"),
     "seconds": ("Dauer", "Time taken"),

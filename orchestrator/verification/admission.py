@@ -14,7 +14,7 @@ from orchestrator.verification.reach import Target
 class Policy:
     """What one address may answer to one source: flows that let it in, and those that let in others only.
 
-    `doubtful` are restricted flows where it is not known how the host sees the source.
+    `doubtful` are flows for others where it is not sure how the host sees the source.
     """
 
     admitted: tuple[Mapping[str, Any], ...]
@@ -45,16 +45,15 @@ def policy(flows: Iterable[Mapping[str, Any]], proto: str, target: Target) -> Po
     """Sort a host's flows by whether they let in the vantage point."""
     admitted, others, doubtful = [], [], []
     version = ipaddress.ip_address(target.address).version
+    ours = ipaddress.ip_address(target.source) if target.source else None
     for flow in flows:
         if flow["proto"] != proto:
             continue
         networks = [net for net in map(ipaddress.ip_network, flow["sources"]) if net.version == version]
-        if any(net.prefixlen == 0 for net in networks):
+        if any(net.prefixlen == 0 or (ours and ours in net) for net in networks):
             admitted.append(flow)
-        elif not target.source and networks:
+        elif networks and not target.sure:
             doubtful.append(flow)
-        elif any(ipaddress.ip_address(target.source or "::") in net for net in networks):
-            admitted.append(flow)
         else:
             others.append(flow)
     return Policy(tuple(admitted), tuple(others), tuple(doubtful))

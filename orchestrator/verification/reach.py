@@ -22,7 +22,7 @@ SOURCE = (
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """An address of a host, and the vantage point's own as the host sees it; "" where a translation may lie between."""
+    """An address of a host, and the vantage point's own as the host sees it; "" where a translation lies between."""
 
     address: str
     source: str
@@ -31,6 +31,17 @@ class Target:
     def bracketed(self) -> str:
         """Return the address as it stands before a port."""
         return f"[{self.address}]" if ":" in self.address else self.address
+
+    @property
+    def sure(self) -> bool:
+        """Say whether the host is sure to see us as `source`: a neighbour or everybody's address.
+
+        From one private network to another the way may be routed or translated, as a container's is: both look alike here.
+        """
+        if not self.source:
+            return False
+        ours = ipaddress.ip_interface(f"{self.source}/{64 if ':' in self.source else 24}")
+        return ours.ip.is_global or ipaddress.ip_address(self.address) in ours.network
 
 
 def has_way(answer: CommandResult) -> bool:
@@ -75,6 +86,6 @@ def targets(outside: testinfra.host.Host, subject: Subject, sheet: Sheet, *tools
 
 
 def seen_as(source: str, target: str) -> str:
-    """Return the source as the target sees it: a private one may be translated on the way to a public target."""
+    """Return the source as the target sees it; "" where it is translated on the way: to a public target from any that is not."""
     ours, theirs = ipaddress.ip_address(source), ipaddress.ip_address(target)
-    return "" if ours.is_private and not theirs.is_private else source
+    return "" if theirs.is_global and not ours.is_global else source

@@ -13,6 +13,7 @@ import pytest
 from orchestrator.evidence.results import Result
 from orchestrator.lab.lab import LabSite
 from orchestrator.lab.machines import enter
+from orchestrator.lab.rootfs import SUDO_USER
 from orchestrator.verification.catalogue import load_catalogue
 from orchestrator.verification.child import CHECKS
 from orchestrator.verification.runner import verify
@@ -223,18 +224,18 @@ def test_one_converge_repairs_it_all(series: Series) -> None:
 
 
 def test_the_same_checks_run_under_plain_pytest(site: LabSite, tmp_path: Path) -> None:
-    """All inside checks by testinfra's own ssh backend: none fails; on a broken host one does."""
+    """All inside checks by testinfra's own ssh backend: none fails; on a broken host one does. By a user with sudo and from
+    outside it is some of them."""
     config = tmp_path / "ssh_config"
     config.write_text(
         f"Host *\n IdentityFile {site.key_file}\n UserKnownHostsFile {site.known_hosts}\n IdentitiesOnly yes\n"
     )
     argv = [str(BIN / "python"), "-m", "pytest", "-q", "-p", "orchestrator.verification.plugin"]
     argv += ["-c", "/dev/null", "-p", "no:cacheprovider", f"--ratssaal-site={site.path}", f"--ssh-config={config}"]
-    argv += [f"--hosts=ssh://root@{site.hosts[0].address}", "--ratssaal-inside"]
     environment = {"ANSIBLE_VAULT_PASSWORD_FILE": str(site.vault_password_file), "PATH": "/usr/bin:/usr/sbin:/bin"}
 
-    def run(where: Path) -> subprocess.CompletedProcess[str]:
-        command = [*argv, str(where)]
+    def run(*where: Path, user: str = "root", option: str = "--ratssaal-inside") -> subprocess.CompletedProcess[str]:
+        command = [*argv, f"--hosts=ssh://{user}@{site.hosts[0].address}", option, *map(str, where)]
         return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
 
     good = run(CHECKS)
@@ -249,6 +250,9 @@ def test_the_same_checks_run_under_plain_pytest(site: LabSite, tmp_path: Path) -
         ssh(site, "systemctl restart ratssaal-firewall")
     assert re.search(r"\b1 failed, [1-9] passed\b", bad.stdout), bad.stdout + bad.stderr
     assert "4711/tcp is let in from anywhere (wanted: not declared, dropped)" in bad.stdout
+    files = [CHECKS / f"test_{name}.py" for name in ("access", "management", "network", "turn")]
+    both = run(*files, user=SUDO_USER, option="--sudo")
+    assert re.search(r"^10 passed in", both.stdout, re.M), both.stdout + both.stderr
 
 
 def test_unreachable_host_is_an_error_and_never_a_pass(site: LabSite) -> None:

@@ -51,6 +51,7 @@ def test_check_without_result_is_an_error(case: Case) -> None:
     assert [f.result for f in report.findings] == [Result.ERROR, Result.ERROR]
     assert report.exit_code == 6
     assert report.findings[0].remedy
+    assert report.standins is None
 
 
 @pytest.mark.parametrize(

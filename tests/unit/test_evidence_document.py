@@ -53,6 +53,7 @@ def test_every_field_changes_the_bytes() -> None:
     plain = canonical_json(report())
     changes: list[dict[str, Any]] = [
         {"standins": True},
+        {"standins": None},
         {"undecided": ()},
         {"loosened": ()},
         {"inside_only": True},

@@ -100,13 +100,20 @@ def first_words(subject: Page) -> str:
 
 
 @pytest.mark.parametrize("language", texts.LANGUAGES)
-def test_a_report_on_standins_says_so_before_anything_else(language: str) -> None:
-    standins = Page(report(standins=True), language)
-    assert first_words(standins).startswith(texts.texts(language)["standins"])
-    banner = next(element for element in standins.elements if element.text == texts.texts(language)["standins"])
+@pytest.mark.parametrize(
+    ("held", "first", "packages"),
+    [(True, "standins", "packages_standins"), (None, "standins_unknown", "packages_unknown")],
+)
+def test_a_report_on_standins_says_so_before_anything_else(
+    language: str, held: bool | None, first: str, packages: str
+) -> None:
+    standins = Page(report(standins=held), language)
+    said = texts.texts(language)[first]
+    assert first_words(standins).startswith(said)
+    banner = next(element for element in standins.elements if element.text == said)
     assert "other" not in banner.classes
     assert any(element.tag == "header" for element in banner.ancestors)  # a landmark, so that a screen reader finds it
-    assert texts.texts(language)["packages_standins"] in standins.section(f"{language}-measured").text
+    assert texts.texts(language)[packages] in standins.section(f"{language}-measured").text
 
 
 def test_a_report_on_real_packages_has_no_such_line(page: Page) -> None:

@@ -72,8 +72,11 @@ def test_hostile_text_stays_text_and_the_document_well_formed() -> None:
 
 def test_the_same_report_gives_the_same_bytes_and_says_when_it_rests_on_standins() -> None:
     assert junit_xml(report()) == junit_xml(report(findings=report().findings[::-1]))
-    for held, value in ((True, "yes"), (False, "no")):
-        for name, of in (("standins", report(standins=held)), ("inside-only", report(inside_only=held))):
-            given = parsed(of).find(f"testsuite/properties/property[@name='{name}']")
-            assert given is not None
-            assert given.get("value") == value
+    told = [
+        ("standins", report(standins=held), value) for held, value in ((True, "yes"), (False, "no"), (None, "unknown"))
+    ]
+    told += [("inside-only", report(inside_only=held), value) for held, value in ((True, "yes"), (False, "no"))]
+    for name, of, value in told:
+        given = parsed(of).find(f"testsuite/properties/property[@name='{name}']")
+        assert given is not None
+        assert given.get("value") == value

@@ -56,6 +56,23 @@ def _found(rows: list[dict[str, Any]], code: int | None = 0) -> list[Finding]:
     return runner._findings(child.Ran(rows, "it died", code), [("OS-08", "h1")], known)
 
 
+@pytest.mark.parametrize(
+    ("results", "said"),
+    [
+        (("not_applicable", "not_applicable"), False),
+        (("not_applicable", "pass"), True),
+        (("error", "pass"), True),
+        (("not_applicable", "error"), None),
+        (("not_applicable",), None),
+        ((), None),
+    ],
+)
+def test_no_standins_are_found_only_where_every_host_was_asked(results: tuple[str, ...], said: bool | None) -> None:
+    rows = [_row(result, control="_standins", host=f"h{n}") for n, result in enumerate(results, 1)]
+    asked = {"kind": "asked", "host": "h1"}
+    assert runner._on_standins(child.Ran([*rows, asked], "", 0), ["h1", "h2"]) is said
+
+
 def test_worst_result_of_a_control_counts() -> None:
     (found,) = _found([_row(result) for result in ("pass", "not_tested", "fail", "pass")])
     assert found.result is Result.FAIL

@@ -75,14 +75,14 @@ def _tcp(allowed: Policy, *opened: int, state: str = "filtered") -> Sheet:
 
 def test_flows_let_in_whom_their_sources_hold() -> None:
     assert _policy("tcp", "198.51.100.7").ports(single=True) == [22, 443]
-    assert _policy("tcp", "203.0.113.9").ports(single=True) == [443]
-    assert _policy("tcp", "2001:db8:1::1", "2001:db8::10").ports(single=True) == [443]
+    assert _policy("tcp", "9.9.9.9").ports(single=True) == [443]
+    assert _policy("tcp", "2620:fe::9", "2001:db8::10").ports(single=True) == [443]
     assert [flow["port"] for flow in _policy("tcp", "").doubtful] == [22]
-    assert _policy("tcp", "203.0.113.9").ports(single=False) == [8000, 8005, 8010]
+    assert _policy("tcp", "9.9.9.9").ports(single=False) == [8000, 8005, 8010]
 
 
 def test_open_beyond_the_flows_is_a_fault() -> None:
-    allowed = _policy("tcp", "203.0.113.9")
+    allowed = _policy("tcp", "9.9.9.9")
     assert faults(_tcp(allowed, 443, 8005)) == []
     assert faults(_tcp(allowed, 443, 8005, 4712)) == ["192.0.2.10: 4712/tcp open"]
     assert _tcp(allowed, 443, 8005, 22).faults == [
@@ -111,11 +111,11 @@ def test_scan_that_ran_out_of_time_is_no_pass() -> None:
         (slow, good, "not all ports were looked at"),
         (blind, good, "did not see 443, 8000/tcp, which is open"),
     ):
-        sheet = noted(test_ports.judge_tcp, "192.0.2.10", _policy("tcp", "203.0.113.9"), sweep, declared)
+        sheet = noted(test_ports.judge_tcp, "192.0.2.10", _policy("tcp", "9.9.9.9"), sweep, declared)
         with pytest.raises(NotTested, match=words):
             sheet.finish()
     with pytest.raises(RuntimeError, match="saw no host"):
-        noted(test_ports.judge_tcp, "192.0.2.10", _policy("tcp", "203.0.113.9"), nohost, nohost)
+        noted(test_ports.judge_tcp, "192.0.2.10", _policy("tcp", "9.9.9.9"), nohost, nohost)
 
 
 @pytest.mark.parametrize(
@@ -130,7 +130,7 @@ def test_scan_that_ran_out_of_time_is_no_pass() -> None:
 )
 def test_udp_is_judged_by_answers_and_not_by_silence(states: dict[int, str], seen: list[str]) -> None:
     scan = Scan(states=states, rest="open|filtered")
-    sheet = noted(test_ports.judge_udp, "192.0.2.10", _policy("udp", "203.0.113.9"), scan)
+    sheet = noted(test_ports.judge_udp, "192.0.2.10", _policy("udp", "9.9.9.9"), scan)
     assert faults(sheet) == seen
     silent = "192.0.2.10: 10000/udp silent as the bridge should be, which proves neither open nor closed"
     assert (silent in sheet.seen) is (10000 not in states or states[10000] == "open|filtered")
@@ -166,5 +166,32 @@ def test_vantage_point_without_a_tool_or_a_way_is_said() -> None:
 
 def test_source_behind_a_translation_is_not_known() -> None:
     assert seen_as("192.168.1.2", "9.9.9.9") == ""
+    assert seen_as("100.64.1.2", "9.9.9.9") == ""
+    assert seen_as("fd00::2", "2620:fe::9") == ""
     assert seen_as("192.168.1.2", "192.168.1.3") == "192.168.1.2"
     assert seen_as("8.8.8.8", "9.9.9.9") == "8.8.8.8"
+
+
+@pytest.mark.parametrize(
+    ("source", "address", "sure"),
+    [
+        ("172.17.0.2", "10.1.2.3", False),
+        ("100.64.1.2", "10.1.2.3", False),
+        ("10.2.2.3", "10.1.2.3", False),
+        ("fd00:1::2", "fd00:2::3", False),
+        ("", "10.1.2.3", False),
+        ("10.1.2.9", "10.1.2.3", True),
+        ("fd00:2::9", "fd00:2::3", True),
+        ("8.8.8.8", "10.1.2.3", True),
+        ("2620:fe::9", "2001:db8::10", True),
+    ],
+)
+def test_between_private_networks_a_translation_may_lie(source: str, address: str, sure: bool) -> None:
+    """A control node in a container, or on an intranet: an open port for others is nobody's fault until it is known who asks."""
+    assert Target(address, source).sure is sure
+    flow = {"proto": "tcp", "port": 22, "sources": ["198.51.100.0/24", "2001:db8:9::/48"], "purpose": "administration"}
+    found = policy([flow], "tcp", Target(address, source))
+    assert (found.doubtful, found.others) == (((), (flow,)) if sure else ((flow,), ()))
+    if source:
+        own = {**flow, "sources": [f"{source}/{128 if ':' in source else 32}"]}
+        assert policy([own], "tcp", Target(address, source)).admitted == (own,)

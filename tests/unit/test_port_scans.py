@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
+from orchestrator.errors import Problem, Unreachable
 from orchestrator.verification.checks import test_management, test_ports
 from orchestrator.verification.nmap import ECHO, Scan
 from orchestrator.verification.sheet import Sheet
@@ -17,12 +20,12 @@ _XML = (
 )
 
 
-def _bridge(opened: str, echo: str = 'reason="echo-reply"') -> Sheet:
+def _bridge(opened: str, echo: str = 'reason="echo-reply"', addresses: str = "[]") -> Sheet:
     """Return what is found at a bridge that lets in the administration only, seen from elsewhere."""
     settings = {**SETTINGS, "firewall_management_sources": ["198.51.100.0/24"]}
     subject = Subject("h1", "192.0.2.10", "", ("jitsi_bridges",), {"hosts": {"h1": _HOST}, "settings": settings})
     said: Said = {
-        "python3 -c 'import socket": "203.0.113.9\n",
+        "python3 -c 'import socket": "9.9.9.9\n",
         "for tool in nmap": "/usr/bin/nmap\n",
         "nmap -sU": _XML.format("open|filtered", ""),
         # nmap: "Your port specifications are illegal"
@@ -30,7 +33,8 @@ def _bridge(opened: str, echo: str = 'reason="echo-reply"') -> Sheet:
         test_ports._SWEEP: _XML.format("filtered", opened),
         ECHO: f'<nmaprun><host><status state="up" {echo}/></host></nmaprun>',
     }
-    return sheet_of(test_ports.test_ports_from_outside, said, outside=FakeHost(said), subject=subject)
+    check = test_ports.test_ports_from_outside
+    return sheet_of(check, {"ip -json address": addresses}, outside=FakeHost(said), subject=subject)
 
 
 def test_where_no_single_port_lets_us_in_an_echo_is_asked_for() -> None:
@@ -40,6 +44,61 @@ def test_where_no_single_port_lets_us_in_an_echo_is_asked_for() -> None:
     bad = _bridge('<port portid="23"><state state="open"/></port>', "")
     assert (faults_of(bad), bad.untested) == ("192.0.2.10: 23/tcp open", [])
     assert "nothing at all answers" in _bridge("", 'reason="no-response"').untested[0]
+
+
+def _address(local: str, **flags: bool) -> dict[str, object]:
+    return {"local": local, "scope": "global", **flags}
+
+
+@pytest.mark.parametrize(
+    ("address6", "rows", "untested"),
+    [
+        ("", [_address("9.9.9.9"), _address("10.0.0.1"), _address("fd00::1"), {}], []),
+        ("2620:fe:0::9", [_address("2620:fe::9"), _address("9.9.9.9")], []),
+        (
+            "",
+            [_address("2620:fe::9", dynamic=True), _address("2620:fe::a", temporary=True, dynamic=True)],
+            [
+                "2620:fe::9, a public address of the host, was not looked at (name it in the host variable base_address6)"
+            ],
+        ),
+        ("2620:fe::9", [_address("2620:fe::a", dynamic=True, deprecated=True)], []),
+        (
+            "2620:fe::9",
+            [_address("2620:fe::a", deprecated=True), _address("8.8.8.8")],
+            [
+                f"{address}, a public address of the host, was not looked at (the inventory names one of each family:"
+                " take it from the host, or look there yourself)"
+                for address in ("2620:fe::a", "8.8.8.8")
+            ],
+        ),
+    ],
+)
+def test_an_address_that_nobody_declared_is_told(
+    address6: str, rows: list[dict[str, object]], untested: list[str]
+) -> None:
+    """What the host is to give up, or changes by the day, is no address to declare; one that an administrator keeps is."""
+    sheet = Sheet()
+    subject = Subject("h1", "9.9.9.9", address6, (), {"hosts": {}, "settings": {}})
+    test_ports.judge_addresses([{}, {"ifname": "eth0", "addr_info": rows}], subject, sheet)
+    assert (sheet.untested, sheet.faults) == (untested, [])
+
+
+def test_a_scan_counts_whatever_the_host_says_of_its_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened = '<port portid="23"><state state="open"/></port>'
+    told = _bridge(opened, addresses=json.dumps([{"addr_info": [_address("2620:fe::9")]}]))
+    assert (faults_of(told), len(told.untested)) == ("192.0.2.10: 23/tcp open", 1)
+
+    def silent(host: FakeHost, command: str) -> tuple[int, bytes, bytes]:
+        if command.startswith("ip "):
+            raise Unreachable([Problem("it does not answer")])
+        return answer(host, command)
+
+    answer = FakeHost._answer
+    monkeypatch.setattr(FakeHost, "_answer", silent)
+    alone = _bridge(opened)
+    assert faults_of(alone) == "192.0.2.10: 23/tcp open"
+    assert alone.untested == ["whether the host has other addresses is not known: it does not answer"]
 
 
 def _judged(tcp: Scan, udp: Scan, *, answers: bool) -> tuple[list[str], list[str]]:
@@ -88,6 +147,18 @@ def test_where_only_the_web_answers_it_is_said_what_that_is_worth() -> None:
 def test_sshs_silence_counts_where_another_port_answers(
     groups: list[str], opened: tuple[int, ...], seen: str, fault: str, untested: str
 ) -> None:
+    sheet = _knocked(groups, opened, "9.9.9.9")
+    assert ("; ".join(sheet.seen), faults_of(sheet), "; ".join(sheet.untested)) == (seen, fault, untested)
+
+
+def test_ssh_that_answers_a_container_is_not_taken_for_open_to_strangers() -> None:
+    sheet = _knocked(["jitsi_signalling"], (22, 443), "172.17.0.2")
+    assert sheet.faults == []
+    assert sheet.untested == ["SSH answers on 192.0.2.10:22; how the host sees us is not known"]
+
+
+def _knocked(groups: list[str], opened: tuple[int, ...], source: str) -> Sheet:
+    """Return what is found by knocking from an address at a host that lets in the administration only to SSH."""
     settings = {
         "jitsi_domain": "meet.example.org",
         "firewall_management_sources": ["198.51.100.0/24"],
@@ -97,8 +168,7 @@ def test_sshs_silence_counts_where_another_port_answers(
     host = {**_HOST, "groups": groups}
     subject = Subject("h1", "192.0.2.10", "", tuple(groups), {"hosts": {"h1": host}, "settings": settings})
     knock = "timeout 3 bash -c ': </dev/tcp/192.0.2.10/{}'"
-    said: dict[str, str | tuple[int, str]] = {"python3": "203.0.113.9\n", "for tool in bash": "/usr/bin/bash\n"}
+    said: dict[str, str | tuple[int, str]] = {"python3": f"{source}\n", "for tool in bash": "/usr/bin/bash\n"}
     said |= {knock.format(port): "open\n" if port in opened else "closed\n" for port in (22, 80, 443)}
     check = test_management.test_ssh_does_not_answer_strangers
-    sheet = sheet_of(check, {}, outside=FakeHost(said), subject=subject)
-    assert ("; ".join(sheet.seen), faults_of(sheet), "; ".join(sheet.untested)) == (seen, fault, untested)
+    return sheet_of(check, {}, outside=FakeHost(said), subject=subject)

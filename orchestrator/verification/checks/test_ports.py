@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ipaddress
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -9,9 +10,10 @@ import pytest
 import testinfra.host
 from testinfra.backend.base import CommandResult
 
+from orchestrator.errors import RatssaalError
 from orchestrator.inventory.derivations import MEDIA_PORT, STUN_PORT
 from orchestrator.verification.admission import Policy, bounds, policy
-from orchestrator.verification.asking import ask
+from orchestrator.verification.asking import ask, json_of
 from orchestrator.verification.nmap import ECHO, Scan, echoed, read, shown
 from orchestrator.verification.reach import targets
 from orchestrator.verification.sheet import Sheet
@@ -23,6 +25,8 @@ WELL_KNOWN_UDP = (
     *(3283, 3702, 4500, 5060, 5349, 5351, 5353, 5683, 10001, 11211, 27015, 33848, 47808, 51820),
 )
 _WEB = {80, 443}
+_NAME_IT = "name it in the host variable base_address6"
+_OTHER = "the inventory names one of each family: take it from the host, or look there yourself"
 # By root half-open: what sshd never accepts it cannot hold against us (OpenSSH 9.8 PerSourcePenalties). Without root by
 # whole connections: two to sshd, a second of its penalty each, of fifteen that it forgives.
 _HOW = 'if [ "$(id -u)" = 0 ]; then how=-sS; else how=-sT; fi; nmap $how'
@@ -31,6 +35,7 @@ _XML = "-n -Pn -oX -"
 _SWEEP = f"{_HOW} {_XML} --min-rate 5000 --max-retries 1 --host-timeout 100s -p-"
 # What must be open is asked for again and again, so that a lost packet is no fault.
 _DECLARED = f"{_HOW} {_XML} --max-retries 6 --host-timeout 60s -p"
+_ADDRESSES = "ip -json address show up scope global"
 _UDP = f"nmap -sU {_XML} --max-retries 3 --host-timeout 60s -p"
 
 
@@ -40,7 +45,6 @@ def test_ports_from_outside(
     host: testinfra.host.Host, outside: testinfra.host.Host, subject: Subject, sheet: Sheet
 ) -> None:
     """Every TCP port, and the UDP ports that are declared or well known."""
-    del host
     flows = subject.flows()
     commands, meant = [], []
     for target in targets(outside, subject, sheet, "nmap"):
@@ -66,6 +70,29 @@ def test_ports_from_outside(
             found.append(_usable(address, read(datagrams.stdout), datagrams))
             judge_udp(address, udp, found[1], sheet)
         judge_way(address, found, single or echoed(asked.stdout), sheet)
+    try:
+        (told,) = ask(host, _ADDRESSES)
+    except RatssaalError as error:
+        sheet.could_not_look(f"whether the host has other addresses is not known: {error}")
+    else:
+        judge_addresses(json_of(told), subject, sheet)
+
+
+def judge_addresses(interfaces: Iterable[Mapping[str, Any]], subject: Subject, sheet: Sheet) -> None:
+    """Note the public addresses of the host that the inventory does not name: nobody looked there.
+
+    Not those that the host itself is about to give up, nor those that it changes by the day for its own requests (RFC 8981):
+    beside one of these it has a lasting one in the same network.
+    """
+    named = {ipaddress.ip_address(address) for address in subject.addresses}
+    for row in (row for interface in interfaces for row in interface.get("addr_info", ()) if "local" in row):
+        address = ipaddress.ip_address(row["local"])
+        passing = row.get("temporary") or (row.get("dynamic") and row.get("deprecated"))
+        if address.is_global and address not in named and not passing:
+            sixth = address.version == 6 and not subject.address6
+            sheet.could_not_look(
+                f"{address}, a public address of the host, was not looked at ({_NAME_IT if sixth else _OTHER})"
+            )
 
 
 def udp_ports(flows: Iterable[Mapping[str, Any]]) -> set[int]:
