@@ -31,7 +31,7 @@ esac
 EVENING = """\
 set -e
 cd {checkout}
-export HOME={home} EDITOR={home}/editor TERM=xterm
+export HOME={home} TERM=xterm
 echo '{address} {domain} turn.{domain}' >> /etc/hosts
 eval "$(ssh-agent)" >&2; trap 'ssh-agent -k >&2' EXIT
 ssh-add -q {home}/key
@@ -126,13 +126,13 @@ def test_ten_lines_make_a_server(town: LabSite, control_node: ControlNode) -> No
     control_node.write(f"{HOME}/key", town.key_file.read_bytes())
     control_node.write(f"{HOME}/repository", repository.encode())
     editor = EDITOR.format(address=host.address, domain=town.domain, repository=f"{HOME}/repository")
-    control_node.write(f"{HOME}/editor", editor.encode())
+    control_node.write("/usr/local/bin/editor", editor.encode())
     evening = EVENING.format(
         checkout=CHECKOUT, home=HOME, address=host.address, domain=town.domain, lines="\n".join(lines)
     )
     control_node.write(f"{HOME}/evening", evening.encode())
     told = control_node.run(
-        f"chmod +x {HOME}/editor; script --quiet --return --command 'bash {HOME}/evening' /dev/null", b"y\n"
+        f"chmod +x /usr/local/bin/editor; script --quiet --return --command 'bash {HOME}/evening' /dev/null", b"y\n"
     )
     screen = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", told)
     for said in ("undecided: ", "let in, everything else is dropped:", "jitsi-videobridge2", "STAND-INS"):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import importlib
 import json
+import os
 import stat
 import subprocess
 import sys
@@ -89,6 +90,41 @@ def test_hosts_of_package_sources(tmp_path: Path) -> None:
     )
     (tmp_path / "sources.list.d/ratssaal-vendor.sources").write_text("URIs: https://download.jitsi.org\n")
     assert host_capabilities._apt_hosts(str(tmp_path)) == ["2001:db8::1", "cache", "mirror.town.example"]
+
+
+_USB = {
+    "name": "sda",
+    "tran": "usb",
+    "mountpoints": [None],
+    "children": [
+        {"name": "sda1", "tran": None, "mountpoints": ["/boot"]},
+        {"name": "sda2", "tran": None, "children": [{"name": "vg-root", "mountpoints": ["/", "/home"]}]},
+        {"name": "sda3", "mountpoints": ["[SWAP]"]},
+    ],
+}
+_DISK = {"name": "vda", "tran": "virtio", "mountpoints": [None], "children": [{"name": "vda1", "mountpoints": ["/"]}]}
+_PLUGGED = {"name": "sdb", "tran": "usb", "mountpoints": [None]}
+
+
+@pytest.mark.parametrize(
+    ("told", "mounts"),
+    [
+        (json.dumps({"blockdevices": [_DISK, _USB]}), ["/", "/boot", "/home", "[SWAP]"]),
+        (json.dumps({"blockdevices": [_DISK, _PLUGGED]}), []),
+        ("", []),
+    ],
+    ids=["used", "plugged in", "none"],
+)
+def test_what_is_mounted_from_a_usb_disk_is_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, told: str, mounts: list[str]
+) -> None:
+    (tmp_path / "lsblk").write_text(f"#!/bin/sh\ncat <<'END'\n{told}\nEND\n")
+    (tmp_path / "lsblk").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    container = tmp_path / "container"
+    assert host_capabilities._usb_mounts(str(container)) == mounts
+    container.touch()
+    assert host_capabilities._usb_mounts(str(container)) == []
 
 
 @pytest.mark.parametrize(

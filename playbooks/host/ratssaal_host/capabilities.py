@@ -74,6 +74,22 @@ def _umask(path="/etc/login.defs"):
     return "%03o" % (int(set_to[-1], 8) | 0o022) if set_to else ""
 
 
+def _usb_mounts(container="/run/systemd/container"):
+    """Return where file systems on USB disks are mounted; [SWAP] counts, and so does what lies on a volume above one."""
+    if shutil.which("lsblk") is None or os.path.exists(container):
+        return []
+    asked = ["lsblk", "--json", "-o", "NAME,TRAN,MOUNTPOINTS"]
+    told = subprocess.run(asked, check=False, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL).stdout.strip() or b"{}"
+    return sorted(
+        place for disk in json.loads(told).get("blockdevices", ()) if disk.get("tran") == "usb" for place in _on(disk)
+    )
+
+
+def _on(device):
+    found = {place for place in device.get("mountpoints") or () if place}
+    return found.union(*map(_on, device.get("children") or ()))
+
+
 def applied(step):
     """Return what the manifest keeps: measuring applies nothing."""
     return []
@@ -103,6 +119,7 @@ def bring(step):
                 "apt_hosts": _apt_hosts(),
                 "addresses": _addresses(),
                 "umask": _umask(),
+                "usb_mounts": _usb_mounts(),
             }
         }
     }
