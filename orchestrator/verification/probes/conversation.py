@@ -169,7 +169,7 @@ class Conversation:
         answer = await person.client.ask("get", self._job["domain"], f"<services xmlns='{EXTDISCO}'/>")
         if xmpp.condition(answer):
             raise xmpp.Refused(xmpp.condition(answer))
-        return {"services": services(answer, time.time())}
+        return {"services": services(answer)}
 
     async def _offered(self) -> Facts:
         """Whether the site tells its clients that it has a lobby (lib-jitsi-meet:modules/xmpp/Lobby.js)."""
@@ -315,14 +315,11 @@ def claims(token: str) -> Facts:
         return {}
 
 
-def services(answer: xmpp.Element, now: float) -> list[Facts]:
+def services(answer: xmpp.Element) -> list[Facts]:
     """Return the STUN and TURN services of an answer (XEP-0215), without their credentials."""
     found = []
     for item in answer.iter(f"{{{EXTDISCO}}}service"):
         row = xmpp.attributes(item, "type", "host", "port", "transport")
         row["credentials"] = bool(item.get("username") and item.get("password"))
-        # coturn's REST credentials are named by the second at which they end, alone or before a colon.
-        end = (item.get("username") or "").partition(":")[0]
-        row["seconds_left"] = round(int(end) - now) if end.isdigit() else None
         found.append(row)
     return found
