@@ -123,10 +123,12 @@ def _asks(check: Callable[[], Any]) -> bool:
     return False
 
 
-def script(commands: list[str], *, seconds: int, most: int = 0, prelude: str = "") -> tuple[str, str]:
+def script(
+    commands: list[str], *, seconds: int, most: int = 0, together: int = 3600, prelude: str = ""
+) -> tuple[str, str]:
     """Return the Python program that runs commands side by side, and its answers' mark.
 
-    Each may take `seconds`, and on a host that is slow just now up to `most`.
+    Each may take `seconds`, and on a host that is slow just now up to `most`; all of them may take `together`.
     """
     mark = secrets.token_hex(16)
     encoded = base64.b64encode(json.dumps([_program(command) or command for command in commands]).encode()).decode()
@@ -136,6 +138,7 @@ def script(commands: list[str], *, seconds: int, most: int = 0, prelude: str = "
         "prelude": prelude,
         "seconds": seconds,
         "most": max(most, seconds),
+        "together": together,
         "pace": _PACE,
         "command_bytes": _COMMAND_BYTES,
         "round_bytes": _ROUND_BYTES,

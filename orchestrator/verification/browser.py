@@ -137,9 +137,14 @@ def _look(context: BrowserContext, job: Mapping[str, Any]) -> dict[str, Any]:
 
 def _load(page: Page, path: str, address: str, log: _Log) -> dict[str, Any]:
     """Load a page and return its status and policy; notes the connections that its headers announce."""
+    from playwright.sync_api import TimeoutError as TooLate
+
     log.paths[page] = path
     page.on("websocket", log.socket(path))
-    response = page.goto(address, wait_until="load", timeout=_LOAD_SECONDS * 1000)
+    try:
+        response = page.goto(address, wait_until="load", timeout=_LOAD_SECONDS * 1000)
+    except TooLate as late:
+        raise TimeoutError(f"{address} was not loaded within {_LOAD_SECONDS} s") from late
     headers = response.all_headers() if response else {}
     for announced in re.findall(r"<([^>]*)>\s*;[^,]*(?:preconnect|dns-prefetch)", headers.get("link", "")):
         log.note(path, "hint", announced, False)

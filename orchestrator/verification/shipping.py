@@ -30,6 +30,8 @@ INSIDE_SECONDS = 240
 # The host says every two seconds that it is at work; one under full load is later, one that hangs says nothing.
 SILENT_SECONDS = 30
 OUTSIDE_SECONDS = 120
+# The answers are told before the one who waits for them gives up.
+_TELLING_SECONDS = 20
 _PASSWORD = "the user may become root without a password: visudo -f /etc/sudoers.d/ratssaal"
 # Pure Python, shipped along with the probes: the vantage point needs no more than python3.
 LIBRARIES = ("aioice", "dns", "ifaddr", "websockets")
@@ -51,7 +53,8 @@ class Line:
 
     def ship(self, commands: list[str]) -> Answers:
         """Run commands on the host as root; raises ConnectionFailed, or Unreachable where the host did not run them."""
-        program, mark = script(commands, seconds=COMMAND_SECONDS, most=SLOW_COMMAND_SECONDS)
+        together = INSIDE_SECONDS - _TELLING_SECONDS
+        program, mark = script(commands, seconds=COMMAND_SECONDS, most=SLOW_COMMAND_SECONDS, together=together)
         began = time.time()
         answer = self._run(program)
         try:
@@ -135,8 +138,9 @@ class Vantage:
         return {command: self._asked[command].result() for command in commands}
 
     def _ask(self, commands: list[str]) -> Answers:
-        program, mark = script(commands, seconds=OUTSIDE_SECONDS, prelude=self._prelude())
-        printed, said = self._run(program, OUTSIDE_SECONDS + 20)
+        seconds = OUTSIDE_SECONDS
+        program, mark = script(commands, seconds=seconds, together=seconds, prelude=self._prelude())
+        printed, said = self._run(program, seconds + _TELLING_SECONDS)
         try:
             return answers(commands, printed, mark)[1]
         except ValueError as error:

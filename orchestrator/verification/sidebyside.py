@@ -5,7 +5,8 @@ for an answer: the answers follow a mark that nobody can guess. A command that d
 with everything that it started; all are when the program itself is told to end, or when nobody listens any more to the empty
 lines that it prints meanwhile: by them, a slow host is told from one that hangs. What is a Python program itself runs in a fork
 that has most modules already: importing them costs more than most programs do. How long importing them takes tells how slow the
-host is just now, and how much more time a command gets there.
+host is just now, and how much more time a command gets there. All commands together have their time, too: where many wait for a
+service that says nothing, those whose turn does not come are told as such, and the answers of the others are kept.
 """
 
 # mypy: allow-untyped-defs, allow-untyped-calls, allow-any-generics
@@ -67,6 +68,11 @@ import warnings
 
 exec(PARAMETERS["prelude"])
 SECONDS = min(PARAMETERS["most"], max(PARAMETERS["seconds"], round(PARAMETERS["pace"] * (time.monotonic() - BEGAN))))
+
+
+def left():
+    """Return the seconds that are left for all commands together."""
+    return PARAMETERS["together"] - (time.monotonic() - BEGAN)
 
 
 class Fork:
@@ -146,16 +152,17 @@ signal.signal(signal.SIGTERM, end)
 
 def read(child):
     """Return what a child prints on both outputs until it ends, within its time and its bytes."""
-    ends, size = time.monotonic() + SECONDS, 0
+    seconds, size = min(SECONDS, max(0, left())), 0
+    ends = time.monotonic() + seconds
     parts: dict = {child.stdout: [], child.stderr: []}
     with selectors.PollSelector() as pipes:
         for pipe in parts:
             pipes.register(pipe, selectors.EVENT_READ)
         while pipes.get_map():
-            left = ends - time.monotonic()
-            if left <= 0:
-                raise TimeoutError(f"no answer within {SECONDS} s")
-            for key, _ in pipes.select(left):
+            rest = ends - time.monotonic()
+            if rest <= 0:
+                raise TimeoutError(f"no answer within {seconds:.0f} s")
+            for key, _ in pipes.select(rest):
                 part = os.read(key.fd, 65536)
                 parts[key.fileobj].append(part)
                 size += len(part)
@@ -169,7 +176,7 @@ def read(child):
     try:
         child.wait(max(0, ends - time.monotonic()))
     except subprocess.TimeoutExpired:
-        raise TimeoutError(f"no answer within {SECONDS} s") from None
+        raise TimeoutError(f"no answer within {seconds:.0f} s") from None
     return [b"".join(told) for told in parts.values()]
 
 
@@ -182,7 +189,10 @@ def begun(command):
 
 
 def run(command):
-    """Return a command's exit code and its outputs; 124, and why, where it had to be killed."""
+    """Return a command's exit code and its outputs; 124, and why, where it had to be killed or could not begin."""
+    if left() <= 0:
+        late = f"its turn did not come: the others took all of {PARAMETERS['together']} s"
+        return [124, "", base64.b64encode(late.encode()).decode()]
     with begun(command) if isinstance(command, str) else command as child:
         RUNNING.add(child.pid)
         try:

@@ -92,14 +92,14 @@ def converged(worker_id: str, tmp_path_factory: pytest.TempPathFactory) -> Itera
                 shutil.rmtree(made.path)
                 shutil.copytree(kept, made.path, symlinks=True)
             used.append(True)
-            _wait_for_a_bridge(made)
+            wait_for_a_bridge(made)
             return made
 
         yield again
 
 
-def _wait_for_a_bridge(site: LabSite) -> None:
-    """Wait until Jicofo sees its bridge: the host has just booted."""
+def wait_for_a_bridge(site: LabSite) -> None:
+    """Wait until Jicofo sees its bridge: the host, or Prosody, has just begun."""
     health = "curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8888/about/health"
     seen = ssh(
         site, f"for i in $(seq 120); do code=$({health}); test $code = 200 && break; sleep 0.5; done; echo $code"

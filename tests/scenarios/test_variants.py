@@ -236,7 +236,7 @@ def test_who_moderates_enters_and_everybody_else_waits_in_the_lobby(site: LabSit
 
 
 def test_a_token_makes_a_moderator_by_its_claim_alone(site: LabSite) -> None:
-    """Upstream's module for waiting makes every holder owner unless told not to; the check sees that."""
+    """Upstream's module for waiting makes every holder owner unless told not to, and so does its Jicofo; the check sees both."""
     _set(site, "jitsi_lobby: moderator", "jitsi_lobby: wait_for_host")
     play(site)
     found = _outside(site)
@@ -254,7 +254,17 @@ def test_a_token_makes_a_moderator_by_its_claim_alone(site: LabSite) -> None:
     play(site)
     found = _outside(site)
     assert {f.result for f in found.values()} == {Result.PASS}
-    assert "a token without the moderator claim does not become owner" in found["VKS-01"].seen
+    assert "does not become owner, alone in a new room; a token without the moderator claim" in found["VKS-01"].seen
+    # Upstream's Jicofo makes whoever comes first the owner, as its default is.
+    change = "sed -i 's/enable-auto-owner = {}/enable-auto-owner = {}/' /etc/jitsi/jicofo/jicofo.conf"
+    restart = "systemctl restart jicofo && sleep 8"
+    ssh(site, f"{change.format('false', 'true')} && {restart}")
+    try:
+        found = _outside(site)
+    finally:
+        ssh(site, f"{change.format('true', 'false')} && {restart}")
+    assert {control for control, finding in found.items() if finding.result is not Result.PASS} == {"VKS-01"}, found
+    assert found["VKS-01"].seen == "a token without the moderator claim becomes the room's owner, alone in a new room"
 
 
 _READER = "/usr/share/jitsi-meet/prosody-plugins/mod_auth_token.lua"

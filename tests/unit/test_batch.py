@@ -45,6 +45,19 @@ def test_a_command_that_hangs_ends_with_all_that_it_started() -> None:
     assert _all_gone("^sleep 6[12]$")
 
 
+def test_all_commands_together_have_their_time_and_the_answers_of_the_others_are_kept() -> None:
+    """Or many that wait for a service that says nothing would be told as a host, or a vantage point, that hangs."""
+    program, mark = script(["echo there", *["exec sleep 70"] * 20], seconds=60, together=2)
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True, timeout=20)
+    assert time.monotonic() - began < 10
+    _, rows = answers(["there", *map(str, range(20))], done.stdout, mark)
+    assert rows["there"] == (0, b"there\n", b"")
+    assert (rows["0"][0], rows["0"][2][:17]) == (124, b"no answer within ")
+    assert rows["19"] == (124, b"", b"its turn did not come: the others took all of 2 s")
+    assert _all_gone("^sleep 70$")
+
+
 @pytest.mark.parametrize(("loading", "most", "told"), [(0, 60, b""), (0.6, 60, b"there\n"), (0.6, 1, b"")])
 def test_a_host_that_takes_long_to_load_modules_gets_more_time(loading: float, most: int, told: bytes) -> None:
     """An emulated machine needed more than half a minute to let apt build its cache anew."""

@@ -101,7 +101,7 @@ class _Place:
             return _Result("192.0.2.9\n" if self._reached in command.rpartition("' ")[2] else "none\n")
         if command.startswith("curl") and self._reached not in command.partition("--resolve ")[2]:
             return _Result("", 7)
-        if command.startswith("openssl"):
+        if command.startswith("timeout 8 openssl"):
             return _Result("sha256 Fingerprint=AA:BB\n")
         if command.startswith("curl"):
             return _Result(self._config, self._code)
@@ -427,7 +427,8 @@ def test_a_lobby_by_default_is_wanted_where_it_is_declared() -> None:
 def test_with_tokens_a_guest_may_ask_for_a_room_and_waits() -> None:
     facts = _changed("room_without_member", to={"request": {"ready": True}, "enter": LOBBY, "let_in": False})
     facts["member"] = {"admitted": True, "claims": {"moderator": True}}
-    facts |= {"plain": {"claims": {"moderator": False}}, "plain_in_meeting": {"enter": LOBBY, "owner": False}}
+    waits = {"enter": LOBBY, "owner": False}
+    facts |= {"plain": {"claims": {"moderator": False}}, "plain_alone": waits, "plain_in_meeting": waits}
     for control in CHECKS:
         assert _judged(control, facts, jitsi_auth="jwt")[0] == "pass", control
 
@@ -449,12 +450,15 @@ def test_with_tokens_a_guest_may_ask_for_a_room_and_waits() -> None:
         ({"moderator": False}, {"reason": "the connection ended"}, "not tested", "gets nowhere: the connection ended"),
     ],
 )
+@pytest.mark.parametrize("where", ["plain_alone", "plain_in_meeting"])
 def test_a_token_that_is_declared_for_it_makes_no_moderator(
-    plain: dict[str, Any], meeting: dict[str, Any], result: str, said: str
+    where: str, plain: dict[str, Any], meeting: dict[str, Any], result: str, said: str
 ) -> None:
+    """Alone in a new room, whose owner it could become for want of another one, and in a meeting."""
     facts = _changed("member", to={"admitted": True, "claims": {"moderator": True}})
-    facts |= {"plain": {"admitted": True, "claims": plain}, "plain_in_meeting": meeting}
-    judged, told = _judged("VKS-01", facts)
+    other = {"enter": JOINED, "owner": False}
+    facts |= {"plain": {"admitted": True, "claims": plain}, "plain_alone": other, "plain_in_meeting": other}
+    judged, told = _judged("VKS-01", facts | {where: meeting})
     assert judged == result
     assert said in told
 

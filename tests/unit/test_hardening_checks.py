@@ -157,6 +157,11 @@ def test_renegotiation_and_early_data() -> None:
     assert "taken" in faults_of(renegotiation("", "depth=0 CN = x\nverify return:1"))
     assert "not supported" in faults_of(renegotiation(" NOT", "1:error:x:no renegotiation"))
     assert renegotiation("", "something else").untested
+    # What OpenSSL says where the other side babbles: no handshake proves nothing.
+    nobody = Sheet()
+    babble = "New, (NONE), Cipher is (NONE)\nSecure Renegotiation IS NOT supported\n    Protocol  : TLSv1.2\n    Cipher    : 0000\n"
+    test_tls_extras._judge_renegotiation(babble, nobody)
+    assert (nobody.faults, nobody.untested) == ([], ["renegotiation: no handshake with TLS 1.2"])
     for size, faults in ((0, 0), (16384, 1)):
         sheet = Sheet()
         test_tls_extras._judge_early_data(f"New, TLSv1.3, Cipher is x\nMax Early Data: {size}\n", sheet)

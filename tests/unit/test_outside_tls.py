@@ -14,6 +14,7 @@ from orchestrator.verification.nmap import Scan
 from orchestrator.verification.reach import Target
 from orchestrator.verification.sheet import NotTested, Sheet
 from orchestrator.verification.subject import subjects
+from tests.unit.asked import printed
 from tests.unit.outside_cases import BSI, MOZILLA, faults, noted, recorded
 from tests.unit.site_cases import Case
 
@@ -29,6 +30,14 @@ def test_profiles_choose_and_say_what_is_not_confirmed() -> None:
     assert BSI.tls.shown(["secp256r1", "x25519"]) == "secp256r1, x25519 ?"
     assert MOZILLA.tls.shown(["x25519"]) == "x25519"
     assert MOZILLA.ssh == BSI.ssh
+
+
+@pytest.mark.parametrize(("timeout", "tries"), [("exit 124", 2), ("exit 1", len(test_tls.FIRST))])
+def test_who_says_nothing_is_not_asked_for_every_group(tmp_path: Path, timeout: str, tries: int) -> None:
+    """Eight seconds each: together they would take more than a command may."""
+    endpoint = test_tls.Endpoint("meet.example", 443, Target("192.0.2.10", ""))
+    told = printed(endpoint.groups(*test_tls.FIRST), tmp_path, timeout=timeout)
+    assert told.count("== ") == tries
 
 
 def test_suites_of_a_good_host_lie_within_both_profiles() -> None:

@@ -16,7 +16,7 @@ OWN = ("192.0.2.10", "2001:db8::10")
 
 def _turn(**way: Any) -> dict[str, Any]:
     good = {"nothing": 401, "wrong": 401, "expired": 401, "handed": "granted"}
-    return {"handed": "", "seconds_left": 86400, "ways": {"udp": good | way}}
+    return {"handed": "", "ends": 1700086400, "clock": 1700000000, "ways": {"udp": good | way}}
 
 
 @pytest.mark.parametrize(
@@ -28,8 +28,8 @@ def _turn(**way: Any) -> dict[str, Any]:
         (_turn(expired="granted"), ["udp: a relay with credentials that have run out is granted"]),
         (_turn(handed=401), ["udp: a relay with the credentials of a guest is refused with 401"]),
         (_turn(nothing="no answer"), ["udp: a relay without credentials is no answer"]),
-        (_turn() | {"seconds_left": None}, ["handed credentials are good for ever, as their user name holds no time"]),
-        (_turn() | {"seconds_left": 9 * 86400}, ["handed credentials are good for 777600 s"]),
+        (_turn() | {"ends": None}, ["handed credentials are good for ever, as their user name holds no time"]),
+        (_turn() | {"ends": 1700000000 + 9 * 86400}, ["handed credentials are good for 777600 s"]),
     ],
 )
 def test_relays_are_for_those_with_handed_credentials(facts: dict[str, Any], seen: list[str]) -> None:
@@ -49,7 +49,8 @@ def test_credentials_that_nobody_can_sign_are_not_tried_in_silence() -> None:
 def test_nobody_who_hands_out_credentials_is_no_pass() -> None:
     facts = {
         "handed": "guests are told of 0 services",
-        "seconds_left": None,
+        "ends": None,
+        "clock": None,
         "ways": {"udp": {"nothing": 401, "wrong": 401}},
     }
     sheet = noted(test_turn.judge_credentials, facts)

@@ -9,9 +9,13 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import pytest
 from aioice import stun, turn
 
+from orchestrator.verification.checks.test_turn import judge_credentials
+from orchestrator.verification.probes import handed
 from orchestrator.verification.probes import turn as probe
+from orchestrator.verification.sheet import Sheet
 
 PASSWORD = "right"
 REALM, NONCE = "town", b"once"
@@ -78,10 +82,10 @@ def pretending(data: bytes) -> bytes:
 
 
 def _run(port: int, monkeypatch: Any, **more: Any) -> dict[str, Any]:
-    monkeypatch.setattr(probe, "handed_credentials", lambda job: (f"{int(time.time()) + 60}", PASSWORD))
+    monkeypatch.setattr(probe, "handed_credentials", lambda job: ("1700000060:x", PASSWORD, 1700000000))
     way = {"label": "udp", "address": "127.0.0.1", "port": port, "transport": "udp", "name": "turn.example.org"}
     facts = probe.run({"ways": [way], "handing": {}, "strangers": {}, **more}, {})
-    assert 0 < facts["seconds_left"] <= 60
+    assert (facts["ends"], facts["clock"]) == (1700000060, 1700000000)
     found: dict[str, Any] = facts["ways"]["udp"]
     return found
 
@@ -117,7 +121,7 @@ def test_babble_and_silence_are_no_answer_and_cost_little_time(monkeypatch: Any)
 
 
 def test_closed_port_is_a_fact(monkeypatch: Any) -> None:
-    monkeypatch.setattr(probe, "handed_credentials", lambda job: ("1", PASSWORD))
+    monkeypatch.setattr(probe, "handed_credentials", lambda job: ("1", PASSWORD, None))
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     way = {"label": "tls", "address": "127.0.0.1", "port": port, "transport": "tls", "name": "turn.example.org"}
@@ -128,4 +132,52 @@ def test_closed_port_is_a_fact(monkeypatch: Any) -> None:
 def test_nobody_to_hand_out_credentials_is_said() -> None:
     facts = probe.run({"ways": [], "handing": {"addresses": [], "name": "m", "guest": "g"}}, {})
     assert facts["handed"] == "nobody to ask"
-    assert facts["seconds_left"] is None
+    assert facts["ends"] is None
+
+
+class _Site:
+    """A site whose web server tells a date."""
+
+    def __init__(self, date: str | None) -> None:
+        self._date, self._asked = date, ""
+        self.status = 200
+
+    def request(self, method: str, path: str, body: str, headers: dict[str, str]) -> None:
+        self._asked = body
+
+    def getresponse(self) -> _Site:
+        return self
+
+    def getheader(self, name: str) -> str | None:
+        return self._date if name == "Date" else None
+
+    def read(self, most: int) -> str:
+        """Answer all that a guest asks for with one body."""
+        turn = f"<service xmlns='urn:xmpp:extdisco:2' type='turn' username='{1700000000 + 86400}' password='p'/>"
+        answers = "".join(f"<iq id='{name}' xmlns='jabber:client'>{turn}</iq>" for name in ("bind", "handed"))
+        return f"<body sid='s'><success xmlns='urn:ietf:params:xml:ns:xmpp-sasl'/>{answers}</body>"
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+@pytest.mark.parametrize(
+    ("date", "result", "said"),
+    [
+        ("Tue, 14 Nov 2023 22:13:20 GMT", "pass", "handed credentials are good for 86400 s"),
+        ("Tue, 14 Nov 2023 22:10:20 GMT", "fail", "handed credentials are good for 86580 s"),
+        ("yesterday", "not tested", "the site's web server tells no time"),
+        (None, "not tested", "the site's web server tells no time"),
+    ],
+)
+def test_how_long_credentials_are_good_is_a_matter_of_the_sites_own_clock(
+    monkeypatch: Any, date: str | None, result: str, said: str
+) -> None:
+    """Ours is years off: a clock that is wrong is no fault of TURN's."""
+    monkeypatch.setattr(handed, "_Site", lambda address, name: _Site(date))
+    facts = probe.run({"ways": [], "handing": {"addresses": ["192.0.2.10"], "name": "m", "guest": "g"}}, {})
+    sheet = Sheet()
+    judge_credentials(facts, sheet)
+    told = {"pass": sheet.seen, "fail": [seen for seen, _ in sheet.faults], "not tested": sheet.untested}
+    assert {kind for kind, notes in told.items() if notes} == {result}
+    assert said in told[result][0]

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import re
 import subprocess
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,8 @@ from orchestrator import content
 from orchestrator.inventory.specs import load_options
 from orchestrator.verification.checks import (
     test_containers,
+    test_disclosure,
+    test_foreign_names,
     test_log_levels,
     test_platform,
     test_recordings,
@@ -24,6 +27,7 @@ from orchestrator.verification.checks import (
     test_web,
 )
 from orchestrator.verification.sheet import NotApplicable, Sheet
+from orchestrator.verification.shipping import OUTSIDE_SECONDS
 from orchestrator.verification.subject import Subject
 from orchestrator.verification.support import load_support, older
 from tests.unit.asked import SETTINGS, TOPOLOGY, FakeHost, Said, faults_of, printed, sheet_of, subject_of
@@ -362,6 +366,45 @@ def _web(answers: Callable[[str], str]) -> Sheet:
     outside._answer = lambda command: (0, answers(command).encode(), b"")  # type: ignore[method-assign]
     test_web.test_headers(host=None, outside=outside, subject=subject_of(), sheet=sheet)
     return sheet
+
+
+def _web_checks() -> Iterator[Callable[..., None]]:
+    """Yield the checks that ask by curl alone, from outside."""
+    for module in (test_web, test_disclosure, test_foreign_names):
+        for name, check in inspect.getmembers(module, inspect.isfunction):
+            outside = "outside" in inspect.signature(check).parameters
+            if name.startswith("test_") and outside and not name.endswith("_for_strangers"):
+                yield check
+
+
+@pytest.mark.parametrize("check", list(_web_checks()))
+def test_a_web_server_that_says_nothing_takes_no_more_than_all_requests_of_a_check_may(
+    check: Callable[..., None],
+) -> None:
+    """On a vantage point with one core, which makes two requests at a time: it would be blamed for the host otherwise."""
+    asked = []
+
+    def silent(command: str) -> tuple[int, bytes, bytes]:
+        if not command.startswith("curl "):
+            return 0, b"192.0.2.9\n", b""
+        asked.append(command)
+        return 28, b"curl: (28) Operation timed out", b""
+
+    outside, both = FakeHost({}), replace(subject_of(), address6="2001:db8::10")
+    outside._answer = silent  # type: ignore[method-assign]
+    check(host=None, outside=outside, subject=both, sheet=Sheet())
+    seconds = [float(word) for command in asked for word in re.findall(r" -m (\S+)", command)]
+    assert len(seconds) == len(asked) > 0
+    assert sum(seconds) / 2 + max(seconds) <= OUTSIDE_SECONDS
+
+
+def test_a_request_whose_turn_did_not_come_is_no_fault_of_the_host() -> None:
+    outside, sheet = FakeHost({}), Sheet()
+    late = (124, b"", b"its turn did not come: the others took all of 120 s")
+    outside._answer = lambda command: late if command.startswith("curl") else (0, b"192.0.2.9", b"")  # type: ignore[method-assign]
+    test_web.test_headers(host=None, outside=outside, subject=subject_of(), sheet=sheet)
+    assert sheet.faults == []
+    assert sheet.untested[0] == "https://meet.example.org/ (IPv4): its turn did not come: the others took all of 120 s"
 
 
 def test_header_that_is_sent_twice_or_not_at_all_is_a_fault() -> None:

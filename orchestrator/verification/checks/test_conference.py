@@ -28,7 +28,7 @@ from orchestrator.verification.subject import Subject
 _DECLARE = "declare verification_probe_account, or verification_probe_token_command where people log in by tokens"
 # What the host serves, told by the host itself: the probe tells a password to nobody else.
 _PIN = (
-    "openssl s_client -connect {target}:443 -servername {domain} </dev/null 2>/dev/null"
+    "timeout 8 openssl s_client -connect {target}:443 -servername {domain} </dev/null 2>/dev/null"
     " | openssl x509 -noout -fingerprint -sha256 2>/dev/null || echo none"
 )
 _SERVER = re.compile(r"\b(?:stuns?|turns?):(?://)?(\[[0-9a-fA-F:.]+\]|[\w.-]+)")
@@ -139,26 +139,29 @@ def _judge_plain_token(facts: Facts, claims: Facts, sheet: Sheet) -> None:
     """A token without the moderator claim makes no owner: the member's own, or the one that is declared for this."""
     plain = facts.get("plain", {})
     if claims.get("moderator") is False:
-        owner = bool(facts.get("owner", {}).get("owner"))
+        _expect_no_owner(bool(facts.get("owner", {}).get("owner")), "", sheet)
     elif not plain:
         why = "the declared one has it" if claims.get("moderator") else "the declared one cannot be read"
         hint = "declare verification_probe_plain_token_command"
         sheet.could_not_look(f"whether a token without the moderator claim makes an owner, as {why}; {hint}")
-        return
     elif plain.get("claims", {}).get("moderator") is not False:
         sheet.could_not_look(
             "verification_probe_plain_token_command: its token does not say that it makes no moderator"
         )
-        return
     else:
-        outcome, said = _entered(facts, "plain_in_meeting", "enter")
-        if outcome not in ("joined", "lobby"):
+        for name, where in {"plain_alone": ", alone in a new room", "plain_in_meeting": ", in a meeting"}.items():
+            outcome, said = _entered(facts, name, "enter")
+            if outcome in ("joined", "lobby"):
+                _expect_no_owner(bool(facts[name]["owner"]), where, sheet)
+                continue
             said = plain.get("condition") or said
-            sheet.could_not_look(f"what a token without the moderator claim makes: its holder gets nowhere: {said}")
-            return
-        owner = bool(facts["plain_in_meeting"]["owner"])
+            gap = f"what a token without the moderator claim makes{where}: its holder gets nowhere: {said}"
+            sheet.could_not_look(gap)
+
+
+def _expect_no_owner(owner: bool, where: str, sheet: Sheet) -> None:
     became = "becomes the room's owner" if owner else "does not become owner"
-    sheet.expect(not owner, f"a token without the moderator claim {became}", "no owner")
+    sheet.expect(not owner, f"a token without the moderator claim {became}{where}", "no owner")
 
 
 def _judge_guest_in_meeting(facts: Facts, sheet: Sheet) -> None:

@@ -59,12 +59,14 @@ NMAP = (7, 93)
 _NMAP = "nmap -n -Pn -oX - --host-timeout 60s --script ssl-enum-ciphers,sslv2"
 # Who does not verify need not read all authorities of the world, which takes longer than the handshake.
 NO_STORE = "-no-CAfile -no-CApath -no-CAstore"
-# Our own side must not be what refuses: level 0 lets Debian's OpenSSL offer what it would not use itself.
+# Our own side must not be what refuses: level 0 lets Debian's OpenSSL offer what it would not use itself. Who falls silent twice
+# in a row is asked no more.
 _TRY = (
-    "for try in {tries}; do printf '== %s\\n' $try; timeout 8 openssl s_client -brief -connect '{connect}' "
+    "at='{connect}'; silent=0; for try in {tries}; do printf '== %s\\n' $try; timeout 8 openssl s_client -brief -connect \"$at\" "
     f"{{named}} -${{{{try%%=*}}}} -groups ${{{{try#*=}}}} -cipher 'ECDHE:@SECLEVEL=0' {NO_STORE}"
-    " </dev/null 2>&1; done; true"
+    " </dev/null 2>&1; if [ $? = 124 ]; then silent=$((silent + 1)); else silent=0; fi; [ $silent = 2 ] && break; done; true"
 )
+_SILENT = 'timeout 8 openssl s_client -connect "$at" {named} </dev/null >/dev/null 2>&1; [ $? = 124 ]'
 REFUSED = re.compile(r"alert (handshake failure|illegal parameter|insufficient security|protocol version)")
 _DISK = "/etc/ratssaal/tls/fullchain.pem"
 ON_DISK = f"openssl x509 -in {_DISK} -noout -fingerprint -sha256 2>/dev/null; true"
@@ -102,8 +104,11 @@ class Endpoint:
         # Without a name nmap tells none, for it is given an address.
         named = f" --script-args tls.servername={self.name}" if self.name else ""
         scan = f"{_NMAP}{named} -p {self.port} {family}{self.target.address}"
-        # Under full load nmap once saw no TLS on a port that speaks it.
-        return f'for try in 1 2; do told=$({scan}); case $told in *key=\\"TLSv1.*) break;; esac; done; printf "%s\\n" "$told"'
+        # Under full load nmap once saw no TLS on a port that speaks it; one that says nothing is not asked for all of it again.
+        tries = (
+            f"told=$({scan}); case $told in *key=?TLSv1.*) break;; esac; {_SILENT.format(named=self.named)} && break"
+        )
+        return f"at='{self.connect}'; for try in 1 2; do {tries}; done; printf '%s\\n' \"$told\""
 
     def groups(self, *tries: str) -> str:
         """Return the command that tries groups on it, each of the form `tls1_2=secp256r1:secp384r1`."""

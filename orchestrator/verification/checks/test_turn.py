@@ -17,7 +17,7 @@ from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.subject import Subject
 
 GRANTED = "granted"
-# Prosody hands out credentials for a day (derivations.ice_servers); a minute for clocks.
+# Prosody hands out credentials for a day (derivations.ice_servers); a minute for an answer that was long under way.
 _LONGEST = 86400 + 60
 # Signed by the host's own secret, for a time that is over. It opens nothing, so it may be shown.
 _EXPIRED = (
@@ -122,10 +122,13 @@ def judge_credentials(facts: Mapping[str, Any], sheet: Sheet) -> None:
     if facts["handed"]:
         sheet.could_not_look(f"no credentials to try: {facts['handed']}")
         return
-    left = facts["seconds_left"]
-    lasting = "for ever, as their user name holds no time" if left is None else f"for {left} s"
-    fits = left is not None and 0 < left <= _LONGEST
-    sheet.expect(fits, f"handed credentials are good {lasting}", f"at most {_LONGEST} s")
+    wanted, ends, clock = f"at most {_LONGEST} s", facts["ends"], facts["clock"]
+    if ends is None:
+        sheet.expect(False, "handed credentials are good for ever, as their user name holds no time", wanted)
+    elif clock is None:
+        sheet.could_not_look("how long handed credentials are good: the site's web server tells no time")
+    else:
+        sheet.expect(0 < ends - clock <= _LONGEST, f"handed credentials are good for {ends - clock} s", wanted)
 
 
 def _said(outcome: Any) -> str:

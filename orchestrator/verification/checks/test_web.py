@@ -18,6 +18,11 @@ from orchestrator.verification.sheet import Sheet
 from orchestrator.verification.subject import Subject
 
 YEAR = 31536000
+# At a port that says nothing each request of a check takes so long, and a vantage point with one core makes two at a time: all of
+# them, up to 32, must fit in what they have together (shipping.OUTSIDE_SECONDS).
+ANSWER_SECONDS = 7
+# How a command ends that had to be killed, or could not begin (sidebyside.py).
+_KILLED = 124
 ROOM = "/ratssaal-pruefung"
 # One of each kind of answer: page, room, static file, signalling, proxied request, error.
 PLAIN = (
@@ -61,7 +66,7 @@ class Asked:
     @property
     def command(self) -> str:
         """Return the command; certificates are another control's matter."""
-        return f"curl -sSi -k -m 20 --http1.1 {self.arguments} 2>&1"
+        return f"curl -sSi -k -m {ANSWER_SECONDS} --http1.1 {self.arguments} 2>&1"
 
 
 def read(result: CommandResult) -> Answer | None:
@@ -79,7 +84,10 @@ def read(result: CommandResult) -> Answer | None:
 
 
 def told(outside: testinfra.host.Host, requests: list[Asked], sheet: Sheet) -> list[tuple[Asked, CommandResult]]:
-    """Return what curl told of each request; a vantage point without a way to an address has not looked, which is noted."""
+    """Return what curl told of each request.
+
+    A vantage point without a way to an address, or without the time for a request, has not looked, which is noted.
+    """
     addresses = list(dict.fromkeys(each.address for each in requests))
     results = ask(outside, *(SOURCE.format(each) for each in addresses), *(each.command for each in requests))
     # curl says of a network that cannot be reached what it says of a closed port.
@@ -88,7 +96,11 @@ def told(outside: testinfra.host.Host, requests: list[Asked], sheet: Sheet) -> l
         if address in shut:
             sheet.could_not_look(no_way(address))
     rows = zip(requests, results[len(addresses) :], strict=True)
-    return [(asked, result) for asked, result in rows if asked.address not in shut]
+    found = [(asked, result) for asked, result in rows if asked.address not in shut]
+    for asked, result in found:
+        if result.rc == _KILLED:
+            sheet.could_not_look(f"{asked.label}: {result.stderr.strip()}")
+    return [(asked, result) for asked, result in found if result.rc != _KILLED]
 
 
 def answers(outside: testinfra.host.Host, requests: list[Asked], sheet: Sheet) -> list[tuple[str, Answer]]:

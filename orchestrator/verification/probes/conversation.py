@@ -54,12 +54,10 @@ class Conversation:
         self._job, self._secrets = job, secrets
         self._clients: list[xmpp.Client] = []
         self._people: dict[str, rooms.Participant] = {}
-        # A token may be good for one room only.
-        named = str(claims(secrets.get("token", "")).get("room", ""))
-        self._room = named if named not in ("", "*") else rooms.room_name()
+        self._room = _named(secrets.get("token", "")) or rooms.room_name()
 
     async def hold(self) -> None:
-        """Go through all parts: who gets in, what is handed out, a room without a member, a room with two."""
+        """Go through all parts: who gets in, what is handed out, rooms without a member, a room with two."""
         logins = [self._note("websocket", self._sockets()), self._note("stranger", self._stranger())]
         logins += [self._note("guest", self._log_in("guest", self._job["guest"]))]
         logins += [self._note("member", self._member()), self._note("second", self._second())]
@@ -71,7 +69,10 @@ class Conversation:
             *(self._note(f"services_{name}", self._services(self._people[name])) for name in known),
             self._note("offered", self._offered()),
         )
-        await self._note("room_without_member", self._room_without_member())
+        alone = [self._note("room_without_member", self._room_without_member())]
+        if "plain" in self._people:
+            alone.append(self._note("plain_alone", self._plain_alone(self._people["plain"])))
+        await asyncio.gather(*alone)
         if "member" in self._people:
             await self._note("meeting", self._meeting())
 
@@ -169,7 +170,7 @@ class Conversation:
         answer = await person.client.ask("get", self._job["domain"], f"<services xmlns='{EXTDISCO}'/>")
         if xmpp.condition(answer):
             raise xmpp.Refused(xmpp.condition(answer))
-        return {"services": services(answer, time.time())}
+        return {"services": services(answer)}
 
     async def _offered(self) -> Facts:
         """Whether the site tells its clients that it has a lobby (lib-jitsi-meet:modules/xmpp/Lobby.js)."""
@@ -212,7 +213,7 @@ class Conversation:
             self._note("sessions", self._sessions(room)),
         ]
         if "plain" in self._people:
-            parts.append(self._note("plain_in_meeting", self._plain_in_meeting(self._people["plain"], room)))
+            parts.append(self._note("plain_in_meeting", self._plain_enters(self._people["plain"], room)))
         await asyncio.gather(*parts)
         if "guest" in self._people:
             await self._note("guest_in_meeting", self._guest_in_meeting(room))
@@ -223,8 +224,13 @@ class Conversation:
             return {"owner": True}
         return {"owner": await member.becomes_owner(room, OWNER) is not None}
 
-    async def _plain_in_meeting(self, person: rooms.Participant, room: str) -> Facts:
-        """Somebody whose token makes no moderator comes to the meeting, and goes again."""
+    async def _plain_alone(self, person: rooms.Participant) -> Facts:
+        """The first one in a room is who Jicofo makes its owner of itself (jicofo: AutoOwnerRoleManager), whatever a token says."""
+        room = _named(self._secrets["plain_token"]) or rooms.room_name()
+        return await self._plain_enters(person, f"{room}@{self._job['muc']}")
+
+    async def _plain_enters(self, person: rooms.Participant, room: str) -> Facts:
+        """Somebody whose token makes no moderator comes to a room, and goes again."""
         await person.request(self._job["focus"], room)
         entered = await person.enter(room)
         if entered["outcome"] != "joined":
@@ -315,14 +321,17 @@ def claims(token: str) -> Facts:
         return {}
 
 
-def services(answer: xmpp.Element, now: float) -> list[Facts]:
+def _named(token: str) -> str:
+    """Return the room for which alone a token is good, "" where it is for every one."""
+    room = str(claims(token).get("room", ""))
+    return "" if room == "*" else room
+
+
+def services(answer: xmpp.Element) -> list[Facts]:
     """Return the STUN and TURN services of an answer (XEP-0215), without their credentials."""
     found = []
     for item in answer.iter(f"{{{EXTDISCO}}}service"):
         row = xmpp.attributes(item, "type", "host", "port", "transport")
         row["credentials"] = bool(item.get("username") and item.get("password"))
-        # coturn's REST credentials are named by the second at which they end, alone or before a colon.
-        end = (item.get("username") or "").partition(":")[0]
-        row["seconds_left"] = round(int(end) - now) if end.isdigit() else None
         found.append(row)
     return found

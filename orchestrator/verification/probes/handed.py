@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import email.utils
 import http.client
 import secrets
 import socket
@@ -39,6 +40,7 @@ class _Session:
 
     def __init__(self, site: _Site, domain: str) -> None:
         self._site, self._domain = site, domain
+        self.clock: int | None = None
         self._rid = secrets.randbelow(2**31)
         opened = self._post(f"to='{domain}' wait='5' hold='1' ver='1.6' xmpp:version='1.0'", "")
         self._sid = opened.get("sid") or ""
@@ -68,14 +70,23 @@ class _Session:
         body = f"<body xmlns='{_BOSH}' xmlns:xmpp='urn:xmpp:xbosh' rid='{self._rid}' {attributes}>{payload}</body>"
         self._site.request("POST", "/http-bind", body, {"Content-Type": "text/xml; charset=utf-8"})
         answer = self._site.getresponse()
+        self.clock = _seconds(answer.getheader("Date") or "")
         text = answer.read(512 * 1024)
         if answer.status != 200:
             raise NotHanded(f"/http-bind answers {answer.status}")
         return ElementTree.fromstring(text)
 
 
-def services(address: str, guest: str, name: str) -> list[dict[str, str]]:
-    """Return what a guest is told of by the site at an address, under its name; raises NotHanded."""
+def _seconds(date: str) -> int | None:
+    """Return the second since 1970 that an HTTP date tells (RFC 9110 5.6.7), None where it tells none."""
+    try:
+        return int(email.utils.parsedate_to_datetime(date).timestamp())
+    except ValueError:
+        return None
+
+
+def services(address: str, guest: str, name: str) -> tuple[list[dict[str, str]], int | None]:
+    """Return what a guest is told of by the site at an address, under its name, and the site's own clock; raises NotHanded."""
     site = _Site(address, name)
     try:
         session = _Session(site, guest)
@@ -89,23 +100,25 @@ def services(address: str, guest: str, name: str) -> list[dict[str, str]]:
         raise NotHanded(f"{name} at {address}: {type(error).__name__}: {error}") from error
     finally:
         site.close()
-    return [dict(row.attrib) for row in answer.iter(f"{{{_EXTDISCO}}}service")]
+    return [dict(row.attrib) for row in answer.iter(f"{{{_EXTDISCO}}}service")], session.clock
 
 
-def handed_credentials(job: dict[str, Any]) -> tuple[str, str]:
+def handed_credentials(job: dict[str, Any]) -> tuple[str, str, int | None]:
     """Return user name and password of the first TURN service that a guest is told of; raises NotHanded.
 
-    The job names the `addresses` at which the site may be asked, its `name`, and the `guest` domain.
+    With them comes the second since 1970 at which they were handed out, by the site's own clock: they are good by that one,
+    whatever ours says. None where the site tells no time. The job names the `addresses` at which the site may be asked, its
+    `name`, and the `guest` domain.
     """
     reason = "nobody to ask"
     for address in job["addresses"]:
         try:
-            found = services(address, job["guest"], job["name"])
+            found, clock = services(address, job["guest"], job["name"])
         except NotHanded as error:
             reason = str(error)
             continue
         for row in found:
             if row.get("type", "").startswith("turn") and row.get("username") and row.get("password"):
-                return row["username"], row["password"]
+                return row["username"], row["password"], clock
         reason = f"guests are told of {len(found)} services, none with TURN credentials"
     raise NotHanded(reason)

@@ -210,12 +210,12 @@ def run(job: dict[str, Any], known: dict[str, str]) -> dict[str, Any]:
     """
     del known  # a guest is enough
     end = time.monotonic() + SECONDS
-    facts: dict[str, Any] = {"handed": "", "seconds_left": None, "ways": {}}
+    facts: dict[str, Any] = {"handed": "", "ends": None, "clock": None, "ways": {}}
     credentials = None
     try:
-        credentials = handed_credentials(job["handing"])
-        expires = credentials[0].partition(":")[0]
-        facts["seconds_left"] = int(expires) - int(time.time()) if expires.isdigit() else None
+        name, password, facts["clock"] = handed_credentials(job["handing"])
+        credentials, ends = (name, password), name.partition(":")[0]
+        facts["ends"] = int(ends) if ends.isdigit() else None
     except NotHanded as error:
         facts["handed"] = str(error)
     with ThreadPoolExecutor(max(len(job["ways"]), 1)) as pool:
