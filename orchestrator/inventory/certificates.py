@@ -21,11 +21,14 @@ Misfit = tuple[str, str]
 
 def misfits(chain: Sequence[x509.Certificate], names: Iterable[str]) -> Iterator[Misfit]:
     """Yield what keeps browsers from taking a chain from a server of these names: what it is for, names, signatures, dates."""
-    leaf = chain[0]
+    leaf, wanted = chain[0], list(names)
     yield from _unfit(leaf)
-    for name in names:
+    for name in wanted:
         if not _covers(leaf, name):
             hint = f"it is for {', '.join(_dns_names(leaf)) or 'no DNS name'}; order one that also names {name}"
+            # A wildcard covers one label only: *.example.org is not for turn.meet.example.org (RFC 9525 6.3).
+            if any(name == f"turn.{other}" for other in wanted):
+                hint += ", or choose jitsi_turn_domain so that it is for that name"
             yield f"the certificate is not for {name}", hint
     for lower, upper in pairwise(chain):
         try:

@@ -210,6 +210,11 @@ def _hosts_text(host: FirstHost) -> str:
     lines.append(f"          ansible_host: {_inline(host.address)}\n")
     if host.address6:
         lines.append(f"          base_address6: {_inline(host.address6)}\n")
+    elif ":" not in host.address:
+        lines.append(
+            "          # The host's own public IPv6 address, if it has one: without it calls take IPv4 only.\n"
+        )
+        lines.append("          # base_address6: 2001:db8::10\n")
     lines.append(f"          ansible_user: {_inline(host.user)}\n")
     if host.port != 22:
         lines.append(f"          ansible_port: {host.port}\n")

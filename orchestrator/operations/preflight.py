@@ -18,6 +18,7 @@ from orchestrator.operations import preflight_facts
 from orchestrator.operations.preflight_checks import Remark, Wanted, judge_host
 from orchestrator.operations.preflight_local import judge_control_node
 from orchestrator.operations.preflight_logins import DROP_IN, Hardening, judge_logins, sshd_settings
+from orchestrator.operations.preflight_occupants import judge_occupants
 from orchestrator.operations.vendor_key import vendor_key_fingerprints
 from orchestrator.transport import ssh
 
@@ -75,6 +76,7 @@ def inspect(site: Site, hosts: Collection[str] = (), *, hardens: bool = False) -
         seen = facts[host.name]
         asked = replace(wanted, control_time=float(seen.get("asked_at") or 0))
         remarks += judge_host(host.name, seen, site.topology, asked)
+        remarks += judge_occupants(host.name, seen, site.topology)
         hardening = Hardening(sshd, login_groups(site.settings), host.user or "root", hardens)
         remarks += judge_logins(host.name, seen, hardening)
     return Report(

@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import binascii
 import ipaddress
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orchestrator.errors import Problem
 from orchestrator.inventory import openpgp
-from orchestrator.inventory.derivations import Topology, listeners
+from orchestrator.inventory.derivations import ANYWHERE, BRIDGES, SIGNALLING, TURN, Topology, flows, listeners
 
 SUPPORTED_DEBIAN = ("12", "13")
 ARCHITECTURES = ("x86_64", "aarch64")
@@ -20,6 +21,9 @@ ARCHITECTURES = ("x86_64", "aarch64")
 # bridge may each take 3 GB of heap. Below the first number the services do not even start together.
 MINIMUM_MEMORY_MB = 1900
 COMFORTABLE_MEMORY_MB = 3500
+# Debian, nginx, Prosody, coturn, and what the two JVMs take beside their heaps.
+_BESIDE_HEAPS_MB = 600
+_HEAPS = {"videobridge_max_memory": BRIDGES, "jicofo_max_memory": SIGNALLING}
 # Packages take about 1.5 GB; the rest is for logs, upgrades and room to repair. The handbook asks for 20 GB.
 MINIMUM_DISK_MB = 3000
 COMFORTABLE_DISK_MB = 10_000
@@ -61,10 +65,13 @@ def judge_host(name: str, facts: Facts, topology: Topology, wanted: Wanted) -> l
     if facts.get("python"):
         remarks += [
             *_resources(name, facts),
+            *_heaps(name, facts, topology),
+            *_addresses(name, facts, topology),
             *_clock(name, facts, wanted),
             *_package_locks(name, facts),
             *_ports(name, facts, topology),
             *_firewalls(name, facts),
+            *_input_drops(name, facts, topology),
             *_unwanted(name, facts),
             *_meetings(name, facts),
             *_repository(name, facts, wanted),
@@ -108,6 +115,42 @@ def _resources(name: str, facts: Facts) -> Iterator[Remark]:
             hint = f"at least {MINIMUM_DISK_MB} MB free, {COMFORTABLE_DISK_MB} MB for service; look with: df -h {path}"
             message = f"too little disk space: {free} MB free below {path}"
             yield Remark(Problem(message, name, hint), blocking=free < MINIMUM_DISK_MB)
+
+
+def _heaps(name: str, facts: Facts, topology: Topology) -> Iterator[Remark]:
+    groups, settings, memory = topology["hosts"][name]["groups"], topology["settings"], facts.get("memory_mb")
+    heaps = {setting: settings[setting] for setting, group in _HEAPS.items() if group in groups and setting in settings}
+    wanted = sum(map(_megabytes, heaps.values())) + _BESIDE_HEAPS_MB
+    if heaps and memory is not None and memory < wanted:
+        named = " + ".join(f"{setting} ({value})" for setting, value in heaps.items())
+        message = f"the services may take more memory than there is: {wanted} MB of {memory} MB"
+        hint = f"{named} + {_BESIDE_HEAPS_MB} MB for the rest; lower {' or '.join(heaps)}, or give the host more"
+        yield Remark(Problem(message, name, hint), blocking=False)
+
+
+def _megabytes(heap: str) -> int:
+    number, unit = re.fullmatch(r"([0-9]+)([mMgG])", str(heap)).groups()  # type: ignore[union-attr]
+    return int(number) * (1024 if unit in "gG" else 1)
+
+
+def _addresses(name: str, facts: Facts, topology: Topology) -> Iterator[Remark]:
+    """Tell where others know a host by an address that a translation (NAT) gives it.
+
+    coturn binds the declared addresses, and neither it nor the bridge tells participants another one than it has.
+    """
+    entry, present = topology["hosts"][name], facts.get("addresses")
+    if not {BRIDGES, TURN} & set(entry["groups"]):
+        return
+    if present is None:
+        message = "the addresses of the host's interfaces cannot be looked at"
+        yield Remark(Problem(message, name, "on the host: ip address"), blocking=False)
+        return
+    own = {ipaddress.ip_address(address) for address in present}
+    for variable, address in (("ansible_host", entry["address"]), ("base_address6", entry["address6"])):
+        if address and ipaddress.ip_address(address) not in own:
+            message = f"{address} ({variable}) is on no interface of the host"
+            hint = "translated addresses (1:1 NAT, floating IP, DMZ) are not supported yet; give the host that address itself: ip address"
+            yield Remark(Problem(message, name, hint))
 
 
 def _clock(name: str, facts: Facts, wanted: Wanted) -> Iterator[Remark]:
@@ -154,7 +197,7 @@ def _ports(name: str, facts: Facts, topology: Topology) -> Iterator[Remark]:
             key = (socket["proto"], socket["port"], socket["process"])
             # With another `jitsi_turn_tls` a port goes from one of our own services to another.
             ours = socket["process"] in _SERVICES and facts.get("provisioned")
-            if key in told or ours or not _collides(expected, socket):
+            if key in told or ours or not _collides(expected, socket, facts):
                 continue
             told.add(key)
             holder = f"{socket['process']} (process {socket['pid']})" if socket["process"] else "an unseen process"
@@ -163,13 +206,18 @@ def _ports(name: str, facts: Facts, topology: Topology) -> Iterator[Remark]:
             yield Remark(Problem(message, name, hint))
 
 
-def _collides(expected: Mapping[str, Any], socket: Mapping[str, Any]) -> bool:
+def _collides(expected: Mapping[str, Any], socket: Mapping[str, Any], facts: Facts) -> bool:
     if (socket["proto"], socket["port"]) != (expected["proto"], expected["port"]):
         return False
-    if socket["process"] == expected["process"]:
+    if socket["process"] == expected["process"] and not _foreign_java(socket, facts):
         return False
     address = ipaddress.ip_address(socket["address"])
     return bool(expected["address"] == "*" or address.is_unspecified or str(address) in {"127.0.0.1", "::1"})
+
+
+def _foreign_java(socket: Mapping[str, Any], facts: Facts) -> bool:
+    """Say whether a JVM is another program than Jicofo and the bridge, such as Tomcat."""
+    return socket["process"] == "java" and not facts.get("begun") and facts.get("jitsi") == []
 
 
 def _firewalls(name: str, facts: Facts) -> Iterator[Remark]:
@@ -178,6 +226,18 @@ def _firewalls(name: str, facts: Facts) -> Iterator[Remark]:
         message = f"{owner} keeps a firewall here; together with the role firewall it would let in too little"
         hint = f"note what it lets in (firewall_extra_flows), then on the host: {_SWITCH_OFF[owner]}"
         yield Remark(Problem(message, name, hint))
+
+
+def _input_drops(name: str, facts: Facts, topology: Topology) -> Iterator[Remark]:
+    """A packet passes only where every chain of the hook lets it pass (nft(8), VERDICT STATEMENTS)."""
+    if facts.get("firewalls"):
+        return
+    needed = [f"{flow['port']}/{flow['proto']}" for flow in flows(topology, name) if tuple(flow["sources"]) == ANYWHERE]
+    for chain in facts.get("input_drops") or ():
+        table = f"{chain['family']} {chain['table']}"
+        message = f"the chain {chain['chain']} of the table {table} drops what it does not let in, whatever the role firewall lets in"
+        hint = f"remove it, or see that it lets in {', '.join(needed)}; look with: nft list table {table}"
+        yield Remark(Problem(message, name, hint), blocking=False)
 
 
 def _unwanted(name: str, facts: Facts) -> Iterator[Remark]:

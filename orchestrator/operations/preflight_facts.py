@@ -36,6 +36,8 @@ APT_LOCKS = (
     "/var/cache/apt/archives/lock",
 )
 
+JITSI = ("jitsi-meet-prosody", "jitsi-meet-turnserver", "jitsi-videobridge2", "jicofo")
+
 
 def os_release(path: str = "/etc/os-release") -> dict[str, str]:
     """Return the distribution's identification as a dictionary."""
@@ -311,6 +313,46 @@ def repository(urls: Sequence[str], options: Mapping[str, str]) -> dict[str, str
     return result
 
 
+def addresses() -> list[str]:
+    """Return the addresses of this host's own interfaces; behind a translation the public one is not among them."""
+    told = subprocess.run(["ip", "-json", "address"], check=True, capture_output=True, timeout=10).stdout
+    return sorted(row["local"] for card in json.loads(told) for row in card.get("addr_info", ()) if "local" in row)
+
+
+def input_drops(program: str = "/usr/sbin/nft") -> list[dict[str, str]]:
+    """Return others' chains that drop what comes in and no rule of theirs lets in, as [{family, table, chain}].
+
+    What iptables keeps by its nftables backend is among them, as Debian's does (iptables-nft(8)).
+    """
+    told = subprocess.run([program, "--json", "list", "chains"], check=True, capture_output=True, timeout=10).stdout
+    chains = [row["chain"] for row in json.loads(told)["nftables"] if "chain" in row]
+    return [
+        {"family": chain["family"], "table": chain["table"], "chain": chain["name"]}
+        for chain in chains
+        if (chain.get("hook"), chain.get("policy")) == ("input", "drop")
+        and chain["family"] in ("ip", "ip6", "inet")
+        and (chain["family"], chain["table"]) != ("inet", "ratssaal")
+    ]
+
+
+def nginx_sites(folder: str = "/etc/nginx") -> list[str]:
+    """Return the files of nginx's enabled sites but for Debian's default, Jitsi's own and ours."""
+    enabled = [path for path in glob.glob(f"{folder}/sites-enabled/*") if os.path.basename(path) != "default"]
+    found = []
+    for path in [*enabled, *glob.glob(f"{folder}/conf.d/*.conf")]:
+        text = attempt(readable_text, path) or ""
+        serves = re.search(r"^[^#\n]*\bserver\s*\{", text, re.MULTILINE)
+        if serves and "/usr/share/jitsi-meet" not in text and "Kept by Ratssaal" not in text:
+            found.append(path)
+    return sorted(found)
+
+
+def readable_text(path: str) -> str:
+    """Return the beginning of a file; what of it is no text is marked."""
+    with open(path, errors="replace") as handle:
+        return handle.read(1_000_000)
+
+
 def people_in_meetings(address: str = "http://127.0.0.1:8080/colibri/stats") -> int:
     """Return how many people this host's bridge carries now (jitsi-videobridge:doc/statistics.md)."""
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -336,6 +378,8 @@ def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "root": os.geteuid() == 0,
         "lab_host": os.path.exists("/etc/ratssaal/lab-host"),
         "provisioned": os.path.isdir("/var/lib/ratssaal/manifest/web"),
+        # Also a run that was killed has noted what it began (playbooks/host/ratssaal_host/manifest.py).
+        "begun": os.path.isdir("/var/lib/ratssaal/manifest"),
         "systemd": os.path.isdir("/run/systemd/system"),
         "memory_mb": attempt(memory_mb),
         "disk_free_mb": {path: attempt(disk_free_mb, path) for path in ("/", "/var")},
@@ -344,7 +388,11 @@ def collect(parameters: Mapping[str, Any]) -> dict[str, Any]:
         "sshd": sshd,
         "sshd_before": attempt(sshd_before, parameters.get("sshd_drop_in", "")),
         "logins": attempt(logins, sshd or {}),
+        "addresses": attempt(addresses),
+        "jitsi": attempt(installed, JITSI),
+        "nginx_sites": attempt(nginx_sites),
         "firewalls": attempt(firewalls),
+        "input_drops": attempt(input_drops),
         "people_in_meetings": attempt(people_in_meetings),
         "unwanted": attempt(installed, parameters.get("unwanted", [])),
         "automounted_home": attempt(automounted_home),

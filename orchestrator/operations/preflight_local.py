@@ -192,8 +192,11 @@ def _names(site: Site, lookup: Lookup) -> Iterator[Remark]:
         if not found:
             yield Remark(Problem(f"{name} has no DNS entry", where, f"let it point to {target}"), blocking=False)
         elif not found <= addresses:
-            message = f"{name} points to {', '.join(sorted(found - addresses))}"
-            yield Remark(Problem(message, where, f"let it point to {target} only"), blocking=False)
+            others = sorted(found - addresses)
+            hint = f"let it point to {target} only"
+            if any(":" in address for address in others):
+                hint += "; or, where the host has that IPv6 address: base_address6 in hosts.yml"
+            yield Remark(Problem(f"{name} points to {', '.join(others)}", where, hint), blocking=False)
 
 
 def _resolve(name: str) -> tuple[str, ...]:

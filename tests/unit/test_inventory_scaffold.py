@@ -141,6 +141,15 @@ def test_two_values_are_open_and_every_default_is_explained() -> None:
     assert yaml.safe_load(texts["group_vars/all/site.yml"]) == {"jitsi_domain": ""}
 
 
+def test_where_ipv6_is_declared_is_shown() -> None:
+    line = "          # base_address6: "
+    assert line in site_texts(FirstHost("192.0.2.10"), {})["hosts.yml"]
+    given = site_texts(FirstHost("192.0.2.10", "2001:db8::10"), {})["hosts.yml"]
+    assert "          base_address6: 2001:db8::10\n" in given
+    assert line not in given
+    assert line not in site_texts(FirstHost("2001:db8::10"), {})["hosts.yml"]
+
+
 def test_uncommenting_every_default_changes_nothing() -> None:
     text = site_texts(FirstHost(), {"jitsi_domain": "meet.example.org"})["group_vars/all/site.yml"]
     options = load_options()

@@ -11,7 +11,7 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -24,7 +24,7 @@ from orchestrator.operations import preflight, preflight_facts
 from orchestrator.operations.preflight_checks import Remark, Wanted, judge_host
 from orchestrator.transport.ssh import ConnectionFailed, Reason
 
-TOPOLOGY = {
+TOPOLOGY: dict[str, Any] = {
     "hosts": {
         "meet": {
             "address": "192.0.2.10",
@@ -35,6 +35,14 @@ TOPOLOGY = {
     },
     "settings": {"jitsi_domain": "meet.example.org"},
 }
+
+
+def topology(*, settings: Mapping[str, Any] | None = None, **changes: Any) -> dict[str, Any]:
+    """Return the topology of one host with everything, with changes of its entry and more settings."""
+    whole = {**TOPOLOGY["hosts"]["meet"], **changes}
+    return {"hosts": {"meet": whole}, "settings": {**TOPOLOGY["settings"], **(settings or {})}}
+
+
 FINGERPRINT = "A" * 24 + "0123456789ABCDEF"
 
 
@@ -54,6 +62,11 @@ def facts(**changes: Any) -> dict[str, Any]:
         "python": "3.13",
         "root": True,
         "lab_host": False,
+        "begun": False,
+        "jitsi": [],
+        "addresses": ["127.0.0.1", "192.0.2.10"],
+        "input_drops": [],
+        "nginx_sites": [],
         "systemd": True,
         "memory_mb": 8000,
         "disk_free_mb": {"/": 40_000, "/var": 40_000},
@@ -106,6 +119,7 @@ def test_a_fit_host_is_not_bothered() -> None:
         ({"time": 4000.0}, "the clock is 2999 s ahead of this machine's", False),
         ({"locks": None}, "the package manager's locks cannot be looked at", False),
         ({"sockets": None}, "the listening sockets cannot be looked at", False),
+        ({"addresses": None}, "the addresses of the host's interfaces cannot be looked at", False),
         ({"repository": None}, "the package repository cannot be looked at", False),
     ],
 )
@@ -240,7 +254,7 @@ def test_apt_that_a_killed_run_left_at_work_does_not_stop_the_next() -> None:
         ("tcp", "::", 8080, "tomcat", True),
         ("udp", "0.0.0.0", 3478, "", True),
         ("tcp", "0.0.0.0", 80, "nginx", False),
-        ("tcp", "127.0.0.1", 8888, "java", False),
+        ("tcp", "::", 8080, "java", True),
         ("udp", "0.0.0.0", 80, "other", False),
         ("tcp", "192.0.2.10", 5280, "other", False),
         ("udp", "0.0.0.0", 50000, "other", False),
@@ -262,6 +276,85 @@ def test_a_port_may_go_from_one_of_our_services_to_another(process: str, provisi
     socket = {"proto": "tcp", "address": "0.0.0.0", "port": 443, "process": process, "pid": 5}
     remarks = judge(sockets=[socket], provisioned=provisioned)
     assert [r.blocking for r in remarks] == ([True] if taken else [])
+
+
+@pytest.mark.parametrize("known", [{"begun": True}, {"jitsi": ["jicofo"]}, {"jitsi": None}])
+def test_jicofo_is_no_other_program_in_its_place(known: dict[str, Any]) -> None:
+    sockets = [{"proto": "tcp", "address": "127.0.0.1", "port": 8888, "process": "java", "pid": 5}]
+    assert judge(sockets=sockets, **known) == []
+
+
+@pytest.mark.parametrize(
+    ("address6", "present", "missing"),
+    [
+        ("", ["10.0.0.5"], ["192.0.2.10 (ansible_host)"]),
+        ("2001:db8::10", ["192.0.2.10", "fe80::1"], ["2001:db8::10 (base_address6)"]),
+        ("2001:db8::10", ["10.0.0.5"], ["192.0.2.10 (ansible_host)", "2001:db8::10 (base_address6)"]),
+        ("2001:0DB8:0::10", ["192.0.2.10", "2001:db8::10"], []),
+    ],
+)
+def test_an_address_that_a_translation_gives_is_refused(address6: str, present: list[str], missing: list[str]) -> None:
+    remarks = judge_host("meet", facts(addresses=present), topology(address6=address6), WANTED)
+    assert [r.problem.message for r in remarks] == [f"{each} is on no interface of the host" for each in missing]
+    assert all(r.blocking and "not supported yet" in r.problem.hint for r in remarks)
+
+
+def test_a_web_server_alone_may_stand_behind_a_translation() -> None:
+    assert judge_host("meet", facts(addresses=["10.0.0.5"]), topology(groups=["jitsi_signalling"]), WANTED) == []
+
+
+def test_this_machines_addresses_are_seen() -> None:
+    assert "127.0.0.1" in preflight_facts.addresses()
+
+
+@pytest.mark.parametrize(
+    ("groups", "memory", "wanted", "named"),
+    [
+        (["jitsi_signalling", "jitsi_bridges"], 4500, 4696, "videobridge_max_memory (3g) + jicofo_max_memory (1024m)"),
+        (["jitsi_signalling", "jitsi_bridges"], 4696, 0, ""),
+        (["jitsi_bridges"], 3600, 3672, "videobridge_max_memory (3g) + 600 MB"),
+        (["jitsi_signalling"], 3600, 0, ""),
+        (["turn_servers"], 3600, 0, ""),
+    ],
+)
+def test_heaps_that_the_host_cannot_hold(groups: list[str], memory: int, wanted: int, named: str) -> None:
+    heaps = {"videobridge_max_memory": "3g", "jicofo_max_memory": "1024m"}
+    remarks = judge_host("meet", facts(memory_mb=memory), topology(groups=groups, settings=heaps), WANTED)
+    assert [r.blocking for r in remarks] == [False] * bool(wanted)
+    if wanted:
+        assert f"{wanted} MB of {memory} MB" in remarks[0].problem.message
+        assert named in remarks[0].problem.hint
+
+
+def test_a_foreign_chain_that_drops_is_told_with_what_it_must_let_in() -> None:
+    chain = {"family": "ip", "table": "filter", "chain": "INPUT"}
+    (remark,) = judge(input_drops=[chain])
+    assert not remark.blocking
+    assert remark.problem.message.startswith("the chain INPUT of the table ip filter drops")
+    assert "80/tcp, 443/tcp, 10000/udp, 3478/udp" in remark.problem.hint
+    (other,) = judge(input_drops=[chain], firewalls=["ufw"])
+    assert other.problem.message.startswith("ufw keeps a firewall"), "the chain is ufw's own"
+
+
+def test_chains_of_others_that_drop_are_seen(tmp_path: Path) -> None:
+    def chain(family: str, table: str, **base: str) -> dict[str, Any]:
+        return {"chain": {"family": family, "table": table, "name": "INPUT", "handle": 1, **base}}
+
+    drop, accept = {"hook": "input", "policy": "drop"}, {"hook": "input", "policy": "accept"}
+    told = [
+        {"metainfo": {"version": "1.1.3"}},
+        chain("ip", "filter", **drop),
+        chain("ip6", "filter", **accept),
+        chain("ip", "docker", hook="forward", policy="drop"),
+        chain("arp", "filter", **drop),
+        chain("inet", "ratssaal", **drop),
+        chain("inet", "f2b-table"),
+    ]
+    program = tmp_path / "nft"
+    program.write_text(f"#!/bin/sh\ncat <<'END'\n{json.dumps({'nftables': told})}\nEND\n")
+    program.chmod(0o755)
+    assert preflight_facts.input_drops(str(program)) == [{"family": "ip", "table": "filter", "chain": "INPUT"}]
+    assert preflight_facts.attempt(preflight_facts.input_drops, str(tmp_path / "none")) is None
 
 
 def test_unreachable_repository() -> None:

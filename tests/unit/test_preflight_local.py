@@ -112,6 +112,18 @@ def test_wrong_name(judge: Callable[..., list[Remark]]) -> None:
     remarks = judge(pem(a.leaf, a.middle), key_pem(a.leaf_key), ["other.example.org"])
     assert only(remarks) == "the certificate is not for other.example.org"
     assert "it is for meet.example.org" in remarks[0].problem.hint
+    assert "jitsi_turn_domain" not in remarks[0].problem.hint
+
+
+def test_a_wildcard_that_misses_only_the_derived_turn_name_is_fit_for_another(
+    judge: Callable[..., list[Remark]],
+) -> None:
+    a = Authority()
+    leaf = a.issue("leaf", a.leaf_key, "middle", a.middle_key, names=["*.example.org"])
+    (remark,) = judge(pem(leaf, a.middle), key_pem(a.leaf_key))
+    assert remark.problem.message == "the certificate is not for turn.meet.example.org"
+    assert "it is for *.example.org; " in remark.problem.hint
+    assert "choose jitsi_turn_domain" in remark.problem.hint
 
 
 def test_wrong_key(judge: Callable[..., list[Remark]]) -> None:
@@ -262,6 +274,11 @@ def messages(case: Case, answers: Mapping[str, tuple[str, ...]]) -> list[str]:
     return [message for message in map(str, problems) if not message.endswith(NO_VENDOR_KEY)]
 
 
+def hints(case: Case, answers: Mapping[str, Sequence[str]]) -> str:
+    remarks = judge_control_node(case.load(), lookup=lambda name: tuple(answers[name]))
+    return " ".join(remark.problem.hint for remark in remarks)
+
+
 def test_names_must_point_to_the_host(case: Case) -> None:
     right = {name: ("192.0.2.10",) for name in NAMES}
     at = case.at("jitsi_domain: ")
@@ -270,6 +287,8 @@ def test_names_must_point_to_the_host(case: Case) -> None:
     assert messages(case, {**right, NAMES[0]: ("192.0.2.10", "192.0.2.66")}) == [
         f"{at}: meet.example.org points to 192.0.2.66"
     ]
+    assert "base_address6" not in hints(case, {**right, NAMES[0]: ("192.0.2.10", "192.0.2.66")})
+    assert "base_address6 in hosts.yml" in hints(case, {**right, NAMES[0]: ("192.0.2.10", "2001:db8::10")})
     case.append("jitsi_turn_domain: relay.example.org\n")
     assert messages(case, right) == [f"{case.at('jitsi_turn_domain: ')}: relay.example.org has no DNS entry"]
 
