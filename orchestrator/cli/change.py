@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
@@ -94,10 +95,16 @@ def converge(site: Site, access: VaultAccess, verb: str, chosen: Options) -> Run
     """Run a verb's plan with progress on standard error."""
     from orchestrator.cli.progress import RunProgress
     from orchestrator.engine.executor import execute
+    from orchestrator.inventory.yamlfiles import show
     from orchestrator.operations.converge import converge_plan
 
     with RunProgress(check=chosen.check) as progress:
-        return execute(converge_plan(site, verb), site, access, progress, chosen)
+        result = execute(converge_plan(site, verb), site, access, progress, chosen)
+    if result.lock_stays:
+        console.say(f"note: the run is done, but its lock could not be given back: {result.lock_stays}")
+        hint = f"ratssaal unlock {shlex.quote(show(site.path))} --reason 'the run is done'"
+        console.say(f"      this machine's next run takes it over; on another machine: {hint}")
+    return result
 
 
 def _limited(chosen: Options) -> list[str]:
@@ -132,7 +139,7 @@ def _ask_for_altered(site: Site, plan: Plan, chosen: Options) -> None:
 
 def _summary(site: Site, argument: SiteArgument, verb: str, chosen: Options, result: RunResult) -> None:
     if result.took_over:
-        console.say(f"The lock of the killed run {result.took_over} was taken over.")
+        console.say(f"The lock that run {result.took_over} left behind was taken over.")
     kind = "would change" if chosen.check else "changed"
     steps = "1 step" if len(result.steps) == 1 else f"{len(result.steps)} steps"
     console.say(f"{site.name}: {steps}, {result.changed} {kind}, {result.seconds:.0f} s")

@@ -40,7 +40,7 @@ class StepResult:
 
 @dataclass(frozen=True, slots=True)
 class RunResult:
-    """What a run did."""
+    """What a run did; `lock_stays` is why its lock could not be given back, "" where it was."""
 
     id: str
     path: Path
@@ -48,6 +48,7 @@ class RunResult:
     changed: int
     seconds: float
     took_over: str = ""
+    lock_stays: str = ""
 
 
 class Watcher(Protocol):
@@ -159,10 +160,14 @@ def execute(plan: Plan, site: Site, vault: VaultAccess, watcher: Watcher, option
         # It is recognised as stale by the next run.
         _despite(error, "the lock stays", lambda: lock.release(log.text()))
         raise
-    lock.release(log.text())
+    stays = ""
+    try:
+        lock.release(log.text())
+    except RatssaalError as error:  # The hosts are done; a network that is gone now does not make the run a failed one.
+        stays = str(error)
     steps = tuple(recorder.steps)
     seconds = round(time.monotonic() - began, 1)
-    return RunResult(log.id, log.path, steps, sum(step.changed for step in steps), seconds, took_over)
+    return RunResult(log.id, log.path, steps, sum(step.changed for step in steps), seconds, took_over, stays)
 
 
 def _despite(error: BaseException, told: str, act: Callable[..., None], *arguments: Any) -> None:

@@ -22,7 +22,7 @@ from orchestrator.inventory.yamlfiles import SiteFiles
 
 @dataclass(frozen=True, slots=True)
 class Host:
-    """One host of a site; `user` and `key_file` are "" where SSH's own defaults hold."""
+    """One host of a site; `user` and `key_file` are "" where SSH's own defaults hold, `ssh_arguments` are OpenSSH's further ones."""
 
     name: str
     address: str
@@ -31,6 +31,7 @@ class Host:
     user: str
     key_file: str
     groups: tuple[str, ...]
+    ssh_arguments: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +131,19 @@ def _host(raw: RawSite, name: str) -> Host:
         user=str(variables.get("ansible_user") or ""),
         key_file=_key_file(raw.path, str(variables.get("ansible_ssh_private_key_file") or "")),
         groups=tuple(group for group in GROUPS if name in raw.groups.get(group, ())),
+        ssh_arguments=_ssh_arguments(raw.path, variables),
     )
 
 
 def _key_file(site: Path, text: str) -> str:
     """Return the key's absolute path."""
     return str(control_path(without_inventory_dir(text, str(site.resolve())), site)) if text else ""
+
+
+def _ssh_arguments(site: Path, variables: Mapping[str, Any]) -> str:
+    """Return what Ansible gives to OpenSSH, in its order (ansible:lib/ansible/plugins/connection/ssh.py, _build_command)."""
+    texts = [str(variables.get(f"ansible_ssh_{name}_args") or "") for name in ("common", "extra")]
+    return without_inventory_dir(" ".join(filter(None, texts)), str(site.resolve()))
 
 
 def _wrap(value: Any) -> Any:

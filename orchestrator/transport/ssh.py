@@ -9,7 +9,9 @@ import getpass
 import logging
 import secrets
 import shlex
+import shutil
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -22,6 +24,7 @@ import paramiko
 
 from orchestrator.errors import Problem, Unreachable
 from orchestrator.inventory.site import Host
+from orchestrator.transport import route
 from orchestrator.transport.exchange import Answer, Lost, TooMuch, exchange, start, text
 from orchestrator.transport.knownhosts import HostKey, host_keys, known_name, site_of
 
@@ -205,6 +208,7 @@ def connect(host: Host, known_hosts: Path, *, timeout: float = CONNECT_SECONDS) 
             timeout=timeout,
             banner_timeout=timeout,
             auth_timeout=timeout,
+            sock=_through(host),
         )
     return Connection(host, client)
 
@@ -213,7 +217,7 @@ def fetch_host_key(host: Host) -> HostKey:
     """Ask the host for its public key without logging in, so that a person can compare and pin it."""
     with (
         _typed_errors(host, Path(), None),
-        socket.create_connection((host.address, host.port), CONNECT_SECONDS) as plain,
+        _through(host) or socket.create_connection((host.address, host.port), CONNECT_SECONDS) as plain,
     ):
         transport = paramiko.Transport(plain)
         try:
@@ -221,6 +225,29 @@ def fetch_host_key(host: Host) -> HostKey:
             return HostKey.of(transport.get_remote_server_key())
         finally:
             transport.close()
+
+
+def _through(host: Host) -> socket.socket | None:
+    """Return a connection through the jump host or the command by which OpenSSH, so Ansible, reaches the host; None: directly.
+
+    The command ends with the connection, and the connection with the command.
+    """
+    asked = ["ssh", "-G", *shlex.split(host.ssh_arguments), "-p", str(host.port)]
+    asked += [
+        *(["-i", host.key_file] if host.key_file else []),
+        *(["-l", host.user] if host.user else []),
+        host.address,
+    ]
+    way = route.through(asked, route.settings_of(asked)) if shutil.which("ssh") else ""
+    if not way:
+        return None
+    ours, its = socket.socketpair()
+    with its:
+        process = subprocess.Popen(
+            ["sh", "-c", f"exec {way}"], stdin=its.fileno(), stdout=its.fileno(), stderr=subprocess.DEVNULL
+        )
+    threading.Thread(target=process.wait, daemon=True).start()
+    return ours
 
 
 @contextmanager
@@ -290,5 +317,9 @@ def _describe(host: Host, known_hosts: Path, error: Exception) -> _Told | None:
             return Reason.AUTHENTICATION, message, "ansible_ssh_private_key_file in hosts.yml names it"
         case paramiko.SSHException() | OSError() | EOFError():
             message = f"{host.address} port {host.port} does not answer as an SSH server: {_reason(error)}"
-            return Reason.UNREACHABLE, message, f"ssh -p {host.port} {login}"
+            return (
+                Reason.UNREACHABLE,
+                message,
+                " ".join(["ssh", *filter(None, [host.ssh_arguments]), f"-p {host.port} {login}"]),
+            )
     return None

@@ -3,11 +3,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
-import re
 import shlex
 import subprocess
 import time
+from pathlib import Path
 from typing import Any
 
 from ansible.plugins.loader import action_loader
@@ -26,6 +27,22 @@ _ARGUMENTS = {
     "units": {"type": "list", "elements": "dict", "default": []},
     "rulesets": {"type": "list", "elements": "dict", "default": []},
 }
+
+
+def _route() -> Any:
+    """Load the Python side's `transport/route.py` by its path, as playbooks/filter_plugins/ratssaal.py does and for its reasons."""
+    root = Path(__file__).resolve().parents[2]
+    name = "transport/route.py"
+    path = next(path for path in (root / "orchestrator" / name, root.parent / name) if path.is_file())
+    specification = importlib.util.spec_from_file_location("ratssaal_route", path)
+    if specification is None or specification.loader is None:
+        raise ImportError(f"cannot load {path}")
+    module = importlib.util.module_from_spec(specification)
+    specification.loader.exec_module(module)
+    return module
+
+
+_ROUTE = _route()
 
 
 class ActionModule(Host):  # type: ignore[misc, valid-type]
@@ -135,9 +152,8 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
             self._display.vv("Paramiko is not installed beside Ansible: the second login was proven by OpenSSH alone")
             return ""
         asked = self._ssh("-G")
-        shown = subprocess.run(asked, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL).stdout
-        settings = dict(line.partition(" ")[::2] for line in shown.splitlines())
-        way = through(asked, settings)
+        settings = _ROUTE.settings_of(asked)
+        way = _ROUTE.through(asked, settings)
         client = paramiko.SSHClient()
         proxy = paramiko.ProxyCommand(shlex.join(["sh", "-c", f"exec {way}"])) if way else None
         try:
@@ -164,30 +180,6 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
             if proxy:
                 proxy.close()
         return ""
-
-
-def through(asked: list[str], settings: dict[str, str]) -> str:
-    """Return the command through which OpenSSH would reach the host, "" where it would connect itself.
-
-    `asked` is its command line, `settings` what `ssh -G` shows for that. A jump is what OpenSSH makes of it: another ssh to the
-    last host before ours, with the same configuration file and no other options (openssh:ssh.c, main).
-    """
-    target = {
-        "h": settings.get("hostname", ""),
-        "n": asked[-1],
-        "p": settings.get("port", ""),
-        "r": settings.get("user", ""),
-    }
-    command = settings.get("proxycommand", "none")
-    jumps = [jump for jump in settings.get("proxyjump", "none").split(",") if jump != "none"]
-    if jumps:
-        *before, last = jumps
-        words = ["ssh", *(["-F", asked[asked.index("-F") + 1]] if "-F" in asked else [])]
-        words += [*(["-J", ",".join(before)] if before else []), "-W", "[%h]:%p"]
-        command = shlex.join([*words, last if last.startswith("ssh://") else f"ssh://{last}"])
-    if command == "none":
-        return ""
-    return re.sub("%([%hnpr])", lambda found: {"%": "%", **target}[found[1]], command)
 
 
 def _translated(port: int, ports: list[int]) -> str:

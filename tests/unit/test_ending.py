@@ -16,9 +16,10 @@ from unittest.mock import Mock
 import pytest
 
 from orchestrator.cli import console
+from orchestrator.cli.change import converge
 from orchestrator.engine import ansible, executor, journal
 from orchestrator.engine.events import Event
-from orchestrator.engine.executor import Watcher, execute
+from orchestrator.engine.executor import Options, Watcher, execute
 from orchestrator.errors import Ended, Problem, ProblemsError, TaskFailed, Unreachable, UsageError
 from orchestrator.inventory.vault import VAULT, VaultAccess
 from orchestrator.operations.converge import converge_plan
@@ -214,6 +215,27 @@ def test_a_lock_that_stays_is_told(
         execute(converge_plan(site, "harden"), site, access, Mock(spec=Watcher))
     console.notes(caught.value)
     assert "note: the lock stays: h1: the lock cannot be handled" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("ended_run")
+def test_a_run_that_is_done_stays_done_where_its_lock_stays(
+    case: Case, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The network is gone after the last step."""
+
+    def lost(*_: object) -> None:
+        raise Unreachable([Problem("the connection was lost", "h1")])
+
+    site = case.load()
+    monkeypatch.setattr(_Lock, "release", lost)
+    monkeypatch.setattr(ansible, "run", lambda *_, **__: 0)
+    with VaultAccess(case.password_file) as access:
+        result = converge(site, access, "harden", Options())
+    (record,) = journal.runs(site.name)
+    assert (record.state, result.id) == (journal.DONE, record.id)
+    said = capsys.readouterr().err
+    assert "the run is done, but its lock could not be given back: h1: the connection was lost" in said
+    assert "this machine's next run takes it over; on another machine: ratssaal unlock" in said
 
 
 def test_what_was_written_after_a_torn_line_is_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

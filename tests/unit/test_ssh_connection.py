@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 import socket
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 import paramiko
@@ -60,11 +63,12 @@ def _served(folder: Path, run: Exec, *, buffer: int = 0) -> Iterator[tuple[Host,
         knownhosts.pin_host_key(host, known_hosts, knownhosts.HostKey(own.get_name(), own.get_base64()))
 
         def accept() -> None:
-            plain, _ = listening.accept()
-            transport = paramiko.Transport(plain)
-            transport.add_server_key(own)
-            open_transports.append(transport)
-            transport.start_server(server=server)
+            with suppress(OSError):  # the test is over
+                while True:
+                    transport = paramiko.Transport(listening.accept()[0])
+                    transport.add_server_key(own)
+                    open_transports.append(transport)
+                    transport.start_server(server=server, event=threading.Event())
 
         threading.Thread(target=accept, daemon=True).start()
         try:
@@ -300,6 +304,40 @@ def test_a_host_without_ssh_is_not_the_keys_fault(tmp_path: Path) -> None:
         host = Host("h1", "127.0.0.1", "", listening.getsockname()[1], "root", str(tmp_path / "key"), ())
         with pytest.raises(ConnectionFailed, match="does not answer as an SSH server"):
             ssh.connect(host, tmp_path / "known_hosts", timeout=1)
+
+
+_RELAY = """
+import os, socket, sys, threading
+line = socket.create_connection(("127.0.0.1", int(sys.argv[1])))
+def send():
+    while data := os.read(0, 65536):
+        line.sendall(data)
+    line.shutdown(socket.SHUT_WR)
+threading.Thread(target=send, daemon=True).start()
+while data := line.recv(65536):
+    os.write(1, data)
+"""
+
+
+def test_the_host_is_reached_through_what_ansible_goes_through(tmp_path: Path) -> None:
+    """The host itself is at a name that is none here: only the jump host knows it."""
+    (tmp_path / "relay.py").write_text(_RELAY)
+    with _served(tmp_path, lambda _: True) as (direct, known_hosts, _):
+        command = f"{sys.executable} {tmp_path}/relay.py {direct.port}"
+        way = f"-F /dev/null -o {shlex.quote(f'ProxyCommand={command}')}"
+        host = replace(direct, address="inside.test", ssh_arguments=way)
+        knownhosts.pin_host_key(host, known_hosts, ssh.fetch_host_key(host))
+        assert knownhosts.pinned_keys(host, known_hosts) == knownhosts.pinned_keys(direct, known_hosts)
+        ssh.connect(host, known_hosts).close()
+
+
+def test_a_way_that_ends_is_told_at_once_and_how_to_try_it(tmp_path: Path) -> None:
+    way = "-F /dev/null -o ProxyCommand=false"
+    host = Host("h1", "inside.test", "", 22, "root", "", (), way)
+    for use in (lambda: ssh.connect(host, tmp_path / "known_hosts"), lambda: ssh.fetch_host_key(host)):
+        with pytest.raises(ConnectionFailed, match="does not answer as an SSH server") as caught:
+            use()
+        assert caught.value.problems[0].hint == f"ssh {way} -p 22 root@inside.test"
 
 
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00binary", b"192.0.2.1 ssh-ed25519 AAA\n"])
