@@ -9,6 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from orchestrator.lab.lab import LabSite
+from orchestrator.lab.rootfs import SUDO_USER
 from orchestrator.verification.catalogue import load_catalogue
 from orchestrator.verification.runner import verify
 from tests.scenarios.breaks import unexpected
@@ -21,8 +22,8 @@ Converged = tuple[LabSite, Played, Played, str]
 def converged(request: pytest.FixtureRequest) -> Iterator[Converged]:
     """A host that plain Ansible looked at in check mode while it was bare, and then converged.
 
-    Debian 13 as a town set it up: what root makes is not for everybody, packets come back by the way they would go, and who logs
-    in reads the town's own words.
+    Debian 12 by a user with sudo. Debian 13 as a town set it up: what root makes is not for everybody, packets come back by the
+    way they would go, and who logs in reads the town's own words.
     """
     with throwaway(f"conv{request.param}", debian=request.param) as site:
         if request.param == 13:
@@ -33,6 +34,12 @@ def converged(request: pytest.FixtureRequest) -> Iterator[Converged]:
             installed = "/var/log/installer && echo x > /var/log/installer/syslog && touch -d '-200 days' /var/log/installer/syslog"
             ssh(site, f"mkdir -p {installed} /var/log/faillog")
             ssh(site, "echo Rathaus > /etc/issue.net; echo UMASK 027 >> /etc/login.defs; chmod 640 /etc/login.defs")
+        else:
+            hosts = site.path / "hosts.yml"
+            login = "ansible_user: root"
+            assert login in hosts.read_text()
+            by_sudo = f"ansible_user: {SUDO_USER}\n          ansible_become: true"
+            hosts.write_text(hosts.read_text().replace(login, by_sudo))
         ssh(site, "touch /run/before")
         bare = play(site, "--check", "--diff")
         touched = ssh(site, "find /etc /usr /srv /var/lib -newer /run/before -not -path '/var/lib/systemd/*'")

@@ -274,6 +274,7 @@ def test_what_cannot_be_kept_is_not_changed(
 
     with monkeypatch.context() as patched:
         patched.setattr(host.manifest, "begin", lambda *_: None)
+        patched.setattr(host.originals, "keep", lambda *_: None)
         patched.setattr(host.guard.os, call, full)
         told = apply(host, step, phased=True)
     assert told["failed"] is True

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -263,6 +264,18 @@ def test_a_killed_run_and_one_in_check_mode_leave_the_first_copy(code: Any, pack
     packaged.write_text("half of ours\n")
     _wanted(code, packaged)
     assert not (packaged.parents[1] / "replaced").exists(), "what it began with was ours"
+
+
+def test_what_cannot_be_copied_is_not_replaced(code: Any, packaged: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device", str(packaged))
+
+    packaged.write_text("mine\n")
+    monkeypatch.setattr(code.originals.shutil, "copy2", full)
+    told = apply(code, a_file(packaged, "ours\n"))
+    assert told["failed"] is True
+    assert "the disk is full. Hint: " in told["msg"]
+    assert packaged.read_text() == "mine\n"
 
 
 def test_a_file_without_our_mark_is_given_back_as_long_as_it_is_as_we_wrote_it(code: Any, packaged: Path) -> None:
