@@ -18,6 +18,15 @@ from tests.scenarios.conftest import Played, load, play, ssh, throwaway
 Converged = tuple[LabSite, Played, Played, str]
 
 
+def _user(site: LabSite) -> str:
+    return SUDO_USER if f"ansible_user: {SUDO_USER}" in (site.path / "hosts.yml").read_text() else "root"
+
+
+def as_root(site: LabSite, command: str) -> str:
+    """Run a shell command as root; after hardening root itself logs in only where it is the site's own user."""
+    return ssh(site, f"sudo sh -c {shlex.quote(command)}", user=_user(site))
+
+
 @pytest.fixture(scope="module", params=[12, 13], ids=["debian12", "debian13"])
 def converged(request: pytest.FixtureRequest) -> Iterator[Converged]:
     """A host that plain Ansible looked at in check mode while it was bare, and then converged.
@@ -62,14 +71,15 @@ def test_no_warning(converged: Converged) -> None:
 def test_what_somebody_had_written_is_kept(converged: Converged) -> None:
     """And nothing else: neither what packages bring nor ours."""
     site = converged[0]
-    kept = ssh(site, "cd /var/lib/ratssaal && find replaced -type f -printf '%P %m\\n' | sort").splitlines()
-    if ssh(site, "cut -d . -f 1 /etc/debian_version") == "12":
+    kept = as_root(site, "cd /var/lib/ratssaal && find replaced -type f -printf '%P %m\\n' | sort").splitlines()
+    if as_root(site, "cut -d . -f 1 /etc/debian_version") == "12":
         # Which a package's script wrote: dpkg does not know how.
         assert kept == ["etc/timezone 644"]
         return
     assert [name for name in kept if "timezone" not in name] == ["etc/issue.net 644", "etc/login.defs 640"]
     assert (
-        ssh(site, "cat /var/lib/ratssaal/replaced/etc/issue.net; grep ^UMASK /etc/login.defs") == "Rathaus\nUMASK 027"
+        as_root(site, "cat /var/lib/ratssaal/replaced/etc/issue.net; grep ^UMASK /etc/login.defs")
+        == "Rathaus\nUMASK 027"
     )
 
 
@@ -85,14 +95,15 @@ def test_its_own_openssh_gets_in(converged: Converged) -> None:
     """Debian 12 has OpenSSH 9.2; that Paramiko gets in is seen by all that verify looks at."""
     site = converged[0]
     client = "ssh -i /dev/shm/key -o IdentitiesOnly=yes -o BatchMode=yes -o StrictHostKeyChecking=no"
+    login = f"{_user(site)}@127.0.0.1"
     key = shlex.quote(site.key_file.read_text())
-    told = ssh(
+    told = as_root(
         site,
-        f"umask 077; printf %s {key} >/dev/shm/key; ssh -V 2>&1; {client} root@127.0.0.1 echo in 2>&1 | tail -n 1; rm /dev/shm/key",
+        f"umask 077; printf %s {key} >/dev/shm/key; ssh -V 2>&1; {client} {login} echo in 2>&1 | tail -n 1; rm /dev/shm/key",
     )
     version, said = told.splitlines()
     assert version.startswith(
-        {"12": "OpenSSH_9.2", "13": "OpenSSH_10.0"}[ssh(site, ". /etc/os-release; echo $VERSION_ID")]
+        {"12": "OpenSSH_9.2", "13": "OpenSSH_10.0"}[as_root(site, ". /etc/os-release; echo $VERSION_ID")]
     )
     assert said == "in"
 
@@ -107,15 +118,15 @@ def test_all_controls_pass(converged: Converged) -> None:
 
 def test_no_other_file_has_the_last_word_on_a_kernel_setting_at_the_next_boot(converged: Converged) -> None:
     setting = re.compile(r"^-?([\w.*/-]+) *= *(.*)$", re.MULTILINE)
-    ours = dict(setting.findall(ssh(converged[0], "cat /etc/sysctl.d/99-zz-ratssaal.conf")))
-    last = dict(setting.findall(ssh(converged[0], "systemd-analyze cat-config sysctl.d")))
+    ours = dict(setting.findall(as_root(converged[0], "cat /etc/sysctl.d/99-zz-ratssaal.conf")))
+    last = dict(setting.findall(as_root(converged[0], "systemd-analyze cat-config sysctl.d")))
     assert len(ours) > 20
     assert {name: last[name] for name in ours} == ours
 
 
 def test_what_is_stricter_than_we_want_is_kept(converged: Converged) -> None:
     site = converged[0]
-    told = ssh(
+    told = as_root(
         site, "cat /proc/sys/net/ipv4/conf/all/rp_filter; grep -h all.rp_filter /etc/sysctl.d/99-zz-*; ls /etc/sysctl.d"
     )
     wanted = 1 if "50-town.conf" in told else 2
@@ -126,20 +137,20 @@ def test_what_was_altered_by_hand_is_found_and_repaired(converged: Converged) ->
     """One file, one package, one unit, one sysctl, and a running firewall: all in one run."""
     site = converged[0]
     domain = site.domain
-    ssh(site, f"sed -i s/startWithAudioMuted/startWithVideoOnly/ /etc/jitsi/meet/{domain}-config.js")
-    ssh(site, "apt-get -qq purge --yes unattended-upgrades >/dev/null 2>&1")
-    ssh(site, "systemctl disable --now coturn 2>/dev/null")
-    ssh(site, "sysctl -qw net.ipv4.conf.all.accept_redirects=1")
-    ssh(site, "nft add rule inet ratssaal input tcp dport 4711 accept")
+    as_root(site, f"sed -i s/startWithAudioMuted/startWithVideoOnly/ /etc/jitsi/meet/{domain}-config.js")
+    as_root(site, "apt-get -qq purge --yes unattended-upgrades >/dev/null 2>&1")
+    as_root(site, "systemctl disable --now coturn 2>/dev/null")
+    as_root(site, "sysctl -qw net.ipv4.conf.all.accept_redirects=1")
+    as_root(site, "nft add rule inet ratssaal input tcp dport 4711 accept")
     folders = "/etc/ratssaal /usr/share/ratssaal /usr/share/ratssaal/pages /usr/share/ratssaal/prosody-plugins"
-    ssh(site, f"chmod 0750 {folders}")
+    as_root(site, f"chmod 0750 {folders}")
     told = play(site, "--check")
     assert told.changed >= 5, told.output[-3000:]
     play(site)
-    assert "startWithAudioMuted" in ssh(site, f"cat /etc/jitsi/meet/{domain}-config.js")
-    assert ssh(site, "dpkg-query -W -f '${db:Status-Status}' unattended-upgrades") == "installed"
-    assert ssh(site, "systemctl is-active coturn; systemctl is-enabled coturn").split() == ["active", "enabled"]
-    assert ssh(site, "cat /proc/sys/net/ipv4/conf/all/accept_redirects") == "0"
-    assert "4711" not in ssh(site, "nft list ruleset")
-    assert set(ssh(site, f"stat -c %a {folders}").split()) == {"755"}
+    assert "startWithAudioMuted" in as_root(site, f"cat /etc/jitsi/meet/{domain}-config.js")
+    assert as_root(site, "dpkg-query -W -f '${db:Status-Status}' unattended-upgrades") == "installed"
+    assert as_root(site, "systemctl is-active coturn; systemctl is-enabled coturn").split() == ["active", "enabled"]
+    assert as_root(site, "cat /proc/sys/net/ipv4/conf/all/accept_redirects") == "0"
+    assert "4711" not in as_root(site, "nft list ruleset")
+    assert set(as_root(site, f"stat -c %a {folders}").split()) == {"755"}
     assert play(site).changed == 0
