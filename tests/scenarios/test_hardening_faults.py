@@ -235,10 +235,12 @@ OUTSIDE_ONLY = {
 
 SERVICES = ("nginx", "prosody", "jicofo", "jitsi-videobridge2", "coturn", "haproxy")
 # What is there of the controls that can be left alone, and of what they have in effect: on a host without them a line of each.
+# Instances of a template that have ended systemd forgets when it likes.
 _OF_HARDENING = f"""
 {{ for kind in profile modprobe sysctl security ssh sysusers; do find /etc/$kind* -name '*ratssaal*'; done
 find /etc/systemd/ -name '*ratssaal-[imp]*' -o -name 80-ratssaal*; find /var/lib/ratssaal/pending -type f
-find /var/lib/ratssaal -name integrity; systemctl list-units --all --plain --no-legend 'ratssaal-[imp]*' | tr -s ' '
+find /var/lib/ratssaal -name integrity
+systemctl list-units --all --plain --no-legend 'ratssaal-[imp]*' | tr -s ' ' | grep -v '@.* inactive dead'
 grep -ls 'Kept by Ratssaal' /etc/login.defs /etc/aide/aide.conf; grep -ls 'for security' /etc/issue* /etc/motd.d/*
 grep -o 'hidepid[^ ,]*' /proc/mounts
 systemctl show -P ProtectSystem {" ".join(SERVICES)} | grep -Ev '^(no|)$'; dpkg --verify login login.defs base-files
