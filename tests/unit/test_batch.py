@@ -36,6 +36,14 @@ def test_answers_are_read_whatever_a_profile_prints(noise: str) -> None:
         answers(["a"], noise, mark)
 
 
+def test_on_a_slow_host_what_a_command_asks_has_more_time_as_well() -> None:
+    for most, patience in ((30, b"9"), (60, b"18")):
+        program, mark = script(["echo ${PATIENCE:-none}"], seconds=30, most=most, prelude="time.sleep(1.6)")
+        done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True)
+        _, rows = answers(["asked"], done.stdout, mark)
+        assert rows["asked"][1].strip() == patience
+
+
 def test_a_command_that_hangs_ends_with_all_that_it_started() -> None:
     program, mark = script(["sleep 61 & sleep 62", "echo there"], seconds=1)
     done = subprocess.run([sys.executable, "-"], input=program, capture_output=True, text=True, check=True, timeout=20)

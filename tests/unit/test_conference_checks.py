@@ -101,7 +101,7 @@ class _Place:
             return _Result("192.0.2.9\n" if self._reached in command.rpartition("' ")[2] else "none\n")
         if command.startswith("curl") and self._reached not in command.partition("--resolve ")[2]:
             return _Result("", 7)
-        if command.startswith("timeout 8 openssl"):
+        if command.startswith("timeout ${PATIENCE:-9} openssl"):
             return _Result("sha256 Fingerprint=AA:BB\n")
         if command.startswith("curl"):
             return _Result(self._config, self._code)

@@ -264,7 +264,7 @@ def _checked(keys: str | None = None, **settings: Any) -> tuple[Sheet, dict[str,
             asked.append(command)
             return super()._answer(command)
 
-    host = FakeHost({"timeout 8 openssl s_client": "SHA256 Fingerprint=AA:BB\n", "curl -sfk": keys or ""})
+    host = FakeHost({"timeout ${PATIENCE:-9} openssl s_client": "SHA256 Fingerprint=AA:BB\n", "curl -sfk": keys or ""})
     sheet = Sheet()
     outside = Outside({"python3 ": REFUSED})
     checks.test_no_forged_token_logs_in(host, outside, subject_of(**{**JWT, **settings}), sheet)

@@ -28,7 +28,7 @@ from orchestrator.verification.subject import Subject
 _DECLARE = "declare verification_probe_account, or verification_probe_token_command where people log in by tokens"
 # What the host serves, told by the host itself: the probe tells a password to nobody else.
 _PIN = (
-    "timeout 8 openssl s_client -connect {target}:443 -servername {domain} </dev/null 2>/dev/null"
+    "timeout ${{PATIENCE:-9}} openssl s_client -connect {target}:443 -servername {domain} </dev/null 2>/dev/null"
     " | openssl x509 -noout -fingerprint -sha256 2>/dev/null || echo none"
 )
 _SERVER = re.compile(r"\b(?:stuns?|turns?):(?://)?(\[[0-9a-fA-F:.]+\]|[\w.-]+)")

@@ -51,7 +51,7 @@ def _xmpp(subject: Subject) -> tuple[str, str]:
 
 
 def _handshake(arguments: str, version: str) -> str:
-    return f"timeout 10 openssl s_client {arguments} {version} {NO_STORE} -brief </dev/null 2>&1; true"
+    return f"timeout ${{PATIENCE:-9}} openssl s_client {arguments} {version} {NO_STORE} -brief </dev/null 2>&1; true"
 
 
 @pytest.mark.control("CRY-01")
@@ -145,7 +145,7 @@ def test_certificates(host: testinfra.host.Host, subject: Subject, sheet: Sheet)
 _LEAST_ABOVE = 2048
 # One handshake; then all that was served, in words.
 _CHAIN = (
-    "served=$(timeout 10 openssl s_client {arguments} -showcerts </dev/null 2>&1);"
+    "served=$(timeout ${{PATIENCE:-9}} openssl s_client {arguments} -showcerts </dev/null 2>&1);"
     " printf '%s\\n' \"$served\" | grep 'Verify return code';"
     " printf '%s\\n' \"$served\" | openssl crl2pkcs7 -nocrl -certfile /dev/stdin 2>&1"
     " | openssl pkcs7 -print_certs -noout -text 2>&1; true"

@@ -81,9 +81,9 @@ def test_front(host: testinfra.host.Host, subject: Subject, sheet: Sheet) -> Non
     domain = subject.settings["jitsi_domain"]
     paths = {"/": "200", "/config.js": "200", "/http-bind": "200"}
     urls = " ".join(f"-o /dev/null https://{domain}{path}" for path in paths)
-    # One connection for all paths of an address; a port that says nothing takes the time of each (shipping.COMMAND_SECONDS).
+    # One connection for all paths of an address; a port that says nothing takes the time of each (sidebyside.py).
     asked = [
-        f"curl -s -m 9 -w '%{{http_code}}\\n' --resolve '{domain}:443:{address}' {urls}; true"
+        f"curl -s -m ${{PATIENCE:-9}} -w '%{{http_code}}\\n' --resolve '{domain}:443:{address}' {urls}; true"
         for address in subject.addresses
     ]
     for address, result in zip(subject.addresses, ask(host, *asked), strict=True):
