@@ -180,7 +180,8 @@ def test_what_could_not_be_seen_is_never_a_pass(check: Any) -> None:
     ("error", "raised"),
     [
         ("CONNECTION_TIMED_OUT", NotTested),
-        ("CONNECTION_REFUSED", NotTested),
+        ("ADDRESS_UNREACHABLE", NotTested),
+        ("CONNECTION_REFUSED", RuntimeError),
         ("SSL_PROTOCOL_ERROR", RuntimeError),
         ("CONNECTION_RESET", RuntimeError),
     ],

@@ -46,8 +46,9 @@ _ADDRESS = re.compile(
     rf"(?:^|(?<=[\s\"'(=,]))(?:(?:https?|wss?):)?//{_REST}|\b(?:stuns?|turns?):{_REST}", re.IGNORECASE
 )
 
-# A network of administration may reach no more than SSH; whether the page answers is seen from the vantage point.
-_NO_CONNECTION = re.compile(r"net::ERR_(?:CONNECTION_TIMED_OUT|CONNECTION_REFUSED|ADDRESS_UNREACHABLE)")
+# A network of administration may reach no more than SSH; whether the page answers is seen from the vantage point. Who refuses a
+# connection was reached.
+_NO_CONNECTION = re.compile(r"net::ERR_(?:CONNECTION_TIMED_OUT|ADDRESS_UNREACHABLE)")
 
 
 def _facts(outside: testinfra.host.Host, subject: Subject, **job: list[str]) -> dict[str, Any]:
