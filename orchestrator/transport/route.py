@@ -9,10 +9,21 @@ import re
 import shlex
 import subprocess
 
+SECONDS = 15
+
 
 def settings_of(asked: list[str]) -> dict[str, str]:
-    """Return what OpenSSH makes of a command line with `-G` and of its configuration files; {} where it takes it not."""
-    shown = subprocess.run(asked, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL).stdout
+    """Return what OpenSSH makes of a command line with `-G` and of its configuration files; {} where it takes it not.
+
+    Raises TimeoutError where a command in these files (`Match exec`) does not end.
+    """
+    try:
+        shown = subprocess.run(
+            asked, capture_output=True, text=True, check=False, stdin=subprocess.DEVNULL, timeout=SECONDS
+        ).stdout
+    except subprocess.TimeoutExpired as error:
+        message = f"`ssh -G` does not end within {SECONDS} s: look at `Match exec` in ~/.ssh/config"
+        raise TimeoutError(message) from error
     return dict(line.partition(" ")[::2] for line in shown.splitlines())
 
 

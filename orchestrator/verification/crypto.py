@@ -88,6 +88,7 @@ class _Tls(_Part):
     tls_versions: tuple[str, ...]
     tls_suites: tuple[str, ...]
     tls_groups: tuple[str, ...]
+    authority_rsa_bits: int
     certificate_days: int
     offer: TlsOffer
     ssh: SshPart

@@ -152,7 +152,10 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
             self._display.vv("Paramiko is not installed beside Ansible: the second login was proven by OpenSSH alone")
             return ""
         asked = self._ssh("-G")
-        settings = _ROUTE.settings_of(asked)
+        try:
+            settings = _ROUTE.settings_of(asked)
+        except TimeoutError as error:
+            return f"Paramiko: {error}"
         way = _ROUTE.through(asked, settings)
         client = paramiko.SSHClient()
         proxy = paramiko.ProxyCommand(shlex.join(["sh", "-c", f"exec {way}"])) if way else None

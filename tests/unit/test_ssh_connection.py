@@ -340,6 +340,16 @@ def test_a_way_that_ends_is_told_at_once_and_how_to_try_it(tmp_path: Path) -> No
         assert caught.value.problems[0].hint == f"ssh {way} -p 22 root@inside.test"
 
 
+def test_a_configuration_that_does_not_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """OpenSSH itself waits for such a command without end."""
+    (tmp_path / "config").write_text('Match exec "sleep 60"\n')
+    monkeypatch.setattr("orchestrator.transport.route.SECONDS", 0.2)
+    host = Host("h1", "127.0.0.1", "", 22, "root", "", (), f"-F {shlex.quote(str(tmp_path / 'config'))}")
+    for use in (lambda: ssh.connect(host, tmp_path / "known_hosts"), lambda: ssh.fetch_host_key(host)):
+        with pytest.raises(ConnectionFailed, match="Match exec"):
+            use()
+
+
 @pytest.mark.parametrize("content", [b"\xff\xfe\x00binary", b"192.0.2.1 ssh-ed25519 AAA\n"])
 def test_pinned_keys_that_are_none(tmp_path: Path, content: bytes) -> None:
     host, file = Host("h1", "192.0.2.1", "", 22, "root", "", ()), tmp_path / "known_hosts"

@@ -141,8 +141,6 @@ def test_certificates(host: testinfra.host.Host, subject: Subject, sheet: Sheet)
         judge_chain(name, text(result), now, chosen(subject.settings), sheet)
 
 
-# Public CAs sign RSA certificates by RSA keys of 2048 bit (Let's Encrypt's R12 and R13 among them), and no site can choose which.
-_LEAST_ABOVE = 2048
 # One handshake; then all that was served, in words.
 _CHAIN = (
     "served=$(timeout ${{PATIENCE:-9}} openssl s_client {arguments} -showcerts </dev/null 2>&1);"
@@ -181,8 +179,8 @@ def _judge_certificate(
     label = f"{name}, above it {owner.strip()}" if above else name
     days = (datetime.strptime(end, "%b %d %H:%M:%S %Y").replace(tzinfo=UTC) - now).days
     sheet.expect(days >= DAYS_LEFT, f"{label}: {days} days left", f"at least {DAYS_LEFT}")
-    least = profile.tls.rsa_bits if "rsa" in kind.lower() else profile.tls.ec_bits
-    least = min(least, _LEAST_ABOVE) if above else least
+    rsa_bits = profile.tls.authority_rsa_bits if above else profile.tls.rsa_bits
+    least = rsa_bits if "rsa" in kind.lower() else profile.tls.ec_bits
     sheet.expect(int(bits) >= least, f"{label}: {kind} key of {bits} bit", f"at least {least} bit")
     # A root is trusted for what it is, not for its own signature.
     if not (above and issuer == owner):
