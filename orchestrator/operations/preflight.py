@@ -69,8 +69,14 @@ def inspect(site: Site, hosts: Collection[str] = (), *, hardens: bool = False) -
         try:
             facts[name] = future.result()
         except Unreachable as error:
-            unreachable.extend(error.problems)
-    wanted = Wanted(str(site.settings.get("vendor_repository_url") or ""), vendor_key_fingerprints(site))
+            place = site.files.at_host(name)
+            unreachable += [replace(problem, message=f"{problem.message} ({place})") for problem in error.problems]
+    wanted = Wanted(
+        str(site.settings.get("vendor_repository_url") or ""),
+        vendor_key_fingerprints(site),
+        repository_place=site.where("vendor_repository_url"),
+        key_place=site.where("vendor_repository_key"),
+    )
     sshd = sshd_settings(site.settings.get("hardening_skip") or {})
     for host in (host for host in chosen if host.name in facts):
         seen = facts[host.name]

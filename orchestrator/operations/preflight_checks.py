@@ -52,11 +52,13 @@ class Remark:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What the site expects of its hosts, beyond the topology."""
+    """What the site expects of its hosts, beyond the topology; the places are "file:line" of what says so."""
 
     repository_url: str = ""
     key_fingerprints: Sequence[str] = ()
     control_time: float = 0.0
+    repository_place: str = ""
+    key_place: str = ""
 
 
 def judge_host(name: str, facts: Facts, topology: Topology, wanted: Wanted) -> list[Remark]:
@@ -271,13 +273,17 @@ def _repository(name: str, facts: Facts, wanted: Wanted) -> Iterator[Remark]:
         )
         return
     if answer["error"]:
-        message = f"the package repository {wanted.repository_url} cannot be read from the host: {answer['error']}"
+        message = (
+            f"the package repository {wanted.repository_url} cannot be read from the host {name}: {answer['error']}"
+        )
         hint = f"on the host: apt-get update; a proxy belongs into apt's configuration. Tried {answer['url']}"
-        yield Remark(Problem(message, name, hint))
+        yield Remark(Problem(message, wanted.repository_place or name, hint))
         return
     if answer.get("origin") == "Ratssaal stand-ins" and not facts.get("lab_host"):
-        message = f"{wanted.repository_url} holds the lab's stand-ins, and this is no lab host"
-        yield Remark(Problem(message, name, "vendor_repository_url: https://download.jitsi.org"))
+        message = f"{wanted.repository_url} holds the lab's stand-ins, and {name} is no lab host"
+        yield Remark(
+            Problem(message, wanted.repository_place or name, "vendor_repository_url: https://download.jitsi.org")
+        )
     yield from _signature(name, answer, wanted)
 
 
@@ -290,8 +296,10 @@ def _signature(name: str, answer: Mapping[str, Any], wanted: Wanted) -> Iterator
         found = ()
     if not found:
         message = f"the package repository {wanted.repository_url} is not signed"
-        yield Remark(Problem(message, name, "use upstream's repository or a signed mirror of it"))
+        yield Remark(
+            Problem(message, wanted.repository_place or name, "use upstream's repository or a signed mirror of it")
+        )
     elif not any(openpgp.same_key(signer, key) for signer in found for key in wanted.key_fingerprints):
-        message = f"the package repository is signed by another key: {', '.join(found)}"
+        message = f"the package repository is signed by another key, as the host {name} sees it: {', '.join(found)}"
         hint = f"vendor_repository_key holds {wanted.key_fingerprints[0]}; compare with upstream before you change it"
-        yield Remark(Problem(message, name, hint))
+        yield Remark(Problem(message, wanted.key_place or name, hint))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import threading
@@ -125,6 +126,7 @@ def test_unreachable_repository(site: Site) -> None:
     (problem,) = [p for p in inspect(site).blocking if "127.0.0.1" in p.message]
     assert "http://127.0.0.1:9 cannot be read from the host" in problem.message
     assert "refused" in problem.message
+    assert re.search(r"town/group_vars/all/site\.yml:\d+$", problem.where)
 
 
 def test_repository_signed_by_the_wrong_key(site: Site, lab: LabSite, tmp_path: Path) -> None:
@@ -140,13 +142,18 @@ def test_repository_signed_by_the_wrong_key(site: Site, lab: LabSite, tmp_path: 
         url = f"http://{gateway}:{server.server_address[1]}"
 
         def remarks(key: Path) -> list[str]:
-            settings = {**site.settings, "vendor_repository_url": url, "vendor_repository_key": str(key)}
-            return [problem.message for problem in inspect(replace(site, settings=settings)).blocking]
+            file = site.path / "group_vars/all/site.yml"
+            kept = re.sub(r"(?m)^vendor_repository_(url|key):.*\n", "", file.read_text())
+            file.write_text(f"{kept}\nvendor_repository_url: {url}\nvendor_repository_key: {key}\n")
+            with VaultAccess(tmp_path / "password") as access:
+                return [str(problem) for problem in inspect(load_site(site.path, access)).blocking]
 
         assert remarks(right) == []
-        (message,) = remarks(wrong)
+        (told,) = remarks(wrong)
         server.shutdown()
-    assert message.startswith("the package repository is signed by another key: ")
+    assert re.search(
+        r"town/group_vars/all/site\.yml:\d+: the package repository is signed by another key, as the host meet", told
+    )
 
 
 def gpg(home: Path, *arguments: str) -> None:
@@ -172,8 +179,9 @@ def test_wrong_ssh_key(site: Site, tmp_path: Path) -> None:
     assert error.reason is ssh.Reason.AUTHENTICATION
     assert f"does not accept {other}" in error.problems[0].message
     assert error.problems[0].hint.startswith("ssh-copy-id ")
-    with pytest.raises(Unreachable):
+    with pytest.raises(Unreachable) as caught:
         inspect(spoiled).require()
+    assert re.search(rf"does not accept {other} \(\S+town/hosts\.yml:\d+\)$", caught.value.problems[0].message)
 
 
 def test_unknown_host_key_is_shown_and_pinned(site: Site, run: Run) -> None:

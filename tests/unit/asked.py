@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import json
 import os
 import struct
@@ -10,8 +9,6 @@ import subprocess
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
-
-import pytest
 
 from orchestrator.verification.batch import Answers, BatchBackend
 from orchestrator.verification.sheet import Sheet
@@ -76,12 +73,7 @@ def set_acl(path: Path, *, user: tuple[int, int], mask: int) -> None:
     """Give a user (number and permissions) an entry in a file's ACL (Linux: posix_acl_xattr.h); owner and group have rw- and r--."""
     entries = ((0x01, 6, 0xFFFFFFFF), (0x02, user[1], user[0]), (0x04, 4, 0xFFFFFFFF), (0x10, mask, 0xFFFFFFFF))
     packed = b"".join(struct.pack("<HHI", *entry) for entry in (*entries, (0x20, 0, 0xFFFFFFFF)))
-    try:
-        os.setxattr(path, "system.posix_acl_access", struct.pack("<I", 2) + packed)
-    except OSError as error:
-        if error.errno != errno.ENOTSUP:
-            raise
-        pytest.skip("no ACL on this file system")
+    os.setxattr(path, "system.posix_acl_access", struct.pack("<I", 2) + packed)
 
 
 def faults_of(sheet: Sheet) -> str:

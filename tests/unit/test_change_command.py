@@ -228,7 +228,8 @@ def test_an_error_is_json_where_json_was_asked_for(
     answer = json.loads(said.out)
     assert answer["exit_code"] == 4
     assert "meet: no way there" in answer["error"]
-    assert {"message": "no way there", "where": "meet", "hint": "look at the cable"} in answer["problems"]
+    message = f"no way there ({town}/hosts.yml:10)"
+    assert {"message": message, "where": "meet", "hint": "look at the cable"} in answer["problems"]
     assert "error: meet: no way there" in said.err
     assert call(town, "provision") == 4
     assert capsys.readouterr().out == ""

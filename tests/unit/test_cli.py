@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -72,6 +73,22 @@ def test_site_that_is_not_there(
 def test_completion(shell: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert app.run(["completion", shell]) == 0
     assert "_RATSSAAL_COMPLETE" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("ratssaal ve", {"verify"}),
+        ("ratssaal verify --c", {"--control", "--converge"}),
+        ("ratssaal users r", {"remove"}),
+    ],
+)
+def test_what_is_completed(typed: str, offered: set[str]) -> None:
+    """As bash asks the program that `ratssaal completion bash` has registered."""
+    asked = {"_RATSSAAL_COMPLETE": "bash_complete", "COMP_WORDS": typed, "COMP_CWORD": str(len(typed.split()) - 1)}
+    argv = [str(Path(sys.executable).with_name("ratssaal"))]
+    told = subprocess.run(argv, env=os.environ | asked, capture_output=True, text=True, check=True).stdout
+    assert {line.partition(",")[2] for line in told.splitlines()} == offered
 
 
 def test_plan_of_a_new_site_by_the_command(

@@ -12,6 +12,8 @@ from types import ModuleType
 
 import pytest
 
+from orchestrator.cli.app import COMMANDS
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -62,6 +64,21 @@ def _linked_files(page: Path) -> list[Path]:
 def test_links_lead_somewhere(page: Path) -> None:
     broken = [str(target) for target in _linked_files(page) if not target.exists()]
     assert not broken, f"{page.name} links to files that do not exist: {broken}"
+
+
+def test_the_german_page_goes_the_way_of_the_readme() -> None:
+    """Whoever follows it line by line has the program at hand, and each command is one that there is."""
+    block = (
+        (ROOT / "README.md").read_text().partition("## A real server in ten lines\n\n```sh\n")[2].partition("```")[0]
+    )
+    page = (ROOT / "docs/de.md").read_text()
+    set_up, *lines = [line.partition(" #")[0].strip() for line in block.splitlines()]
+    assert set_up in page
+    wanted = [word for line in lines for word in re.findall(r"ratssaal ([a-z]+)", line)]
+    named = re.findall(r"`ratssaal ([a-z]+)", page)
+    assert len(wanted) >= 7
+    assert [word for word in dict.fromkeys(named) if word in wanted] == list(dict.fromkeys(wanted))
+    assert set(named) <= set(COMMANDS)
 
 
 @pytest.mark.parametrize("picture", sorted((ROOT / "docs").glob("*.svg")), ids=lambda path: path.name)

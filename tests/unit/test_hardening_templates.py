@@ -118,6 +118,12 @@ def test_directories_to_which_many_may_write_get_their_flags() -> None:
     assert [line for line in unit if line.startswith("Before=")] == ["Before=shutdown.target"]
 
 
+def test_the_script_for_mounts_has_no_fault_that_shellcheck_knows() -> None:
+    script = ENVIRONMENT.get_template("mounts.sh.j2").render()
+    told = subprocess.run(["shellcheck", "-"], input=script, capture_output=True, text=True, check=False)
+    assert (told.returncode, told.stdout) == (0, "")
+
+
 def _mounting(folder: Path, mounted: str, *, unit: str = "", refused: str = "nothing") -> list[str]:
     """Return what the script mounts where these lines stand in /proc/self/mounts, P being its place; Q is another in what is returned.
 

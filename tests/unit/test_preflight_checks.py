@@ -359,14 +359,16 @@ def test_chains_of_others_that_drop_are_seen(tmp_path: Path) -> None:
 
 def test_unreachable_repository() -> None:
     (remark,) = judge(repository={"url": "https://x/InRelease", "error": "timed out", "signed": "", "origin": ""})
-    assert "cannot be read from the host: timed out" in remark.problem.message
+    assert "cannot be read from the host meet: timed out" in remark.problem.message
 
 
 def test_repository_signed_by_another_key() -> None:
     other = "B" * 40
     (remark,) = judge(repository={"url": "u", "error": "", "signed": signature(other), "origin": ""})
     assert remark.blocking
-    assert remark.problem.message == f"the package repository is signed by another key: {other}"
+    assert (
+        remark.problem.message == f"the package repository is signed by another key, as the host meet sees it: {other}"
+    )
     assert FINGERPRINT in remark.problem.hint
 
 
