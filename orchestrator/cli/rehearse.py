@@ -102,11 +102,11 @@ def _provision_and_verify(site: LabSite, phases: Phases) -> Report:
 
 
 def _summary(report: Report, files: dict[str, Path], phases: Phases, as_json: bool) -> None:
-    from orchestrator.cli.verify import say_standins
+    from orchestrator.cli.verify import counted, say_standins
     from orchestrator.evidence.results import Result
 
-    counts = {result.value: report.count(result) for result in Result}
     if as_json:
+        counts = {result.value: report.count(result) for result in Result}
         answer = {"counts": counts, "files": {k: str(v) for k, v in files.items()}, "seconds": phases.seconds}
         click.echo(json.dumps(answer, indent=2))
         return
@@ -117,7 +117,7 @@ def _summary(report: Report, files: dict[str, Path], phases: Phases, as_json: bo
         console.say(f"  {name:<22} {seconds:6.1f} s  {bar}")
     console.say(f"  {'together':<22} {total:6.1f} s\n")
     say_standins(report)
-    console.say("; ".join(f"{number} {name.replace('_', ' ')}" for name, number in counts.items() if number))
+    console.say(counted(report))
     click.echo(files["html"])
     verdict = "The rehearsal succeeded." if report.exit_code == ExitCode.OK else "The rehearsal found something."
     console.say(verdict)

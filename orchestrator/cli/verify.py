@@ -179,6 +179,13 @@ def say_standins(report: Report) -> None:
         )
 
 
+def counted(report: Report) -> str:
+    """Return every kind of result with its number; that nothing failed is said, too."""
+    from orchestrator.evidence.results import Result
+
+    return ", ".join(f"{report.count(result)} {result.value.replace('_', ' ')}" for result in Result)
+
+
 def show_summary(report: Report) -> None:
     """Print what a person needs to know: stand-ins first, every kind of result counted, then what to repair."""
     from orchestrator.cli.progress import detail
@@ -187,8 +194,7 @@ def show_summary(report: Report) -> None:
     say_standins(report)
     if report.inside_only:
         console.say("Seen from inside only: what shows from outside was not looked at, not even of what passed.")
-    counts = [(report.count(result), result.value.replace("_", " ")) for result in Result]
-    click.echo(", ".join(f"{number} {word}" for number, word in counts if number))
+    click.echo(counted(report))
     for finding in report.findings:
         if finding.result in (Result.FAIL, Result.ERROR):
             console.say(f"{finding.control} on {finding.host}: {detail(finding)}")

@@ -158,7 +158,7 @@ def test_the_command_tells_writes_and_ends_as_it_should(site: LabSite, state_hom
     with changed(site, listening, "systemctl stop planted"):
         found = ratssaal(site, state_home, "verify", *bounded, "--control", "NET-01", "--control", "ACC-01")
     assert found.returncode == 6
-    assert found.stdout.startswith("1 pass, 1 fail\n")
+    assert found.stdout.startswith("1 pass, 1 fail, 0 waived, 0 declared, 0 not applicable, 0 not tested, 0 error\n")
     assert "NET-01 on h1: python3 listens on 0.0.0.0:4712/tcp" in found.stderr
     assert "  hint: " in found.stderr
 
