@@ -18,6 +18,7 @@ import signal
 import sys
 import tempfile
 import time
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from ctypes.util import find_library
@@ -100,10 +101,10 @@ def _has_frame(request: Request) -> bool:
 def _look(context: BrowserContext, job: Mapping[str, Any]) -> dict[str, Any]:
     """Load the pages and return what was seen.
 
-    `pages`: path, status, policy; `requests`: page, kind, url, refused (by the policy); `cookies`; of the last page that
-    has settings: `settings` (window.config before the application begins), `branding`, `storage` (kind to names),
-    `upstream` (the version of upstream's library, "" where it does not run), `generator`; `trial`: what the policy stops
-    and lets through there.
+    `pages`: path, status, policy; `requests`: page, kind, url, refused (by the policy); of all pages `cookies` and
+    `storage` (kind to names); of the last page that has settings: `settings` (window.config before the application
+    begins), `branding`, `upstream` (the version of upstream's library, "" where it does not run), `generator`; `trial`:
+    what the policy stops and lets through there.
     """
     log, domain, room = _Log(), next(iter(job["names"])), f"ratssaal-{secrets.token_hex(8)}"
     context.on("request", log.request)
@@ -116,14 +117,18 @@ def _look(context: BrowserContext, job: Mapping[str, Any]) -> dict[str, Any]:
         opened.append(context.new_page())
         facts["pages"].append(_load(opened[-1], path, f"https://{domain}{path.replace(ROOM, room)}", log))
     _settle(opened[-1], log)
-    holder = opened[0]
+    holder, storage = opened[0], defaultdict[str, set[str]](set)
     for path, page in zip(job["pages"], opened, strict=True):
         held = page.evaluate((_HERE / "browser_facts.js").read_text())
         for hint in held.pop("hints"):
             log.note(path, "hint", hint, False)
+        # Session storage belongs to one tab: no other page sees what this one put there.
+        for kind, names in held.pop("storage").items():
+            storage[kind].update(names)
         if held["settings"] is not None or page is holder:
             facts.update(held)
             holder = page
+    facts["storage"] = {kind: sorted(names) for kind, names in storage.items()}
     facts["cookies"] = [f"{cookie['name']} ({cookie['domain']})" for cookie in context.cookies()]
     log.open = False
     if "origins" in job:

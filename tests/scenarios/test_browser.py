@@ -81,12 +81,16 @@ def test_a_converged_host_asks_nobody_else(site: LabSite) -> None:
 
 @dataclass(frozen=True)
 class Plant:
-    """What is done to the host, what exactly is then found, and how it is repaired where a converge does not do it."""
+    """What is done to the host, what exactly is then found, and how it is repaired where a converge does not do it.
+
+    `stored`: what is then listed as stored in the browser.
+    """
 
     command: str
     seen: tuple[str, ...]
     control: str = "VKS-11"
     repair: str = ""
+    stored: str = ""
 
 
 _CONFIG = "/etc/jitsi/meet/*-config.js"
@@ -121,17 +125,20 @@ PLANTS = {
     ),
     "page": Plant(
         "sed -i 's|</head>|<link rel=\"preconnect\" href=\"https://soon.example.net\"></head>|; s|</main>|<img alt=\"\" "
-        "src=\"https://seal.example.net/s.png\"><iframe src=\"https://map.example.net/m\"></iframe></main>|' "
-        "/usr/share/ratssaal/pages/impressum.html",
+        "src=\"https://seal.example.net/s.png\"><iframe src=\"https://map.example.net/m\"></iframe>"
+        "<script>sessionStorage.ofImprint = document.cookie = \"read=1\"</script></main>|' /usr/share/ratssaal/pages/impressum.html",
         (
             "imprint asks https://seal.example.net/s.png (image, stopped by the policy)",
             "imprint asks https://map.example.net (frame, stopped by the policy)",
             "imprint asks https://soon.example.net/ (hint)",
         ),
+        stored=r"cookies: read \([^ ]+\), local storage: [^,]+, session storage: ofImprint, databases: none, ",
     ),
     "application": Plant(
         "sed -i 's|</body>|<script>new RTCPeerConnection({iceServers: [{urls: \"stun:stun.example.net:3478\"}]}); "
-        "fetch(\"https://far.example.net/x\").catch(() => 0)</script></body>|' /usr/share/jitsi-meet/index.html",
+        "fetch(\"https://far.example.net/x\").catch(() => 0); sessionStorage[location.pathname == \"/\" ? \"ofStart\" : \"ofRoom\"] = 1; "
+        "document.cookie = \"visited=1; Secure\"; indexedDB.open(\"kept\"); caches.open(\"laid\")</script></body>|' "
+        "/usr/share/jitsi-meet/index.html",
         (
             "start page asks stun:stun.example.net:3478 (RTCPeerConnection)",
             "start page asks https://far.example.net/x (connection, stopped by the policy)",
@@ -139,6 +146,7 @@ PLANTS = {
             "room page asks https://far.example.net/x (connection, stopped by the policy)",
         ),
         repair="apt-get install -qq -y --reinstall --allow-change-held-packages jitsi-meet-web",
+        stored=r"cookies: visited \([^ ]+\), local storage: [^,]+, session storage: ofRoom ofStart, databases: kept, caches: .*\blaid\b",
     ),
     "policy": Plant(
         f"sed -i \"s#Content-Security-Policy .*#Content-Security-Policy \\\"{_LOOSE}\\\" always;#\" {_HEADERS} "
@@ -178,6 +186,7 @@ def test_what_was_planted_is_found_and_nothing_else(site: LabSite, name: str) ->
     assert sorted(told.keys() - listed) == sorted(plant.seen)
     # What is asked and stored is told in any case.
     assert any("asks own hosts: /" in text for text in listed) is (plant.control == "VKS-11")
+    assert re.search(plant.stored, finding.seen), finding.seen
     assert finding.remedy
     assert [other.result for other in found.values()] == [Result.PASS], found
 
