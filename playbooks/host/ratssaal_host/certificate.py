@@ -118,6 +118,8 @@ def bring(step):
         why = ["ca"]
     for path, mode, group in wrong_modes:
         if not step.check_mode:
+            if group is None:
+                raise FileProblem("%s: no group %s on this host" % (path, parameters["group"]))
             os.chown(path, 0, group)
             os.chmod(path, mode)
     request = _request(parameters) if why and not step.check_mode else ""

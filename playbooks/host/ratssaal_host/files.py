@@ -47,7 +47,9 @@ def differences(entry):
 def _same(path, entry):
     """Say whether a file's content is the wanted one, which the entry has, or only its hash."""
     content = read_bytes(path)
-    return content == entry["bytes"] if "bytes" in entry else digest.keyed(path, content) == entry["hash"]
+    if "bytes" in entry:
+        return content == entry["bytes"]
+    return content is not None and digest.keyed(path, content) == entry["hash"]
 
 
 def applied_file(entry):
@@ -126,9 +128,10 @@ def write_entry(entry):
 def _give_back(path):
     """Put in place of a file of ours what stood there before, else what its package brings, else nothing. Raises FileProblem."""
     kept = originals.kept_at(path)
-    if os.path.lexists(kept):
+    original = read_bytes(kept)
+    if original is not None:
         before = os.stat(kept)
-        replace(path, read_bytes(kept), stat.S_IMODE(before.st_mode), before.st_uid, before.st_gid)
+        replace(path, original, stat.S_IMODE(before.st_mode), before.st_uid, before.st_gid)
         remove(kept)
         return
     found = subprocess.run(["dpkg-query", "-S", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
