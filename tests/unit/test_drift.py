@@ -39,6 +39,12 @@ def test_a_file(code: Any, tmp_path: Path, harm: Callable[[Path], None], told: t
     assert differences(code) == [("file", str(path), *told)]
 
 
+def test_a_file_that_goes_while_it_is_compared(code: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    apply(code, a_file(tmp_path / "one"))
+    monkeypatch.setattr(code.files, "read_bytes", lambda _: None)
+    assert [row[2] for row in differences(code)] == ["content"]
+
+
 @pytest.mark.parametrize("whose", ["owner", "group"])
 def test_a_file_of_another_owner(code: Any, tmp_path: Path, whose: str) -> None:
     apply(code, a_file(tmp_path / "one"))

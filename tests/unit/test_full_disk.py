@@ -178,6 +178,13 @@ def test_a_certificate_is_judged_without_a_temporary_file(code: Any, tmp_path: P
     assert not hasattr(certificate, "tempfile")
 
 
+def test_a_certificate_for_a_group_that_the_host_lacks_is_told(code: Any, tmp_path: Path) -> None:
+    wanted = _wanted(tmp_path, _signed(tmp_path, "town.example")) | {"group": "nobody-such"}
+    (tmp_path / "ca.pem").write_text(wanted["ca_certificate"])
+    told = _alone(code, {"certificate": wanted})["msg"]
+    assert told == f"{tmp_path}/key.pem: no group nobody-such on this host"
+
+
 def test_a_host_on_which_not_even_a_lock_can_be_taken_answers(
     code: Any, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

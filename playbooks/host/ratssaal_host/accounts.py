@@ -17,25 +17,32 @@ import time
 
 from . import digest, pending
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    from .steps import Step
+
 _DATA = "/var/lib/prosody"
 _START_SECONDS = 90
 
 
-def _encoded(text):
+def _encoded(text: str) -> str:
     """Encode a name as Prosody's datamanager does (prosody:util/datamanager.lua): all but letters and digits as %xx."""
     return "".join(c if c.isalnum() and c.isascii() else "".join("%%%02x" % byte for byte in c.encode()) for c in text)
 
 
-def _decoded(text):
+def _decoded(text: str) -> str:
     return re.sub(r"%([0-9a-f]{2})", lambda match: chr(int(match.group(1), 16)), text)
 
 
-def _path(jid, store="accounts"):
+def _path(jid: str, store: str = "accounts") -> str:
     user, _, domain = jid.partition("@")
     return "%s/%s/%s/%s.dat" % (_DATA, _encoded(domain), store, _encoded(user))
 
 
-def _stored(path):
+def _stored(path: str) -> dict[str, str] | None:
     """Return the fields of a stored account."""
     try:
         with open(path) as handle:
@@ -44,7 +51,7 @@ def _stored(path):
         return None
 
 
-def _fits(fields, password):
+def _fits(fields: Mapping[str, str], password: str) -> bool:
     """Say whether the SCRAM-SHA-1 keys were made from this password (RFC 5802)."""
     try:
         salt, count = fields["salt"], int(fields["iteration_count"])
@@ -55,7 +62,7 @@ def _fits(fields, password):
         return False
 
 
-def is_watched(jid, by):
+def is_watched(jid: str, by: str) -> bool:
     """Say whether the account's roster lets `by` see it (subscription "from", RFC 6121).
 
     An item stands one step in; deeper, under the same name, lies what a component that runs already has asked for.
@@ -70,7 +77,7 @@ def is_watched(jid, by):
     return item is not None and re.search(r'\["subscription"\]\s*=\s*"(from|both)"', item.group(1)) is not None
 
 
-def keys_hash(jid):
+def keys_hash(jid: str) -> str | None:
     """Return the keyed hash of an account's password keys, None where there is no such account."""
     fields = _stored(_path(jid))
     if fields is None:
@@ -79,13 +86,13 @@ def keys_hash(jid):
     return digest.keyed(jid, "\n".join(keys).encode())
 
 
-def in_domain(domain):
+def in_domain(domain: str) -> list[str]:
     """Return the accounts of a domain, sorted."""
     paths = glob.glob("%s/%s/accounts/*.dat" % (_DATA, _encoded(domain)))
     return sorted("%s@%s" % (_decoded(os.path.basename(path)[:-4]), domain) for path in paths)
 
 
-def _watch(step, wanted):
+def _watch(step: Step, wanted: Iterable[Mapping[str, Any]]) -> list[str]:
     """Let a component see an account, as jitsi-meet-prosody does at its first installation; return the changed accounts.
 
     Without it mod_client_proxy knows of no Jicofo and answers every request with service-unavailable.
@@ -105,7 +112,7 @@ def _watch(step, wanted):
     return changed
 
 
-def _prosodyctl(step, words, stdin=None):
+def _prosodyctl(step: Step, words: Sequence[str], stdin: bytes | None = None) -> None:
     """Run prosodyctl; a Prosody that has just started opens its socket when all its modules are there, on a slow host much later."""
     ends = time.monotonic() + _START_SECONDS
     while True:
@@ -121,14 +128,14 @@ def _prosodyctl(step, words, stdin=None):
         step.fail(msg="prosodyctl %s failed: %s" % (words[0], output.strip()[-400:]))
 
 
-def _runs():
+def _runs() -> bool:
     """Say whether Prosody runs or is being started; one that ended is not waited for."""
     argv = ["systemctl", "is-active", "prosody.service"]
     state = subprocess.run(argv, stdout=subprocess.PIPE, check=False).stdout.decode().strip()
     return state in ("active", "activating", "reloading")
 
 
-def applied(step):
+def applied(step: Step) -> list[dict[str, Any]]:
     """Return what the manifest keeps: hashes of the keys, the domains that have no other accounts, who sees whom."""
     params = step.params
     jids = [account["jid"] for account in params["accounts"]]
@@ -141,7 +148,7 @@ def applied(step):
     return items + [{"kind": "roster", "name": "%s for %s" % pair, "jid": pair[0], "by": pair[1]} for pair in watched]
 
 
-def bring(step):
+def bring(step: Step) -> dict[str, Any]:
     """Compare, register what differs, remove what is not wanted; return the changed accounts."""
     changed, wanted = [], {}
     for account in step.params["accounts"]:

@@ -12,6 +12,12 @@ import time
 
 from .disk import replace
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .steps import Step
+
 _LOCKS = (
     "/var/lib/dpkg/lock-frontend",
     "/var/lib/dpkg/lock",
@@ -85,7 +91,7 @@ OFFLINE = {"SYSTEMD_OFFLINE": "1"}
 KEEP_CONFIGURATION = ["-o", "Dpkg::Options::=--force-confdef", "-o", "Dpkg::Options::=--force-confold"]
 
 
-def started(argv, stdin, environment):
+def started(argv: Sequence[str], stdin: bytes | None, environment: dict[str, str]) -> tuple[int, str]:
     """Return a command's exit code and what it printed."""
     done = subprocess.run(
         argv,
@@ -98,18 +104,18 @@ def started(argv, stdin, environment):
     return done.returncode, done.stdout.decode(errors="replace")
 
 
-def outdated(output):
+def outdated(output: str) -> bool:
     """Say whether a command failed because the package lists know less than the repositories."""
     return any(words in output for words in _OUTDATED)
 
 
-def note_lists():
+def note_lists() -> None:
     """Note that the package lists were just read."""
     os.makedirs(os.path.dirname(_LISTS_READ), mode=0o755, exist_ok=True)
     replace(_LISTS_READ, _sources().encode(), 0o644, os.getuid(), os.getgid())
 
 
-def lists_are_young():
+def lists_are_young() -> bool:
     """Say whether the package lists were just read, from the sources that there are now."""
     try:
         with open(_LISTS_READ) as handle:
@@ -119,7 +125,7 @@ def lists_are_young():
         return False
 
 
-def _sources():
+def _sources() -> str:
     """Return what tells whether anything that apt reads its sources, keys or settings from was written since."""
     rows = []
     for path in sorted(path for pattern in _SOURCES for path in glob.glob(pattern)):
@@ -128,7 +134,7 @@ def _sources():
     return "\n".join(rows)
 
 
-def origins():
+def origins() -> set[str]:
     """Return how the repositories call themselves whose lists were read."""
     found = set()
     for path in glob.glob("/var/lib/apt/lists/*Release"):
@@ -137,7 +143,7 @@ def origins():
     return found
 
 
-def explain(argv, output):
+def explain(argv: Sequence[str], output: str) -> str:
     """Return what went wrong in words that help, and the tail of the output."""
     tail = "\n".join(output.strip().splitlines()[-12:])
     for words, meaning in _MEANINGS:
@@ -146,7 +152,7 @@ def explain(argv, output):
     return "%s failed:\n%s" % (" ".join(argv[:2]), tail)
 
 
-def _lock_holder(path):
+def _lock_holder(path: str) -> str | None:
     """Return "pid (command)" of whoever holds the lock, or None."""
     try:
         with open(path, "r+") as handle:
@@ -164,7 +170,7 @@ def _lock_holder(path):
         return "another process"
 
 
-def _command(pid):
+def _command(pid: str) -> str:
     try:
         with open("/proc/%s/cmdline" % pid, errors="replace") as handle:
             return "%s (%s)" % (pid, handle.read().replace("\0", " ").strip() or "?")
@@ -172,7 +178,7 @@ def _command(pid):
         return pid
 
 
-def wait_for_locks(step):
+def wait_for_locks(step: Step) -> None:
     """Wait until nobody holds a lock of apt's or dpkg's; end the task where that takes too long."""
     deadline = time.monotonic() + step.params["lock_timeout"]
     while True:

@@ -12,13 +12,20 @@ import shutil
 import ssl
 import subprocess
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
-def _release():
+    from .steps import Step
+
+
+def _release() -> dict[str, str]:
     with open("/etc/os-release") as handle:
         return dict(line.rstrip().replace('"', "").partition("=")[::2] for line in handle if "=" in line)
 
 
-def _settable(path):
+def _settable(path: str) -> bool:
     """Say whether this kernel setting is ours: writable, and writing its own value back is accepted."""
     try:
         with open(path) as handle:
@@ -30,12 +37,12 @@ def _settable(path):
     return True
 
 
-def _memory_mb():
+def _memory_mb() -> int:
     with open("/proc/meminfo") as handle:
         return int(handle.readline().split()[1]) // 1024
 
 
-def _apt_hosts(folder="/etc/apt"):
+def _apt_hosts(folder: str = "/etc/apt") -> list[str]:
     """Return the hosts from which apt takes packages, but for the source that the role vendor_repository keeps."""
     found = set()
     for path in [*glob.glob("%s/sources.list" % folder), *glob.glob("%s/sources.list.d/*" % folder)]:
@@ -47,7 +54,7 @@ def _apt_hosts(folder="/etc/apt"):
     return sorted(host.strip("[]") for host in found)
 
 
-def _apparmor(module="/sys/module/apparmor/parameters/enabled"):
+def _apparmor(module: str = "/sys/module/apparmor/parameters/enabled") -> bool:
     """Say whether this kernel has AppArmor switched on, and its profiles are this host's own."""
     try:
         with open(module) as handle:
@@ -56,7 +63,7 @@ def _apparmor(module="/sys/module/apparmor/parameters/enabled"):
         return False
 
 
-def _addresses():
+def _addresses() -> list[str]:
     """Return the addresses of this host's own interfaces; behind a translation the public one is not among them."""
     if shutil.which("ip") is None:
         return []
@@ -64,7 +71,7 @@ def _addresses():
     return sorted(row["local"] for card in json.loads(told) for row in card.get("addr_info", ()) if "local" in row)
 
 
-def _umask(path="/etc/login.defs"):
+def _umask(path: str = "/etc/login.defs") -> str:
     """Return the mask of log-ins as Debian or somebody set it, never one that lets others write; empty where nobody did."""
     try:
         with open(path, errors="replace") as handle:
@@ -74,7 +81,7 @@ def _umask(path="/etc/login.defs"):
     return "%03o" % (int(set_to[-1], 8) | 0o022) if set_to else ""
 
 
-def _usb_mounts(container="/run/systemd/container"):
+def _usb_mounts(container: str = "/run/systemd/container") -> list[str]:
     """Return where file systems on USB disks are mounted; [SWAP] counts, and so does what lies on a volume above one."""
     if shutil.which("lsblk") is None or os.path.exists(container):
         return []
@@ -85,17 +92,17 @@ def _usb_mounts(container="/run/systemd/container"):
     )
 
 
-def _on(device):
+def _on(device: Mapping[str, Any]) -> set[str]:
     found = {place for place in device.get("mountpoints") or () if place}
     return found.union(*map(_on, device.get("children") or ()))
 
 
-def applied(step):
+def applied(step: Step) -> list[dict[str, Any]]:
     """Return what the manifest keeps: measuring applies nothing."""
     return []
 
 
-def bring(step):
+def bring(step: Step) -> dict[str, Any]:
     """Return the fact `ratssaal_host`; roles branch on what is measured here and on nothing else."""
     release = _release()
     name, major = release.get("ID", ""), int(release.get("VERSION_ID", "0").partition(".")[0] or 0)

@@ -11,17 +11,24 @@ from . import pending
 from .disk import FileProblem, explained, group_id, read_bytes, replace
 from .files import applied_file, write_together
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping
+    from typing import Any
+
+    from .steps import Step
+
 _FILES = {"key.pem": 0o640, "fullchain.pem": 0o644, "ca.pem": 0o644}
 
 
-def _openssl(*words, stdin=None):
+def _openssl(*words: str, stdin: bytes | None = None) -> str | None:
     done = subprocess.run(
         ["openssl", *words], input=stdin, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False
     )
     return done.stdout.decode(errors="replace") if done.returncode == 0 else None
 
 
-def reasons(parameters):
+def reasons(parameters: Mapping[str, Any]) -> list[str]:
     """Return why what is there does not do: a list of words, empty where it does."""
     folder = parameters["dest"]
     chain, key = os.path.join(folder, "fullchain.pem"), os.path.join(folder, "key.pem")
@@ -42,7 +49,7 @@ def reasons(parameters):
     return found
 
 
-def _modes(parameters):
+def _modes(parameters: Mapping[str, Any]) -> list[tuple[str, int, int | None]]:
     """Return the files of ours whose mode or group is not as it should be."""
     found = []
     for name, mode in _FILES.items():
@@ -55,7 +62,7 @@ def _modes(parameters):
     return found
 
 
-def _request(parameters):
+def _request(parameters: Mapping[str, Any]) -> str | None:
     """Make a new key beside the old one and return the signing request, None where openssl does not. Raises FileProblem."""
     os.makedirs(parameters["dest"], 0o755, exist_ok=True)
     key = os.path.join(parameters["dest"], "key.new.pem")
@@ -66,12 +73,12 @@ def _request(parameters):
     return _openssl("req", "-new", "-key", key, "-subj", "/CN=" + parameters["names"][0][:64])
 
 
-def paths(parameters):
+def paths(parameters: Mapping[str, Any]) -> list[str]:
     """Return the files of a certificate."""
     return [os.path.join(parameters["dest"], name) for name in _FILES]
 
 
-def _entries(parameters, contents):
+def _entries(parameters: Mapping[str, Any], contents: Iterable[bytes]) -> Iterator[dict[str, Any]]:
     """Return the files of a certificate, whose contents are given in the order of _FILES, as entries of a manifest."""
     for (name, mode), content in zip(_FILES.items(), contents, strict=True):
         path, group = os.path.join(parameters["dest"], name), parameters["group"] if name == "key.pem" else "root"
@@ -79,7 +86,7 @@ def _entries(parameters, contents):
         yield entry | {"force": True, "validate": None, "bytes": content}
 
 
-def _install(step):
+def _install(step: Step) -> None:
     parameters = step.params
     folder = parameters["dest"]
     new_key = read_bytes(os.path.join(folder, "key.new.pem"))
@@ -94,7 +101,7 @@ def _install(step):
     os.unlink(os.path.join(folder, "key.new.pem"))
 
 
-def applied(step):
+def applied(step: Step) -> list[dict[str, Any]] | None:
     """Return what the manifest keeps of a certificate that does; None where another phase follows."""
     parameters = step.params
     if parameters["phase"] != "look" or step.done["reasons"]:
@@ -103,7 +110,7 @@ def applied(step):
     return [applied_file(entry) for entry in _entries(parameters, contents)]
 
 
-def bring(step):
+def bring(step: Step) -> dict[str, Any]:
     """Look at what is there, and make a request where it does not do; or install what was signed."""
     parameters = step.params
     if parameters["phase"] == "install":
@@ -118,6 +125,8 @@ def bring(step):
         why = ["ca"]
     for path, mode, group in wrong_modes:
         if not step.check_mode:
+            if group is None:
+                raise FileProblem("%s: no group %s on this host" % (path, parameters["group"]))
             os.chown(path, 0, group)
             os.chmod(path, mode)
     request = _request(parameters) if why and not step.check_mode else ""

@@ -15,19 +15,28 @@ import subprocess
 from . import accounts, packages, sysctl, units, users
 from .files import differences
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from typing import Any
+
+    from .manifest import Begun
+
+    Difference = tuple[str, str, str]
+
 # How long after a task has begun a file may have changed by it, apt's own time included.
 _TASK_SECONDS = 3600
 _OF_A_FILE = {"owner": lambda at: _named(pwd.getpwuid, at.st_uid), "group": lambda at: _named(grp.getgrgid, at.st_gid)}
 
 
-def _named(look_up, number):
+def _named(look_up: Callable[[int], Sequence[Any]], number: int) -> str:
     try:
         return look_up(number)[0]
     except KeyError:
         return str(number)
 
 
-def run(*argv):
+def run(*argv: str) -> tuple[int, str, str]:
     """Run a command and return its exit code and what it printed; 127, as of a shell, where there is no such program."""
     environment = {**os.environ, "LC_ALL": "C.UTF-8"}
     try:
@@ -42,12 +51,12 @@ def run(*argv):
 class Host:
     """What several comparisons look at, looked at once."""
 
-    def __init__(self, items, begun):
+    def __init__(self, items: Sequence[Mapping[str, Any]], begun: Sequence[Begun]) -> None:
         self.items = items
         self._begun = begun
 
     @functools.cached_property
-    def packages(self):
+    def packages(self) -> dict[str, tuple[str, str]]:
         """Return version, wish and state of each package that dpkg knows."""
         code, printed, said = run(*packages.QUERY)
         if code != 0:
@@ -56,14 +65,14 @@ class Host:
         return {name: (version, state) for name, version, state in rows}
 
     @functools.cached_property
-    def units(self):
+    def units(self) -> dict[str, dict[str, str]]:
         """Return systemd's properties of each unit in the manifest."""
         found = units.states_of([item["name"] for item in self.items if item["kind"] == "unit"])
         if not found:
             raise LookupError("systemctl show tells nothing")
         return found
 
-    def left_halfway(self, path):
+    def left_halfway(self, path: str) -> bool:
         """Say whether a task that has not ended may have left a file so: not long after it had begun."""
         at = max((at for _, _, at, files in self._begun if path in files), default=None)
         return at is not None and (not os.path.lexists(path) or os.lstat(path).st_ctime < at + _TASK_SECONDS)
@@ -72,7 +81,7 @@ class Host:
 # Each yields (what, wanted, found) of one item: `what` is a word for programs, the others are for people.
 
 
-def _file(item, host):
+def _file(item: Mapping[str, Any], host: Host) -> Iterator[Difference]:
     path, state = item["dest"], item["state"]
     found = differences(item)
     if found and host.left_halfway(path):
@@ -97,16 +106,16 @@ def _file(item, host):
             yield what, item[what], _OF_A_FILE[what](at)
 
 
-def _is_link(at):
+def _is_link(at: os.stat_result) -> bool:
     return stat.S_ISLNK(at.st_mode)
 
 
-def _type(mode):
+def _type(mode: int) -> str:
     kinds = {stat.S_IFREG: "a file", stat.S_IFDIR: "a directory", stat.S_IFLNK: "a link"}
     return kinds.get(stat.S_IFMT(mode), "something else")
 
 
-def _package(item, host):
+def _package(item: Mapping[str, Any], host: Host) -> Iterator[Difference]:
     version, state = host.packages.get(item["name"], ("", " n "))
     installed = state[1] == "i" and state[2] == " "
     if "installed" in item and item["installed"] != installed:
@@ -122,7 +131,7 @@ def _package(item, host):
         yield "hold", "held", "not held"
 
 
-def _unit(item, host):
+def _unit(item: Mapping[str, Any], host: Host) -> Iterator[Difference]:
     name, state = item["name"], host.units[item["name"]]
     masked = state["LoadState"] == "masked"
     if item["masked"] != masked:
@@ -142,11 +151,11 @@ def _unit(item, host):
         yield "effect", "what it sets in force", "altered since"
 
 
-def _enabled(yes):
+def _enabled(yes: bool) -> str:
     return "enabled" if yes else "disabled"
 
 
-def _sysctl(item, host):
+def _sysctl(item: Mapping[str, Any], host: Host) -> Iterator[Difference]:
     value = sysctl.now(item["name"])
     if sysctl.fits(item, value):
         return
@@ -155,7 +164,7 @@ def _sysctl(item, host):
         yield "value", item["value"], "no such setting" if value is None else value
 
 
-def _user(item, host):
+def _user(item: Mapping[str, Any], host: Host) -> Iterator[Difference]:
     shell = users.shell_of(item["name"])
     if shell is None:
         yield "missing", "a user", "no such user"
@@ -163,7 +172,7 @@ def _user(item, host):
         yield "shell", item["shell"], shell
 
 
-def _group(item, host):
+def _group(item: Mapping[str, Any], host: Host) -> Iterator[Difference]:
     try:
         group = grp.getgrnam(item["name"])
     except KeyError:
@@ -177,7 +186,7 @@ def _group(item, host):
         yield "members added", "nobody else", ", ".join(added)
 
 
-def _account(item, host):
+def _account(item: Mapping[str, Any], host: Host) -> Iterator[Difference]:
     now = accounts.keys_hash(item["name"])
     if now is None:
         yield "missing", "an account", "no such account"
@@ -185,34 +194,34 @@ def _account(item, host):
         yield "password", "as applied", "altered"
 
 
-def _accounts(item, host):
+def _accounts(item: Mapping[str, Any], host: Host) -> Iterator[Difference]:
     others = sorted(set(accounts.in_domain(item["name"])) - set(item["only"]))
     if others:
         yield "present", "no other account", ", ".join(others)
 
 
-def _roster(item, host):
+def _roster(item: Mapping[str, Any], host: Host) -> Iterator[Difference]:
     if not accounts.is_watched(item["jid"], item["by"]):
         yield "missing", "a subscription", "none"
 
 
-def _ruleset(item, host):
+def _ruleset(item: Mapping[str, Any], host: Host) -> Iterator[Difference]:
     """Compare the loaded rules of a table with those that its file gives in an empty network namespace."""
     table, path = item["name"], item["file"]
     if not os.path.exists(path):
         return  # told as a missing file; what it would load is not known
-    code, loaded, said = run("nft", "--stateless", "list", "table", *table.split())
+    code, now, said = run("nft", "--stateless", "list", "table", *table.split())
     if code == 127:
         raise LookupError(said)
     if code != 0:
         yield "missing", "the table that %s gives" % path, "not loaded"
         return
     script = "nft --file %s && nft --stateless list table %s" % (shlex.quote(path), table)
-    code, given, said = run("unshare", "--net", "sh", "-c", script)
+    code, tried, said = run("unshare", "--net", "sh", "-c", script)
     if code != 0:
         yield "file", "rules that nft takes from %s" % path, (said.splitlines() or ["refused"])[0]
         return
-    loaded, given = (_lines(text) for text in (loaded, given))
+    loaded, given = (_lines(text) for text in (now, tried))
     lost, added = (
         collections.Counter(one) - collections.Counter(other) for one, other in ((given, loaded), (loaded, given))
     )
@@ -224,7 +233,7 @@ def _ruleset(item, host):
         yield "order", "the order of %s" % path, "another order"
 
 
-def _lines(text):
+def _lines(text: str) -> list[str]:
     return [line.strip() for line in text.splitlines() if line.strip() not in ("", "}")]
 
 

@@ -9,14 +9,14 @@ import os
 import shutil
 
 FOLDER = "/var/lib/ratssaal/manifest"
-_read: dict = {}
+_read: dict[str, bytes] = {}
 
 
-def _path():
+def _path() -> str:
     return os.path.join(FOLDER, "key")
 
 
-def key():
+def key() -> bytes | None:
     """Return the host's key, None where there is none."""
     if FOLDER not in _read:
         try:
@@ -27,7 +27,7 @@ def key():
     return _read[FOLDER]
 
 
-def make_key():
+def make_key() -> None:
     """Make the host's key where there is none; what was hashed with a lost one goes, for it cannot be compared any more."""
     if key():
         return
@@ -47,6 +47,6 @@ def make_key():
     _read.pop(FOLDER, None)
 
 
-def keyed(name, content):
+def keyed(name: str, content: bytes) -> str:
     """Return the hash of a named thing's content as hexadecimal digits; equal contents of two names differ."""
     return hmac.new(key() or b"", b"%b\0%b" % (os.fsencode(name), content), hashlib.sha256).hexdigest()

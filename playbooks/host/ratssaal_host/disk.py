@@ -10,7 +10,7 @@ import pwd
 import shutil
 import subprocess
 
-_REFUSALS = {
+_REFUSALS: dict[int | None, str] = {
     errno.ENOSPC: "the disk is full. Hint: free space or inodes there (df -h, df -i), then run again",
     errno.EDQUOT: "the disk quota is used up. Hint: raise it or free space there, then run again",
     errno.EROFS: "the file system is read-only. Hint: dmesg tells whether its disk is damaged",
@@ -21,12 +21,12 @@ class FileProblem(Exception):
     """A file cannot be brought into its wanted state; the message says which and why."""
 
 
-def reason(error):
+def reason(error: OSError) -> str:
     """Return in words why the system refused something, and what helps where its disk takes nothing."""
     return _REFUSALS.get(error.errno, error.strerror or str(error))
 
 
-def explained(problem):
+def explained(problem: FileProblem | OSError) -> str:
     """Return what a FileProblem or an OSError says, with the file's name."""
     if isinstance(problem, FileProblem):
         return str(problem)
@@ -34,7 +34,7 @@ def explained(problem):
     return "%s: %s" % (name, reason(problem)) if name else reason(problem)
 
 
-def owner_id(name):
+def owner_id(name: str) -> int | None:
     """Return the uid of `name`, or None if there is no such user yet."""
     try:
         return pwd.getpwnam(name).pw_uid
@@ -42,7 +42,7 @@ def owner_id(name):
         return None
 
 
-def group_id(name):
+def group_id(name: str) -> int | None:
     """Return the gid of `name`, or None if there is no such group yet."""
     try:
         return grp.getgrnam(name).gr_gid
@@ -50,7 +50,7 @@ def group_id(name):
         return None
 
 
-def read_bytes(path):
+def read_bytes(path: str) -> bytes | None:
     """Return a file's content, or None if it is not there."""
     try:
         with open(path, "rb") as handle:
@@ -59,7 +59,7 @@ def read_bytes(path):
         return None
 
 
-def replace(path, content, mode, uid, gid, validate=None):
+def replace(path: str, content: bytes, mode: int, uid: int, gid: int, validate: str | None = None) -> None:
     """Replace a file atomically: a reader, or a power cut, sees the old or the new one whole. Raises FileProblem."""
     if os.path.isdir(path) and not os.path.islink(path):
         raise FileProblem("%s is a directory, a file was wanted" % path)
@@ -84,7 +84,7 @@ def replace(path, content, mode, uid, gid, validate=None):
             os.unlink(temporary)
 
 
-def sync_folder(path):
+def sync_folder(path: str) -> None:
     """Wait until the names in a directory are on the disk."""
     descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
     try:
@@ -93,7 +93,7 @@ def sync_folder(path):
         os.close(descriptor)
 
 
-def _validate(path, command, temporary):
+def _validate(path: str, command: str, temporary: str) -> None:
     done = subprocess.run(
         command.replace("%s", temporary), shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False
     )
@@ -102,7 +102,7 @@ def _validate(path, command, temporary):
         raise FileProblem("%s is refused by its own program: %s" % (path, output[-800:].strip()))
 
 
-def remove(path):
+def remove(path: str) -> None:
     """Remove what is at a path, if anything is."""
     if os.path.isdir(path) and not os.path.islink(path):
         shutil.rmtree(path)

@@ -9,12 +9,17 @@ import re
 from . import comparisons, manifest, sysctl
 from .steps import MARK
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
+    from typing import Any
+
 _INTERRUPTED = ("unfinished", "a task that ended well", "it began and has not ended: interrupted, or at work now")
 
 
-def wanted_of(parts):
+def wanted_of(parts: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return what all tasks together applied: of two that applied the same thing, what the later one says holds."""
-    found: dict = {}
+    found: dict[tuple[str, str], dict[str, Any]] = {}
     for part in parts:
         for item in part["items"] or []:
             key = (item["kind"], item["name"])
@@ -25,7 +30,7 @@ def wanted_of(parts):
     return [found[key] for key in sorted(found)]
 
 
-def compare(parts, begun=()):
+def compare(parts: Sequence[dict[str, Any]], begun: Sequence[manifest.Begun] = ()) -> list[dict[str, Any]]:
     """Return what differs: dictionaries with kind, name, what, wanted, found, role and task.
 
     `parts` is the manifest, `begun` the tasks that had begun and not ended when it was read.
@@ -46,38 +51,38 @@ def compare(parts, begun=()):
     return rows
 
 
-def _one_by_one(items):
+def _one_by_one(items: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Return the items with each pattern's settings in its place."""
     settings = [item for item in items if item["kind"] == "sysctl"]
     others = [item for item in items if item["kind"] != "sysctl"]
     return sorted(others + sysctl.each(settings), key=lambda item: (item["kind"], item["name"]))
 
 
-def _name(part):
+def _name(part: Mapping[str, Any]) -> str:
     return "%s : %s" % (part["role"], part["task"])
 
 
-def _faults(part):
+def _faults(part: Mapping[str, Any]) -> Iterator[comparisons.Difference]:
     if part["items"] is None:
         yield "unreadable", "what the task applied", "the manifest's file cannot be read"
     elif not part["finished"]:
         yield "unfinished", "a task that ended well", "it failed when it ran last"
 
 
-def _row(item, difference):
+def _row(item: Mapping[str, Any], difference: comparisons.Difference) -> dict[str, Any]:
     what, wanted, found = difference
     kept = {key: item[key] for key in ("kind", "name", "role", "task")}
     return kept | {"what": what, "wanted": wanted, "found": found}
 
 
-def other_tables(items):
+def other_tables(items: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return the nftables tables that are loaded and are not ours, as nft names them."""
     ours = {item["name"] for item in items if item["kind"] == "ruleset"}
     names = (line.partition(" ")[2] for line in comparisons.run("nft", "list", "tables")[1].splitlines())
     return sorted(name for name in names if name not in ours)
 
 
-def verified(items):
+def verified(items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return what dpkg itself finds altered in installed packages: rows as of `compare`; our own files are left out."""
     ours = {item["dest"] for item in items if item["kind"] == "file" and item.get("state") != "given_back"}
     code, printed, said = comparisons.run("dpkg", "--verify")
@@ -96,7 +101,7 @@ def verified(items):
     return [common | {"name": path, "found": found, "package": owners.get(path, "")} for path, found in rows]
 
 
-def _owners(paths):
+def _owners(paths: Sequence[str]) -> dict[str, str]:
     owners = {}
     for line in (comparisons.run("dpkg-query", "-S", *paths)[1] if paths else "").splitlines():
         package, _, path = line.partition(": ")
@@ -104,7 +109,7 @@ def _owners(paths):
     return owners
 
 
-def look(*, deep):
+def look(*, deep: bool) -> dict[str, Any]:
     """Return what the host is against its manifest; `deep` asks dpkg about every packaged file, which takes a while."""
     # First: what ends meanwhile is in the manifest then.
     begun = manifest.begun()
@@ -123,6 +128,6 @@ def look(*, deep):
     }
 
 
-def main(*, deep):
+def main(*, deep: bool) -> None:
     """Print what was seen, behind a mark."""
     print("\n" + MARK + json.dumps(look(deep=deep)), flush=True)

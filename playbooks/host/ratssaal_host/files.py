@@ -13,8 +13,15 @@ import tempfile
 from . import digest, originals, pending
 from .disk import FileProblem, explained, group_id, owner_id, read_bytes, remove, replace
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping
+    from typing import Any
 
-def differences(entry):
+    from .steps import Step
+
+
+def differences(entry: Mapping[str, Any]) -> list[str]:
     """Return what differs between the host and one wanted file: a list of words, empty where nothing does."""
     path, state = entry["dest"], entry["state"]
     try:
@@ -44,13 +51,15 @@ def differences(entry):
     return found
 
 
-def _same(path, entry):
+def _same(path: str, entry: Mapping[str, Any]) -> bool:
     """Say whether a file's content is the wanted one, which the entry has, or only its hash."""
     content = read_bytes(path)
-    return content == entry["bytes"] if "bytes" in entry else digest.keyed(path, content) == entry["hash"]
+    if "bytes" in entry:
+        return content == entry["bytes"]
+    return content is not None and digest.keyed(path, content) == entry["hash"]
 
 
-def applied_file(entry):
+def applied_file(entry: Mapping[str, Any]) -> dict[str, Any]:
     """Return what the manifest keeps of a file that is in its wanted state: an entry as `differences` takes it."""
     state = entry["state"]
     item = {"kind": "file", "name": entry["dest"], "dest": entry["dest"], "state": state}
@@ -65,12 +74,12 @@ def applied_file(entry):
     return item
 
 
-def applied_accounts(entry):
+def applied_accounts(entry: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the system's users and groups that a file of ours for systemd-sysusers makes (sysusers.d(5))."""
     if os.path.dirname(entry["dest"]) != "/etc/sysusers.d" or entry["state"] != "file":
         return []
-    users: set = set()
-    members: dict = {}
+    users: set[str] = set()
+    members: dict[str, set[str]] = {}
     for line in entry["bytes"].decode(errors="replace").splitlines():
         kind, *words = shlex.split(line, comments=True) or [""]
         if kind.startswith("u"):
@@ -79,13 +88,13 @@ def applied_accounts(entry):
             members.setdefault(words[0], set())
         elif kind == "m":
             members.setdefault(words[1], set()).add(words[0])
-    found: list = [{"kind": "user", "name": name} for name in sorted(users)]
+    found: list[dict[str, Any]] = [{"kind": "user", "name": name} for name in sorted(users)]
     return found + [
         {"kind": "group", "name": name, "members": sorted(names)} for name, names in sorted(members.items())
     ]
 
 
-def write_entry(entry):
+def write_entry(entry: Mapping[str, Any]) -> None:
     """Bring one file into its wanted state. Raises FileProblem."""
     path, state = entry["dest"], entry["state"]
     if state == "absent":
@@ -123,12 +132,13 @@ def write_entry(entry):
     replace(path, content, int(entry["mode"], 8), uid, gid, entry["validate"])
 
 
-def _give_back(path):
+def _give_back(path: str) -> None:
     """Put in place of a file of ours what stood there before, else what its package brings, else nothing. Raises FileProblem."""
     kept = originals.kept_at(path)
-    if os.path.lexists(kept):
+    original = read_bytes(kept)
+    if original is not None:
         before = os.stat(kept)
-        replace(path, read_bytes(kept), stat.S_IMODE(before.st_mode), before.st_uid, before.st_gid)
+        replace(path, original, stat.S_IMODE(before.st_mode), before.st_uid, before.st_gid)
         remove(kept)
         return
     found = subprocess.run(["dpkg-query", "-S", path], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False)
@@ -156,7 +166,7 @@ def _give_back(path):
     replace(path, content, stat.S_IMODE(now.st_mode), now.st_uid, now.st_gid)
 
 
-def write_together(entries):
+def write_together(entries: Iterable[dict[str, Any]]) -> None:
     """Write files of which one is of no use without the others: none is replaced before all are on the disk. Raises FileProblem."""
     drafts = {entry["dest"] + ".ratssaal-new": entry for entry in entries}
     try:
@@ -170,8 +180,8 @@ def write_together(entries):
                 os.unlink(draft)
 
 
-def _entry(raw, content):
-    entry: dict = {
+def _entry(raw: Mapping[str, Any], content: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {
         "owner": "root",
         "group": "root",
         "validate": None,
@@ -188,7 +198,7 @@ def _entry(raw, content):
     return entry
 
 
-def diff(entry, reasons):
+def diff(entry: Mapping[str, Any], reasons: list[str]) -> dict[str, str]:
     """Return what differs as Ansible shows it; of secrets that something does."""
     header = "%s (%s)" % (entry["dest"], ", ".join(reasons))
     if (
@@ -206,16 +216,16 @@ def diff(entry, reasons):
     }
 
 
-def _entries(step):
+def _entries(step: Step) -> list[dict[str, Any]]:
     return [_entry(raw, step.contents.get(str(number), "")) for number, raw in enumerate(step.params)]
 
 
-def applied(step):
+def applied(step: Step) -> list[dict[str, Any]]:
     """Return what the manifest keeps of this step."""
     return [item for entry in _entries(step) for item in (applied_file(entry), *applied_accounts(entry))]
 
 
-def bring(step):
+def bring(step: Step) -> dict[str, Any]:
     """Compare, and write what differs; return what that was, with what has to be restarted or reloaded for it."""
     changed, diffs, restarts, reloads = [], [], set(), set()
     for entry in _entries(step):

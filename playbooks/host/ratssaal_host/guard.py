@@ -16,6 +16,13 @@ from .disk import FileProblem, explained, read_bytes, reason, replace, sync_fold
 from .files import applied_accounts, applied_file, diff, differences, write_entry
 from .units import applied_units
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from typing import Any, NoReturn
+
+    from .steps import Step
+
 _GUARD = "/var/lib/ratssaal/guard"
 _BOOT_UNIT = "/etc/systemd/system/ratssaal-guard.service"
 _BOOT_LINK = "/etc/systemd/system/sysinit.target.wants/ratssaal-guard.service"
@@ -53,7 +60,7 @@ lost=
 class Guard:
     """One named change on this host."""
 
-    def __init__(self, step):
+    def __init__(self, step: Step) -> None:
         self.step = step
         self.parameters = step.params
         self.folder = os.path.join(_GUARD, self.parameters["name"])
@@ -62,7 +69,7 @@ class Guard:
         self.entries = [self.entry(raw) for raw in self.parameters["files"]]
 
     @staticmethod
-    def entry(raw):
+    def entry(raw: Mapping[str, Any]) -> dict[str, Any]:
         """Return a wanted file with its defaults filled in."""
         defaults = {"owner": "root", "group": "root", "mode": "0644", "validate": None, "force": True, "state": "file"}
         entry = {**defaults, **raw}
@@ -70,12 +77,12 @@ class Guard:
             entry["bytes"] = base64.b64decode(entry.pop("content_base64"))
         return entry
 
-    def shell(self, command):
+    def shell(self, command: str) -> tuple[int, str]:
         """Run a shell command and return exit code and output."""
         done = subprocess.run(command, shell=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
         return done.returncode, done.stdout.decode(errors="replace").strip()
 
-    def look(self):
+    def look(self) -> dict[str, Any]:
         """Say what differs; an unconfirmed change of a killed run is undone first."""
         if not self.step.check_mode:
             trouble = self.restore() if self.waits() else ""
@@ -91,7 +98,7 @@ class Guard:
         shown = [entry for entry in self.entries if reasons[entry["dest"]] and self.step.diff]
         return found | {"diff": [diff(entry, reasons[entry["dest"]]) for entry in shown]}
 
-    def beside(self, entry):
+    def beside(self, entry: Mapping[str, Any]) -> str:
         """Return where a file's old state lies: a directory above its own, so that a full disk still lets it be renamed back.
 
         Not in its own: that would change once more at the confirmation, after the service has read it. No program takes it for
@@ -101,7 +108,7 @@ class Guard:
         above, folder = os.path.split(folder)
         return os.path.join(above, ".%s:%s.ratssaal-before-%s" % (folder, name, self.parameters["name"]))
 
-    def save(self):
+    def save(self) -> None:
         """Keep the old state and write the script that puts it back, both on the disk before anything changes."""
         self.forget()
         draft = self.folder + ".draft"
@@ -116,12 +123,12 @@ class Guard:
         os.rename(draft, self.folder)
         sync_folder(_GUARD)
 
-    def folders(self):
+    def folders(self) -> list[str]:
         """Return the directories of the files and of their old state, as far as there are any yet."""
         paths = [path for entry in self.entries for path in (entry["dest"], self.beside(entry))]
         return sorted(filter(os.path.isdir, {os.path.dirname(path) for path in paths}))
 
-    def keep(self, entry):
+    def keep(self, entry: Mapping[str, Any]) -> str:
         """Keep a file's old state, as a second name of it, and return the line that puts it back."""
         path = shlex.quote(entry["dest"])
         try:
@@ -143,7 +150,7 @@ class Guard:
                 os.fsync(handle.fileno())
         return "back %s %s" % (shlex.quote(beside), path)
 
-    def script(self, lines):
+    def script(self, lines: Sequence[str]) -> str:
         """Return the script that puts the old state back; it may run again after it failed or was interrupted."""
         name = self.parameters["name"]
         # Each is tried, whatever becomes of the others; what was made last goes first, a file before its directory.
@@ -160,7 +167,7 @@ class Guard:
         steps.append("rm -rf %s" % shlex.quote(self.folder))
         return "# puts back what was there before the change %s\n%s%s\n" % (name, _BACK, "\n".join(steps))
 
-    def forget(self):
+    def forget(self) -> None:
         """Drop what an undo needs: its script first, and from the disk, for it would take what is not there for put back."""
         if self.waits():
             os.unlink(self.undo)
@@ -172,11 +179,11 @@ class Guard:
             with contextlib.suppress(FileNotFoundError, NotADirectoryError):
                 os.unlink(self.beside(entry))
 
-    def waits(self):
+    def waits(self) -> bool:
         """Say whether an undo waits for its timer, or the next boot."""
         return os.path.exists(self.undo)
 
-    def arm(self):
+    def arm(self) -> None:
         """Start the timer, and make sure of the unit that does its work after a reboot. Raises FileProblem."""
         if read_bytes(_BOOT_UNIT) != _BOOT_TEXT.encode() or not os.path.lexists(_BOOT_LINK):
             replace(_BOOT_UNIT, _BOOT_TEXT.encode(), 0o644, 0, 0)
@@ -191,7 +198,7 @@ class Guard:
         if code != 0:
             raise FileProblem("the undo timer does not start: %s" % output)
 
-    def apply(self):
+    def apply(self) -> dict[str, Any]:
         """Save, arm, write, check, put to use; whatever fails is put back at once."""
         self.step.begins()
         try:
@@ -213,7 +220,7 @@ class Guard:
                 self.put_back("%s failed: %s" % (what, output[-800:]))
         return {"changed": True}
 
-    def confirm(self):
+    def confirm(self) -> dict[str, Any]:
         """Keep the change: the timer ends, the old state goes."""
         self.shell("systemctl stop %s.timer" % self.timer)
         at_work = self.shell("systemctl is-active --quiet %s.service" % self.timer)[0] == 0
@@ -225,13 +232,13 @@ class Guard:
         self.forget()
         return {"changed": True}
 
-    def put_back(self, why):
+    def put_back(self, why: str) -> NoReturn:
         """Put the old state back and end the task: for which reason, and whether that went well."""
         trouble = self.restore()
         lost = "NOT put back as it was, %s: %s; what went wrong first: " % (self.parameters["name"], trouble)
         self.step.fail(msg=(lost if trouble else "put back as it was: ") + why)
 
-    def restore(self):
+    def restore(self) -> str:
         """Put the old state back now; return why that did not go well, empty where it did."""
         # Two of them at once would take each other's files away; one that is stopped half-way begins anew here.
         self.shell("systemctl stop %s.timer %s.service" % (self.timer, self.timer))
@@ -245,7 +252,7 @@ class Guard:
         return ""
 
 
-def applied(step):
+def applied(step: Step) -> list[dict[str, Any]] | None:
     """Return what the manifest keeps of a change that is in effect; None where another phase follows, or it was put back."""
     parameters = step.params
     if parameters["phase"] not in ("look", "confirm") or (parameters["phase"] == "look" and step.done["changed"]):
@@ -258,12 +265,12 @@ def applied(step):
     ]
 
 
-def sshd_ports(listening):
+def sshd_ports(listening: str) -> list[int]:
     """Return at which TCP ports sshd listens, from the output of `ss -Hlntp`; systemd may do it for sshd, and is not asked."""
     return sorted({int(port) for port in re.findall(r":(\d+) .*\"sshd\"", listening)})
 
 
-def bring(step):
+def bring(step: Step) -> dict[str, Any]:
     """Do one phase and return what it found or did."""
     guard = Guard(step)
     phase = step.params["phase"]

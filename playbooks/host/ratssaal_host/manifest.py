@@ -15,18 +15,25 @@ import urllib.parse
 from . import digest
 from .disk import replace
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any
+
+    Begun = tuple[str, str, float, list[str]]
+
 _BEGUN = ".begun"
 
 
-def _folder(role):
+def _folder(role: str) -> str:
     return os.path.join(digest.FOLDER, urllib.parse.quote(role, safe=""))
 
 
-def _file(task):
+def _file(task: str) -> str:
     return urllib.parse.quote(task, safe="") + ".json"
 
 
-def begin(part, files):
+def begin(part: Mapping[str, Any], files: Iterable[str]) -> None:
     """Note that a task begins to change the host, and which files are its own; `write` forgets it when it has ended well."""
     digest.make_key()
     os.makedirs(_folder(part["role"]), 0o700, exist_ok=True)
@@ -35,27 +42,28 @@ def begin(part, files):
     replace(_begun(part), json.dumps(sorted({*known, *files})).encode(), 0o600, os.getuid(), os.getgid())
 
 
-def give_up(part):
+def give_up(part: Mapping[str, Any]) -> None:
     """Forget that a task has begun: it has put back what was there."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(_begun(part))
 
 
-def begun():
+def begun() -> list[Begun]:
     """Return what has begun and not ended, (role, task, at, files): interrupted, failed on the way, or at work now."""
     found = []
     for path in glob.glob(os.path.join(glob.escape(digest.FOLDER), "*", "*" + _BEGUN)):
         with contextlib.suppress(OSError):
-            role, task = os.path.basename(os.path.dirname(path)), os.path.basename(path)[: -len(_BEGUN)]
-            found.append((*map(urllib.parse.unquote, (role, task)), os.stat(path).st_mtime, _read(path) or []))
+            names = os.path.basename(os.path.dirname(path)), os.path.basename(path)[: -len(_BEGUN)]
+            role, task = map(urllib.parse.unquote, names)
+            found.append((role, task, os.stat(path).st_mtime, _read(path) or []))
     return found
 
 
-def _begun(part):
+def _begun(part: Mapping[str, Any]) -> str:
     return os.path.join(_folder(part["role"]), urllib.parse.quote(part["task"], safe="") + _BEGUN)
 
 
-def _read(path):
+def _read(path: str) -> Any:
     try:
         with open(path) as handle:
             return json.load(handle)
@@ -63,7 +71,7 @@ def _read(path):
         return None
 
 
-def write(part, items, finished):
+def write(part: dict[str, Any], items: Sequence[dict[str, Any]], finished: bool) -> None:
     """Replace what one task applied; `part` has role, task and all tasks that the role has now: others' files go.
 
     Of a task that failed on the way, what it had applied before stays known where it did not come to it again.
@@ -92,7 +100,7 @@ def write(part, items, finished):
         give_up(part)
 
 
-def _others(path, items):
+def _others(path: str, items: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return what a part's file holds beside these items."""
     told = {(item["kind"], item["name"]) for item in items}
     with contextlib.suppress(TypeError, KeyError):
@@ -100,7 +108,7 @@ def _others(path, items):
     return []
 
 
-def read():
+def read() -> list[dict[str, Any]] | None:
     """Return what each task applied, the oldest first: dictionaries with role, task, at (seconds since 1970), items, finished.
 
     `items` is None where the file cannot be read. None where there is no manifest.

@@ -9,6 +9,13 @@ import re
 from . import apt, pending
 from .disk import FileProblem, explained, replace
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Any
+
+    from .steps import Step
+
 QUERY = ["dpkg-query", "-W", "-f=${Package}\t${Version}\t${db:Status-Abbrev}\n"]
 # Left behind once this host had the security updates of its first day.
 _BROUGHT_UP_TO_DATE = "/var/lib/ratssaal/security-updates"
@@ -21,12 +28,12 @@ _STAND_IN_ORIGIN = "Ratssaal stand-ins"
 class Packages:
     """One look at dpkg's database, and what is done about it."""
 
-    def __init__(self, step):
+    def __init__(self, step: Step) -> None:
         self.step = step
-        self.done = []
+        self.done: list[str] = []
         self.read()
 
-    def read(self):
+    def read(self) -> None:
         """Read names, versions and states of all packages; a foreign architecture's are left out."""
         rows = [line.split("\t") for line in self.run(QUERY).splitlines()]
         self.installed = {name: version for name, version, state in rows if state[1] == "i"}
@@ -38,7 +45,13 @@ class Packages:
         self.torn = [name for name, wish in torn.items() if wish in "ih"]
         self.torn_away = [name for name in torn if name not in self.torn]
 
-    def run(self, argv, stdin=None, mend=None, environment=apt.OFFLINE):
+    def run(
+        self,
+        argv: Sequence[str],
+        stdin: bytes | None = None,
+        mend: Callable[[], None] | None = None,
+        environment: dict[str, str] = apt.OFFLINE,
+    ) -> str:
         """Run a command that must succeed and return its output; if old package lists made it fail, `mend` is called first."""
         code, output = apt.started(argv, stdin, environment)
         if code != 0 and mend is not None and apt.outdated(output):
@@ -48,19 +61,19 @@ class Packages:
             self.step.fail(msg=apt.explain(argv, output), actions=self.done)
         return output
 
-    def change(self, what, argv, **how):
+    def change(self, what: str, argv: Sequence[str], **how: Any) -> None:
         """Run a command that changes the host; in check mode only note it."""
         self.done.append(what)
         if not self.step.check_mode:
             self.run(argv, **how)
 
-    def unpack(self, what, argv, mend=None):
+    def unpack(self, what: str, argv: Sequence[str], mend: Callable[[], None] | None = None) -> None:
         """Run a command that may replace what a service runs; the service is restarted by a later step with units."""
         if not self.step.check_mode:
             pending.mark("restart", self.step.params["restarts"])
         self.change(what, argv, mend=mend)
 
-    def repair(self):
+    def repair(self) -> None:
         """Finish what an interrupted dpkg left."""
         journal = [name for name in os.listdir("/var/lib/dpkg/updates") if name.isdigit()]
         if not self.broken and not journal:
@@ -85,7 +98,7 @@ class Packages:
         self.change("repair dependencies", ["apt-get", "-y", "-q", *apt.KEEP_CONFIGURATION, "--fix-broken", "install"])
         self.read()
 
-    def missing(self):
+    def missing(self) -> list[str]:
         """Return apt's words for what has to be installed."""
         versions, words = self.step.params["versions"], []
         for name in self.step.params["names"]:
@@ -95,11 +108,11 @@ class Packages:
                 words.append("%s=%s" % (name, versions[name]))
         return words
 
-    def outdated(self):
+    def outdated(self) -> bool:
         """Say whether the package lists are to be read anew because an earlier step changed something, a source as a rule."""
         return self.step.params["update"] == "changed" and self.step.changed
 
-    def install(self):
+    def install(self) -> None:
         """Install what is missing."""
         words = self.missing()
         young = not self.outdated() and apt.lists_are_young()
@@ -118,7 +131,7 @@ class Packages:
         if not self.step.check_mode:
             self.read()
 
-    def refresh(self):
+    def refresh(self) -> None:
         """Read the package lists; any source that fails is an error, and so is a stand-in repository where it must not be."""
         if self.step.check_mode:
             return
@@ -131,11 +144,11 @@ class Packages:
             )
         apt.note_lists()
 
-    def behind(self):
+    def behind(self) -> bool:
         """Say whether this host never got the security updates that were out when it became ours."""
         return self.step.params["security_updates"] and not os.path.exists(_BROUGHT_UP_TO_DATE)
 
-    def catch_up(self):
+    def catch_up(self) -> None:
         """Install what security updates there are, once: an image is months old, and the first night's run comes after people.
 
         Later ones are the nightly run's, since a restarted nginx or coturn is noticed by day.
@@ -153,16 +166,16 @@ class Packages:
             os.makedirs(os.path.dirname(_BROUGHT_UP_TO_DATE), mode=0o755, exist_ok=True)
             replace(_BROUGHT_UP_TO_DATE, b"", 0o644, os.getuid(), os.getgid())
 
-    def preseed(self, answers):
+    def preseed(self, answers: Sequence[Mapping[str, Any]]) -> None:
         """Answer debconf's questions."""
         if answers and not self.step.check_mode:
             self.run(["debconf-set-selections"], "".join(map(_selection, answers)).encode())
 
-    def given_away(self):
+    def given_away(self) -> list[dict[str, Any]]:
         """Return the withdrawn answers that debconf, or its backup, still holds."""
         return [answer for answer in self.step.params["withdrawn"] if _holding(answer)]
 
-    def withdraw(self):
+    def withdraw(self) -> None:
         """Let debconf forget answers that anybody can read."""
         for answer in self.given_away():
             self.done.append("forget the answer to %s" % answer["question"])
@@ -176,13 +189,13 @@ class Packages:
                     self.step.fail(msg="debconf keeps its answer to %s" % answer["question"], actions=self.done)
                 os.unlink(path)
 
-    def hold(self):
+    def hold(self) -> None:
         """Hold what must not be upgraded by anybody else."""
         wanted = [name for name in self.step.params["hold"] if name in self.installed and name not in self.held]
         if wanted:
             self.change("hold %s" % " ".join(wanted), ["apt-mark", "hold", *wanted])
 
-    def remove(self):
+    def remove(self) -> None:
         """Remove what must not be there, but never what another package needs: coturn would go with a telnet client.
 
         Its settings stay (dpkg: conffiles), so that whoever wants it back installs it again and has it as it was.
@@ -193,18 +206,18 @@ class Packages:
             # Its services are stopped by its scripts, and by nobody else.
             self.change("remove %s" % " ".join(free), ["apt-get", "-y", "-q", "remove", *free], environment={})
 
-    def taken_along(self, name):
+    def taken_along(self, name: str) -> set[str]:
         """Return what apt would remove for the sake of removing one package."""
         told = self.run(["apt-get", "-s", "-q", "remove", name])
         return set(re.findall(r"^Remv (\S+)", told, flags=re.MULTILINE))
 
 
-def _holding(answer):
+def _holding(answer: Mapping[str, Any]) -> list[str]:
     """Return the files in which debconf has this very answer to this question."""
     return [path for path in (_ANSWERS, _ANSWERS + "-old") if _answered(path, answer)]
 
 
-def _answered(path, answer):
+def _answered(path: str, answer: Mapping[str, Any]) -> bool:
     wanted = {"Name: %s" % answer["question"], "Value: %s" % answer["value"]}
     try:
         with open(path, errors="replace") as handle:
@@ -213,13 +226,13 @@ def _answered(path, answer):
         return False
 
 
-def _selection(answer):
+def _selection(answer: Mapping[str, Any]) -> str:
     value = answer["value"]
     value = str(value).lower() if isinstance(value, bool) else str(value)
     return "%s %s %s %s\n" % (answer["package"], answer["question"], answer["type"], value)
 
 
-def applied(step):
+def applied(step: Step) -> list[dict[str, Any]]:
     """Return what the manifest keeps of this step."""
     params, items = step.params, []
     for name in params["names"]:
@@ -232,13 +245,12 @@ def applied(step):
     return items + [{"kind": "package", "name": name, "installed": False} for name in sorted(gone)]
 
 
-def bring(step):
+def bring(step: Step) -> dict[str, Any]:
     """Look once, then repair, install, hold and remove what differs; return what was done."""
     packages = Packages(step)
     unwanted = packages.installed.keys() & set(step.params["absent"])
     busy = packages.missing() or packages.broken or packages.outdated() or unwanted or packages.given_away()
-    busy = busy or packages.behind()
-    if busy and not step.check_mode:
+    if (busy or packages.behind()) and not step.check_mode:
         step.begins()
         apt.wait_for_locks(step)
         packages.read()

@@ -6,10 +6,14 @@ from __future__ import annotations
 import contextlib
 import os
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
 FOLDER = "/var/lib/ratssaal/pending"
 
 
-def mark(kind, units):
+def mark(kind: str, units: Iterable[str]) -> None:
     """Note that `units` need a "restart" or "reload", before the file that needs it changes.
 
     A run that is killed in between leaves the note, and the next run's step with units acts on it.
@@ -22,7 +26,7 @@ def mark(kind, units):
             os.fsync(handle.fileno())
 
 
-def marked(kind):
+def marked(kind: str) -> list[str]:
     """Return the units that need a "restart" or "reload"."""
     try:
         return sorted(os.listdir(os.path.join(FOLDER, kind)))
@@ -30,7 +34,7 @@ def marked(kind):
         return []
 
 
-def clear(kind, unit):
+def clear(kind: str, unit: str) -> None:
     """Forget that `unit` needs a "restart" or "reload"."""
     with contextlib.suppress(FileNotFoundError):
         os.unlink(os.path.join(FOLDER, kind, unit))

@@ -14,6 +14,13 @@ import urllib.request
 
 from . import pending
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+    from typing import Any, NoReturn
+
+    from .steps import Step
+
 _LINKING = ("enable", "disable", "mask", "unmask")
 _UNKNOWN = {"LoadState": "not-found", "ActiveState": "inactive", "UnitFileState": ""}
 ACTIVE = ("active", "activating", "reloading")
@@ -25,12 +32,12 @@ _WITHOUT_SANDBOX = "\nHint: if its sandbox is in the way, hardening_skip with OS
 _PROPERTIES = "Id,LoadState,ActiveState,UnitFileState,NeedDaemonReload,FragmentPath,DropInPaths,Result"
 
 
-def _systemctl(*words):
+def _systemctl(*words: str) -> tuple[int, str]:
     done = subprocess.run(["systemctl", *words], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False)
     return done.returncode, done.stdout.decode(errors="replace")
 
 
-def states_of(names):
+def states_of(names: Sequence[str]) -> dict[str, dict[str, str]]:
     """Return systemd's properties of each unit by its name."""
     code, output = _systemctl("show", "--property", _PROPERTIES, *names)
     if code != 0:
@@ -42,7 +49,7 @@ def states_of(names):
     return found
 
 
-def enabled(name, state):
+def enabled(name: str, state: Mapping[str, str]) -> bool:
     """Say whether a unit starts at boot; a SysV script has no unit file state, so its links are looked at."""
     if state["UnitFileState"] in ("enabled", "enabled-runtime", "static", "alias", "generated", "indirect"):
         if state["UnitFileState"] != "generated":
@@ -51,7 +58,7 @@ def enabled(name, state):
     return False
 
 
-def _outdated(name, state):
+def _outdated(name: str, state: Mapping[str, str]) -> bool:
     """Say whether systemd knows an older unit than the disk.
 
     NeedDaemonReload compares only the files that systemd has read; it notices neither a unit of ours that newly hides the
@@ -64,13 +71,13 @@ def _outdated(name, state):
     return hidden or unread or state.get("NeedDaemonReload") == "yes"
 
 
-def _reread(names):
+def _reread(names: Sequence[str]) -> dict[str, dict[str, str]]:
     """Let systemd read its units anew, and return their properties."""
     _systemctl("daemon-reload")
     return states_of(names)
 
 
-def _lacking(wanted, states):
+def _lacking(wanted: Mapping[str, Any], states: Mapping[str, Mapping[str, str]]) -> bool:
     """Say whether a unit that is to run does not exist."""
     to_run = wanted.get("state", "started") == "started" and not wanted.get("masked")
     return to_run and states.get(wanted["name"], _UNKNOWN)["LoadState"] == "not-found"
@@ -79,13 +86,13 @@ def _lacking(wanted, states):
 class Units:
     """Collects what is done, in check mode only by name."""
 
-    def __init__(self, step):
+    def __init__(self, step: Step) -> None:
         self.step = step
-        self.done = []
-        self.started = []
-        self.refused = []
+        self.done: list[str] = []
+        self.started: list[str] = []
+        self.refused: list[str] = []
 
-    def act(self, verb, name):
+    def act(self, verb: str, name: str) -> None:
         """Run one systemctl verb, or only note it in check mode."""
         self.done.append("%s %s" % (verb, name))
         if self.step.check_mode:
@@ -100,7 +107,7 @@ class Units:
         if code != 0:
             self.fail(name, "systemctl %s failed: %s" % (verb, output.strip()[-300:]))
 
-    def fail(self, name, why):
+    def fail(self, name: str, why: str) -> NoReturn:
         """End the task with what the unit said last."""
         tail = subprocess.run(
             ["journalctl", "--no-pager", "--quiet", "-n", "8", "-o", "cat", "-u", name, "--namespace=*"],
@@ -111,13 +118,13 @@ class Units:
         hint = _WITHOUT_SANDBOX if os.path.exists(_SANDBOX % name) else ""
         self.step.fail(msg="%s: %s\n%s%s" % (name, why, tail.strip()[-1200:], hint), actions=self.done)
 
-    def lack(self, name):
+    def lack(self, name: str) -> None:
         """End the task because a unit to start does not exist; in check mode its package is not there yet either."""
         if not self.step.check_mode:
             self.fail(name, "there is no such service: its package is not installed. Hint: provision the host first")
         self.done.append("start %s" % name)
 
-    def link(self, wanted, state):
+    def link(self, wanted: Mapping[str, Any], state: Mapping[str, str]) -> None:
         """Mask or unmask, enable or disable one unit."""
         name = wanted["name"]
         if wanted.get("masked"):
@@ -129,7 +136,7 @@ class Units:
         if "enabled" in wanted and bool(wanted["enabled"]) != enabled(name, state):
             self.act("enable" if wanted["enabled"] else "disable", name)
 
-    def end(self, name, state):
+    def end(self, name: str, state: Mapping[str, str]) -> None:
         """Stop a unit; what is stopped at work may call that a failure, and the host itself degraded until it boots."""
         if state["ActiveState"] in ACTIVE:
             self.act("stop", name)
@@ -138,7 +145,7 @@ class Units:
         elif state["ActiveState"] == "failed":
             self.act("reset-failed", name)
 
-    def bring(self, wanted, state):
+    def bring(self, wanted: Mapping[str, Any], state: Mapping[str, str]) -> None:
         """Start, stop, restart or reload one unit."""
         name, how = wanted["name"], wanted.get("state", "started")
         if wanted.get("masked") or how == "timed":
@@ -169,14 +176,14 @@ class Units:
         if not active or restart or reload:
             self.started.append(name)
 
-    def renew(self, name, wanted):
+    def renew(self, name: str, wanted: Mapping[str, Any]) -> None:
         """Start one unit anew whose effect somebody took away; what this host does not let it set is told, and no change."""
         self.act("restart", name)
         if not self.step.check_mode and not in_force(wanted):
             self.done.pop()
             self.refused.append(name)
 
-    def prove(self, settle):
+    def prove(self, settle: float) -> None:
         """Wait until everything that was started is active and stays so."""
         deadline = time.monotonic() + 30
         time.sleep(settle)
@@ -192,7 +199,7 @@ class Units:
             pending.clear("restart", name)
             pending.clear("reload", name)
 
-    def answer(self, wanted):
+    def answer(self, wanted: Iterable[Mapping[str, Any]]) -> None:
         """Wait until every unit that has a health check passes it: active says only that the process runs."""
         deadline = time.monotonic() + HEALTH_SECONDS
         for unit in wanted:
@@ -206,7 +213,7 @@ class Units:
                 time.sleep(0.5)
 
 
-def in_force(wanted):
+def in_force(wanted: Mapping[str, Any]) -> bool:
     """Say whether what a unit sets is so: active says only that it ran once."""
     if "effective" not in wanted:
         return True
@@ -214,7 +221,7 @@ def in_force(wanted):
     return done.returncode == 0
 
 
-def health(url):
+def health(url: str) -> tuple[int, str]:
     """Return the status of a service's own health check and the end of what it says; status 0 where nothing answers.
 
     The address's fragment names a number in the answer (`bridges.count`), which must not be 0: else it says so, without a status.
@@ -231,19 +238,19 @@ def health(url):
         return 0, str(error)
 
 
-def _named(answer, name):
+def _named(answer: Any, name: str) -> Any:
     """Return what a JSON answer says under a dotted name; None where it says nothing."""
     for part in name.split("."):
         answer = answer.get(part) if isinstance(answer, dict) else None
     return answer
 
 
-def applied(step):
+def applied(step: Step) -> list[dict[str, Any]]:
     """Return what the manifest keeps of this step."""
     return applied_units(step.params)
 
 
-def applied_units(wanted):
+def applied_units(wanted: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """Return what the manifest keeps of units that are in their wanted state."""
     items = []
     for unit in wanted:
@@ -261,7 +268,7 @@ def applied_units(wanted):
     return items
 
 
-def bring(step):
+def bring(step: Step) -> dict[str, Any]:
     """Compare states, act on what differs, prove the effect; return what was done."""
     if not os.path.isdir("/run/systemd/system"):
         step.fail(msg="this host is not run by systemd")
