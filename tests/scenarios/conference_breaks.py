@@ -134,11 +134,13 @@ BREAKS = {
     )
     for name, (control, taker, change, seen, also) in _ROWS.items()
 } | {
-    "no media": Break(
+    f"no media over {family}": Break(
         "AVL-02",
-        "nft insert rule inet ratssaal input udp dport 10000 drop",
-        "10000/udp does not answer",
+        f"nft insert rule inet ratssaal input meta nfproto {family.lower()} udp dport 10000 drop",
+        f"member 1: {address}:10000/udp does not answer",
         "systemctl restart ratssaal-firewall",
-    ),
+        ("NET-03",),
+    )
+    for family, address in (("IPv4", "198.18.<lab>.10"), ("IPv6", "[2001:2:0:<lab>::10]"))
 }
 EVERYTHING = "; ".join([*(row[2] for row in _ROWS.values()), *_TO_EFFECT.values()])

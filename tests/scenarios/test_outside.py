@@ -71,6 +71,7 @@ BREAKS: list[Break] = [
         ),
         "no name:443",
         _without_it("planted.old"),
+        also=("NET-01",),
         uses=_HAPROXY,
     ),
     Break(
@@ -85,6 +86,7 @@ BREAKS: list[Break] = [
         ),
         "another certificate, for akten.intern.example",
         _without_it("planted.intern"),
+        also=("NET-01",),
         uses=_HAPROXY,
     ),
     Break(

@@ -26,7 +26,7 @@ from orchestrator.inventory.vault import VaultAccess, changed_vault, read_vault
 from orchestrator.lab.lab import LabSite
 from orchestrator.lab.rootfs import SUDO_USER
 from orchestrator.verification.runner import verify
-from tests.scenarios.breaks import failed, unexpected
+from tests.scenarios.breaks import Break, Series, failed, unexpected
 from tests.scenarios.conftest import in_room, load, play, ssh, throwaway
 from tests.scenarios.identity_provider import membership, published, signed_membership
 from tests.unit.test_preflight_local import Authority, key_pem, pem
@@ -210,8 +210,17 @@ def test_nobody_logs_in_without_a_token(site: LabSite) -> None:
 
 
 # What speaks of ports, of who holds them and of the way to TURN; the whole rest was looked at above.
-MOVED = ("NET-01", "NET-03", "CRY-01", "CRY-03", "WEB-01", "WEB-03", "TRN-01", "TRN-04", "AVL-02")
+TURN = ("CRY-01", "CRY-02", "CRY-03", "TRN-01", "TRN-02")
+MOVED = ("NET-01", "NET-03", *TURN, "WEB-01", "WEB-03", "TRN-04", "AVL-02")
 CONFERENCE = ("VKS-01", "VKS-02", "TRN-04", "AVL-02")
+
+
+# By the file that coturn reads, and by the one that its OpenSSL reads.
+_WEAKER_TURN = (
+    "sed -i 's/^cipher-list=.*/&:ECDHE-ECDSA-AES128-SHA256/' /etc/turnserver.conf"
+    " && sed -i 's/^Ciphersuites = /&TLS_CHACHA20_POLY1305_SHA256:/; s/^Groups = /&secp224r1:/' /etc/ratssaal/openssl-coturn.cnf"
+    " && systemctl restart coturn && sleep 2"
+)
 
 
 def _outside(site: LabSite) -> dict[str, Finding]:
@@ -425,7 +434,7 @@ def test_back_to_the_defaults(site: LabSite) -> None:
 
 
 def test_and_away_from_them_again(site: LabSite) -> None:
-    """HAProxy gives port 443 back to nginx."""
+    """HAProxy gives port 443 back to nginx, and weaker TLS on TURN's own port is seen."""
     with (site.path / "group_vars/all/site.yml").open("a") as handle:
         handle.write("jitsi_turn_tls: port5349\n")
     play(site)
@@ -434,3 +443,14 @@ def test_and_away_from_them_again(site: LabSite) -> None:
     assert "haproxy" not in listening
     assert ":5349" in listening
     assert failed(verify(load(site), controls=MOVED)) == {}
+    own_port = f"turn.{site.domain}:5349 ({site.hosts[0].address}, {site.hosts[0].address6}): "
+    taken = ("TLSv1.3 takes TLS_CHACHA20_POLY1305_SHA256", "TLSv1.2 takes the groups secp224r1")
+    weaker = Break(
+        "CRY-02",
+        _WEAKER_TURN,
+        f"{own_port}TLSv1.2 takes TLS_ECDHE_ECDSA_WITH_AES_128_CBC_SHA256",
+        more=tuple(own_port + words for words in taken),
+    )
+    series = Series(site)
+    assert series.turn(weaker, controls=TURN) == {"CRY-02"}
+    assert series.repair(TURN) == {}

@@ -346,6 +346,12 @@ CASES: list[tuple[str, Facts, str, str]] = [
         "fail",
         "198.18.0.10:4443/ssltcp does not answer",
     ),
+    (
+        "AVL-02",
+        _changed("sessions", "offers", to=[_beside(ip="2001:2::10", answered=False)]),
+        "fail",
+        "[2001:2::10]:10000/udp does not answer",
+    ),
     ("AVL-02", _changed("sessions", "offers", to=[_beside(type="srflx")]), "pass", "198.18.0.10:10000/udp answers"),
     ("AVL-02", _changed("sessions", "offers", to=[_first(protocol="UDP", port=10000)]), "pass", "every family"),
     (

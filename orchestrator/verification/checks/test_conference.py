@@ -422,9 +422,10 @@ def _judge_offer(who: str, offer: Facts, subject: Subject, sheet: Sheet) -> None
     for (address, port, protocol), row in _candidates(offer).items():
         known = any(address in entry.values() for entry in own)
         sheet.expect(known, f"{who}: offered {address} ({row.get('type')})", "a bridge's own address")
+        place = f"{f'[{address}]' if ':' in address else address}:{port}/{protocol}"
         if known and (port, protocol) != _MEDIA:
-            sheet.expect(False, f"{who}: offered {address}:{port}/{protocol}", f"{'/'.join(_MEDIA)}, the media port")
-        _judge_answer(f"{who}: {address}:{port}/{protocol}", row, sheet)
+            sheet.expect(False, f"{who}: offered {place}", f"{'/'.join(_MEDIA)}, the media port")
+        _judge_answer(f"{who}: {place}", row, sheet)
     _judge_families(who, offer, own, sheet)
 
 
