@@ -26,7 +26,9 @@ KNOWN_GROUPS = (*GROUPS, "jitsi_recorders", "bbb_nodes", "bbb_balancers", "bbb_f
 IN_VAULT = ("certificates_ca_certificate",)
 _FREE_PREFIXES = ("ansible_", "site_")
 _KEY_FILE = "ansible_ssh_private_key_file"
-_JUDGED_ANSIBLE_KEYS = ("ansible_host", "ansible_port", "ansible_user", _KEY_FILE)
+# OpenSSH's arguments may hold templates: Ansible fills them in.
+_SSH_ARGUMENTS = ("ansible_ssh_common_args", "ansible_ssh_extra_args")
+_JUDGED_ANSIBLE_KEYS = ("ansible_host", "ansible_port", "ansible_user", _KEY_FILE, *_SSH_ARGUMENTS)
 _ROLE_GROUPS = {"prosody": SIGNALLING, "jicofo": SIGNALLING, "web": SIGNALLING, "videobridge": BRIDGES, "coturn": TURN}
 
 
@@ -123,7 +125,7 @@ def _values(raw: RawSite, options: Options) -> Iterator[Problem]:
             if name not in options and name not in _JUDGED_ANSIBLE_KEYS:
                 continue
             where = raw.files.where(name, host)
-            if _has_template(_movable(value) if name == _KEY_FILE else value):
+            if name not in _SSH_ARGUMENTS and _has_template(_movable(value) if name == _KEY_FILE else value):
                 message = f"{name} holds a template where a literal value is required"
                 yield Problem(message, where, "write the value itself; Ratssaal reads it before Ansible runs")
             elif value is None:

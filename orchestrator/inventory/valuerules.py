@@ -141,6 +141,17 @@ def _ssh_key_file(value: Any) -> Iterator[Fault]:
         yield (), *fault
 
 
+def _ssh_arguments(value: Any) -> Iterator[Fault]:
+    hint = "-o ProxyJump=bastion.example.org; each quote has its second one"
+    if not isinstance(value, str):
+        yield (), f"{value!r} is no text", hint
+        return
+    try:
+        shlex.split(value)
+    except ValueError as error:
+        yield (), f"{value!r} cannot be taken apart into arguments: {error}", hint
+
+
 def _extra_flows(value: Any) -> Iterator[Fault]:
     for number, flow in enumerate(value):
         if not isinstance(flow, Mapping):
@@ -279,4 +290,6 @@ _RULES: dict[str, Rule] = {
     "ansible_port": _ssh_port,
     "ansible_user": _ssh_user,
     "ansible_ssh_private_key_file": _ssh_key_file,
+    "ansible_ssh_common_args": _ssh_arguments,
+    "ansible_ssh_extra_args": _ssh_arguments,
 }

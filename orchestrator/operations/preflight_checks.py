@@ -234,6 +234,9 @@ def _input_drops(name: str, facts: Facts, topology: Topology) -> Iterator[Remark
     """A packet passes only where every chain of the hook lets it pass (nft(8), VERDICT STATEMENTS)."""
     if facts.get("firewalls"):
         return
+    if "input_drops" in facts and facts["input_drops"] is None:
+        message = "whether other rules drop what comes in cannot be looked at"
+        yield Remark(Problem(message, name, "on the host: iptables -S INPUT; ip6tables -S INPUT"), blocking=False)
     needed = [f"{flow['port']}/{flow['proto']}" for flow in flows(topology, name) if tuple(flow["sources"]) == ANYWHERE]
     for chain in facts.get("input_drops") or ():
         table = f"{chain['family']} {chain['table']}"

@@ -36,6 +36,12 @@ APT_LOCKS = (
     "/var/cache/apt/archives/lock",
 )
 
+# What others answer may have any form.
+UNSEEN = (
+    *(OSError, ValueError, LookupError, AttributeError, TypeError),
+    *(struct.error, subprocess.SubprocessError, HTTPException),
+)
+
 JITSI = ("jitsi-meet-prosody", "jitsi-meet-turnserver", "jitsi-videobridge2", "jicofo")
 
 
@@ -364,7 +370,7 @@ def attempt(function: Callable[..., Any], *arguments: Any) -> Any:
     """Return what a function finds, or None when it cannot look."""
     try:
         return function(*arguments)
-    except (OSError, ValueError, LookupError, AttributeError, struct.error, subprocess.SubprocessError, HTTPException):
+    except UNSEEN:
         return None
 
 

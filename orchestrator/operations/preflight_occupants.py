@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import ipaddress
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from orchestrator.errors import Problem
@@ -55,11 +55,11 @@ def _cut_off(name: str, facts: Facts, topology: Topology) -> Iterator[Remark]:
     kept = [f for f in flows(topology, name) if f["service"] in ("sshd", "extra") or tuple(f["sources"]) == ANYWHERE]
     let_in = [(flow["proto"], *_ends(flow["port"])) for flow in kept]
     known = {(each["proto"], each["port"], each["process"]) for each in listeners(topology, name)}
-    lost = set()
+    ours, lost = _ours(facts, topology["hosts"][name]["groups"]), set()
     for socket in facts["sockets"]:
         proto, port, process = socket["proto"], socket["port"], socket["process"]
         covered = any(proto == each and low <= port <= high for each, low, high in let_in)
-        if not covered and (proto, port, process) not in known and _serves(socket) and process not in _ours(facts):
+        if not covered and (proto, port, process) not in known and _serves(socket) and process not in ours:
             lost.add((port, proto, process or "no process: the kernel"))
     if lost:
         named = ", ".join(f"{port}/{proto} ({process})" for port, proto, process in sorted(lost))
@@ -67,9 +67,10 @@ def _cut_off(name: str, facts: Facts, topology: Topology) -> Iterator[Remark]:
         yield Remark(Problem(f"will be unreachable from outside: {named}", name, hint), blocking=False)
 
 
-def _ours(facts: Facts) -> tuple[str, ...]:
-    """Return the processes that the run arranges anew: nobody is told that they lose a port."""
-    return ("nginx", *_TAKEN, *(("java",) if facts.get("jitsi") else ()))
+def _ours(facts: Facts, groups: Collection[str]) -> set[str]:
+    """Return the processes that the run arranges anew on this host: nobody is told that they lose a port."""
+    taken = {process for process, (*_, group, _) in _TAKEN.items() if group in groups}
+    return taken | ({"nginx"} if SIGNALLING in groups else set()) | ({"java"} if facts.get("jitsi") else set())
 
 
 def _ends(port: int | str) -> tuple[int, int]:

@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import getpass
 import logging
+import os
 import secrets
 import shlex
 import shutil
+import signal
 import socket
 import subprocess
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -198,7 +201,7 @@ def connect(host: Host, known_hosts: Path, *, timeout: float = CONNECT_SECONDS) 
     # Paramiko asks for the kind of key that is pinned first; the same one as fetch_host_key shows, where it is there.
     for kind, key in sorted((pinned or {}).items(), key=lambda item: item[0] != "ssh-ed25519"):
         client.get_host_keys().add(known_name(host), kind, key)
-    with _typed_errors(host, known_hosts, client):
+    with _typed_errors(host, known_hosts, client), _way(host) as line:
         client.connect(
             host.address,
             port=host.port,
@@ -208,7 +211,7 @@ def connect(host: Host, known_hosts: Path, *, timeout: float = CONNECT_SECONDS) 
             timeout=timeout,
             banner_timeout=timeout,
             auth_timeout=timeout,
-            sock=_through(host),
+            sock=line,
         )
     return Connection(host, client)
 
@@ -217,7 +220,8 @@ def fetch_host_key(host: Host) -> HostKey:
     """Ask the host for its public key without logging in, so that a person can compare and pin it."""
     with (
         _typed_errors(host, Path(), None),
-        _through(host) or socket.create_connection((host.address, host.port), CONNECT_SECONDS) as plain,
+        _way(host) as line,
+        line or socket.create_connection((host.address, host.port), CONNECT_SECONDS) as plain,
     ):
         transport = paramiko.Transport(plain)
         try:
@@ -227,27 +231,50 @@ def fetch_host_key(host: Host) -> HostKey:
             transport.close()
 
 
-def _through(host: Host) -> socket.socket | None:
-    """Return a connection through the jump host or the command by which OpenSSH, so Ansible, reaches the host; None: directly.
+@contextmanager
+def _way(host: Host) -> Iterator[socket.socket | None]:
+    """Yield a connection through the jump host or the command by which OpenSSH, so Ansible, reaches the host; None: directly.
 
-    The command ends with the connection, and the connection with the command.
+    The command ends with the connection, and the connection with the command. Where connecting fails it is ended, and what it
+    said is the reason. It has no terminal: with one it would go on asking there, and take what is typed for us.
     """
+    way = _command(host)
+    if not way:
+        yield None
+        return
+    ours, its = socket.socketpair()
+    with its, tempfile.TemporaryFile() as said:
+        process = subprocess.Popen(
+            ["sh", "-c", f"exec {way}"],
+            stdin=its.fileno(),
+            stdout=its.fileno(),
+            stderr=said,
+            start_new_session=True,
+            env=os.environ | {"SSH_ASKPASS_REQUIRE": "never"},
+        )
+        threading.Thread(target=process.wait, daemon=True).start()
+        its.close()
+        try:
+            yield ours
+        except BaseException as error:
+            ours.close()
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            said.seek(0)
+            for line in said.read().decode(errors="replace").strip().splitlines()[-1:]:
+                error.add_note(line)
+            raise
+
+
+def _command(host: Host) -> str:
+    """Return the command through which OpenSSH would reach the host, "" where it would connect itself."""
     asked = ["ssh", "-G", *shlex.split(host.ssh_arguments), "-p", str(host.port)]
     asked += [
         *(["-i", host.key_file] if host.key_file else []),
         *(["-l", host.user] if host.user else []),
         host.address,
     ]
-    way = route.through(asked, route.settings_of(asked)) if shutil.which("ssh") else ""
-    if not way:
-        return None
-    ours, its = socket.socketpair()
-    with its:
-        process = subprocess.Popen(
-            ["sh", "-c", f"exec {way}"], stdin=its.fileno(), stdout=its.fileno(), stderr=subprocess.DEVNULL
-        )
-    threading.Thread(target=process.wait, daemon=True).start()
-    return ours
+    return route.through(asked, route.settings_of(asked)) if shutil.which("ssh") else ""
 
 
 @contextmanager
@@ -316,7 +343,9 @@ def _describe(host: Host, known_hosts: Path, error: Exception) -> _Told | None:
             message = f"the private key {host.key_file} does not exist"
             return Reason.AUTHENTICATION, message, "ansible_ssh_private_key_file in hosts.yml names it"
         case paramiko.SSHException() | OSError() | EOFError():
-            message = f"{host.address} port {host.port} does not answer as an SSH server: {_reason(error)}"
+            # What the jump host's command said tells more than that its connection ended.
+            reason = next(iter(getattr(error, "__notes__", ())), _reason(error))
+            message = f"{host.address} port {host.port} does not answer as an SSH server: {reason}"
             return (
                 Reason.UNREACHABLE,
                 message,

@@ -227,6 +227,24 @@ def test_what_somebody_had_written_is_kept_and_comes_back(code: Any, packaged: P
     assert not copy.exists()
 
 
+def test_a_link_of_somebodys_is_kept_and_comes_back(code: Any, packaged: Path, tmp_path: Path) -> None:
+    """As to a file that the town keeps elsewhere, which is there or not."""
+    packaged.symlink_to(tmp_path / "the-towns-own")
+    _wanted(code, packaged)
+    assert not packaged.is_symlink()
+    assert _given_back(code, packaged) == ["present"]
+    assert packaged.readlink() == tmp_path / "the-towns-own"
+    assert not [path for path in (packaged.parents[1] / "replaced").rglob("*") if path.is_symlink()]
+
+
+def test_what_was_kept_comes_back_though_ours_is_gone(code: Any, packaged: Path) -> None:
+    packaged.write_text("mine\n")
+    _wanted(code, packaged)
+    packaged.unlink()
+    assert _given_back(code, packaged) == ["missing"]
+    assert packaged.read_text() == "mine\n"
+
+
 def test_once_given_back_a_file_is_somebodys_again(code: Any, packaged: Path) -> None:
     packaged.write_text("first\n")
     _wanted(code, packaged)

@@ -126,6 +126,8 @@ def test_other_letters_in_a_path_are_none_of_its_business(folder: str) -> None:
         ("ansible_ssh_private_key_file: '{{ playbook_dir }}/id_x'", "holds a template", "write the value itself"),
         ("ansible_ssh_private_key_file: [a]", "is no path", "id_ed25519"),
         ("ansible_ssh_private_key_file: /keys/100%/id_x", "it holds '%'", "without"),
+        ("ansible_ssh_extra_args: -o ProxyCommand='ssh -W %h:%p jump", "cannot be taken apart", "second one"),
+        ("ansible_ssh_extra_args: [-4]", "is no text", "ProxyJump"),
     ],
 )
 def test_how_a_host_is_reached_is_judged(case: Case, line: str, part: str, hint: str) -> None:

@@ -179,6 +179,17 @@ def test_host_keys_are_judged_by_size_and_not_passed_over() -> None:
     assert judged("").untested == ["the size of the host keys: sshd names none"]
 
 
+def test_a_host_key_that_sshd_names_and_that_is_gone_hides_no_other(tmp_path: Path) -> None:
+    """Somebody removed one of those that Debian makes: sshd goes without it."""
+    key = tmp_path / "key with a blank"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(key)], check=True)
+    listed = f"{tmp_path}/gone\n{key}\n"
+    done = subprocess.run(
+        ["sh", "-c", test_crypto._SHOWN_KEYS], input=listed, capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stdout.split()[0]) == (0, "256")
+
+
 def test_host_without_its_certificate_is_a_fault() -> None:
     sheet = noted(test_tls.judge_served, "Verify return code: 0 (ok)", "")
     assert faults(sheet) == ["the host has no certificate in /etc/ratssaal/tls/fullchain.pem"]

@@ -117,7 +117,7 @@ def _pending(told: str, *, policy: str = _POLICY, asked: str = "apt-get download
         "LC_ALL=C apt-cache": policy,
         "date": str(NOW),
         asked: "'http://mirror.example/libzstd1_2_amd64.deb' libzstd1_2_amd64.deb 300000 SHA256:0\n",
-        "plain=": told,
+        "uri=": told,
     }
     return faults_of(sheet_of(test_system.test_security_updates, said))
 
@@ -156,6 +156,20 @@ def test_the_archive_is_asked_the_way_that_apt_goes(tmp_path: Path, settings: st
     said = test_system._PUBLISHED.format(uri=uri)
     subprocess.run(["sh", "-c", said], check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
     assert (tmp_path / "asked").read_text().splitlines() == [asked, asked.replace("-I", "-r 0-71")]
+
+
+@pytest.mark.parametrize("written", ["mirror+file:{}", "mirror+file://{}"])
+def test_of_a_file_of_mirrors_the_first_one_is_asked(tmp_path: Path, written: str) -> None:
+    """As Debian's images for clouds name the archives; curl knows no such address."""
+    mirrors = tmp_path / "security.list"
+    mirrors.write_text("# ours\n\nhttps://a/debian-security/ priority:1\nhttps://b/debian-security\n")
+    for name, script in (("apt-config", "true"), ("curl", f'echo "$@" >> {tmp_path}/asked')):
+        (tmp_path / name).write_text(f"#!/bin/sh\n{script}\n")
+        (tmp_path / name).chmod(0o755)
+    said = test_system._PUBLISHED.format(uri=written.format(mirrors) + "/pool/x.deb")
+    subprocess.run(["sh", "-c", said], check=True, env={"PATH": f"{tmp_path}:/usr/bin:/bin"})
+    asked = (tmp_path / "asked").read_text().splitlines()[0]
+    assert asked == "-sL -m 8 -I https://a/debian-security/pool/x.deb"
 
 
 _SECURE = "        {} http://mirror.example/debian-security trixie-security/main amd64 Packages\n"

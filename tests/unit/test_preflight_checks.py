@@ -332,6 +332,9 @@ def test_a_foreign_chain_that_drops_is_told_with_what_it_must_let_in() -> None:
     assert not remark.blocking
     assert remark.problem.message.startswith("the chain INPUT of the table ip filter drops")
     assert "80/tcp, 443/tcp, 10000/udp, 3478/udp" in remark.problem.hint
+    (unknown,) = judge(input_drops=None)
+    assert not unknown.blocking
+    assert "iptables -S INPUT" in unknown.problem.hint
     (other,) = judge(input_drops=[chain], firewalls=["ufw"])
     assert other.problem.message.startswith("ufw keeps a firewall"), "the chain is ufw's own"
 
@@ -520,7 +523,13 @@ def test_whoever_meets_now_is_told_before_services_restart(people: int | None, s
     assert all(said in remark.problem.message and "--check" in remark.problem.hint for remark in remarks)
 
 
-@pytest.mark.parametrize(("told", "people"), [('{"participants": 12}', 12), ('{"x": 1}', None), ("soon", None)])
+@pytest.mark.parametrize(
+    ("told", "people"),
+    [
+        ('{"participants": 12}', 12),
+        *((other, None) for other in ('{"x": 1}', "soon", "[]", "null", '{"participants": null}')),
+    ],
+)
 def test_the_bridge_tells_who_meets(tmp_path: Path, web: str, told: str, people: int | None) -> None:
     (tmp_path / "stats").write_text(told)
     assert preflight_facts.attempt(preflight_facts.people_in_meetings, f"{web}/stats") == people

@@ -81,6 +81,14 @@ def test_only_sites_of_somebody_else_are_seen(tmp_path: Path) -> None:
     assert preflight_facts.nginx_sites(str(tmp_path / "none")) == []
 
 
+def test_what_a_host_with_another_role_loses_is_told() -> None:
+    """Nobody arranges these anew on a host for bridges alone."""
+    others = [("nginx", 443), ("lua5.4", 5222), ("turnserver", 3478), ("haproxy", 8443)]
+    (remark,) = judge(*(listening(*each) for each in others), where={"groups": ["jitsi_bridges"]})
+    assert not remark.blocking
+    assert all(f"{port}/tcp ({process})" in remark.problem.message for process, port in others)
+
+
 def test_what_the_firewall_will_cut_off_is_told_once() -> None:
     agents = [listening("zabbix_agentd", 10050, address=address) for address in ("0.0.0.0", "::")]
     (remark,) = judge(*agents, listening("sshd", 2222), listening("", 51820, "udp"), listening("sshd", 22))

@@ -340,6 +340,31 @@ def test_a_way_that_ends_is_told_at_once_and_how_to_try_it(tmp_path: Path) -> No
         assert caught.value.problems[0].hint == f"ssh {way} -p 22 root@inside.test"
 
 
+def test_what_a_jump_host_says_is_told_and_nothing_asks_at_the_terminal(tmp_path: Path) -> None:
+    """A command with a terminal would ask there for a passphrase, and take what is typed for us."""
+    said = "import os, sys; print('a session of its own:', os.getsid(0) == os.getpid(), file=sys.stderr); sys.exit(255)"
+    way = f"-F /dev/null -o {shlex.quote(f'ProxyCommand={sys.executable} -c {shlex.quote(said)}')}"
+    host = Host("h1", "inside.test", "", 22, "root", "", (), way)
+    for use in (lambda: ssh.connect(host, tmp_path / "known_hosts"), lambda: ssh.fetch_host_key(host)):
+        with pytest.raises(ConnectionFailed, match="a session of its own: True") as caught:
+            use()
+        assert caught.value.reason is ssh.Reason.UNREACHABLE
+
+
+def test_a_jump_hosts_command_does_not_outlive_a_connection_that_failed(tmp_path: Path) -> None:
+    command = f"sh -c {shlex.quote(f'echo $$ > {tmp_path}/pid; exec sleep 60')}"
+    host = Host(
+        "h1", "inside.test", "", 22, "root", "", (), f"-F /dev/null -o {shlex.quote(f'ProxyCommand={command}')}"
+    )
+    with pytest.raises(ConnectionFailed):
+        ssh.connect(host, tmp_path / "known_hosts", timeout=1)
+    process = Path("/proc", (tmp_path / "pid").read_text().strip())
+    deadline = time.monotonic() + 10
+    while process.exists():
+        assert time.monotonic() < deadline
+        time.sleep(0.1)
+
+
 def test_a_configuration_that_does_not_end_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """OpenSSH itself waits for such a command without end."""
     (tmp_path / "config").write_text('Match exec "sleep 60"\n')

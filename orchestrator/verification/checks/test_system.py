@@ -126,11 +126,15 @@ def _pending(policy: str) -> dict[str, str]:
 
 
 # Not every mirror tells it; then the package does, whose first member is dated by its changelog (deb(5); dpkg:SOURCE_DATE_EPOCH).
-# Asked the way that apt goes: where it has no proxy for HTTPS, it takes the one for HTTP (apt:methods/http.cc).
+# Asked the way that apt goes: where it has no proxy for HTTPS, it takes the one for HTTP (apt:methods/http.cc), and of a file of
+# mirrors, which Debian's images for clouds have, any one (apt-transport-mirror(1)).
 _PUBLISHED = (
-    'plain=; safe=; eval "$(apt-config shell plain Acquire::http::Proxy safe Acquire::https::Proxy)";'
-    " case '{uri}' in https:*) plain=${{safe:-$plain}};; esac; test \"$plain\" != DIRECT || plain=;"
-    ' ask() {{ curl -sL -m 8 ${{plain:+-x "$plain"}} "$@" \'{uri}\'; }};'
+    "uri='{uri}'; case $uri in mirror+file:*) rest=/$(echo \"${{uri#*:}}\" | sed 's,^/*,,'); list=$rest;"
+    ' while test -n "$list" -a ! -f "$list"; do list=${{list%/*}}; done;'
+    ' first=$(sed -n \'/^[^#]/{{s/[[:space:]].*//;p;q}}\' "$list"); uri=${{first%/}}${{rest#"$list"}};; esac;'
+    ' plain=; safe=; eval "$(apt-config shell plain Acquire::http::Proxy safe Acquire::https::Proxy)";'
+    ' case $uri in https:*) plain=${{safe:-$plain}};; esac; test "$plain" != DIRECT || plain=;'
+    ' ask() {{ curl -sL -m 8 ${{plain:+-x "$plain"}} "$@" "$uri"; }};'
     " ask -I | grep -i '^last-modified:'"
     " || ask -r 0-71 | head -c 36 | sed -n '2s/^debian-binary *\\([0-9]*\\) *$/\\1/p'; true"
 )

@@ -77,6 +77,22 @@ def bare(jid: str) -> str:
     return jid.partition("/")[0]
 
 
+def _fingerprint(connection: ssl.SSLObject) -> str:
+    return hashlib.sha256(connection.getpeercert(binary_form=True) or b"").hexdigest()
+
+
+def _pinned(pin: str) -> type[ssl.SSLObject]:
+    """Return what ends a handshake with another certificate before anything of ours is sent; "" takes any."""
+
+    class Pinned(ssl.SSLObject):
+        def do_handshake(self) -> None:
+            super().do_handshake()
+            if pin and _fingerprint(self) != pin:
+                raise ssl.SSLCertVerificationError("another certificate than the pinned one")
+
+    return Pinned
+
+
 class Client:
     """One connection. `features` are what it says that it can do when it is asked (XEP-0030)."""
 
@@ -102,10 +118,11 @@ class Client:
         """Connect by address under the site's name; raises NoAnswer, or Refused where the certificate is not the pinned one.
 
         The chain is judged elsewhere (CRY-03); here `pin`, the SHA-256 of the certificate that the host itself was seen to
-        serve, keeps a password from being told to somebody else.
+        serve, keeps a password, or a token in `query`, from being told to somebody else.
         """
         context = ssl.create_default_context()
         context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+        context.sslobject_class = _pinned(pin)
         url = f"wss://{self._domain}/xmpp-websocket{query}"
         try:
             self._socket = await connect(
@@ -122,14 +139,13 @@ class Client:
                 close_timeout=1,
                 ping_interval=None,
             )
+        except ssl.SSLCertVerificationError as error:
+            raise Refused("another certificate is served here than on the host itself") from error
         except (TimeoutError, OSError, WebSocketException) as error:
             raise NoAnswer(f"no WebSocket: {type(error).__name__}: {error}") from error
         if self._socket.subprotocol != "xmpp":
             raise NoAnswer("the WebSocket does not speak xmpp")
-        served = self._socket.transport.get_extra_info("ssl_object").getpeercert(binary_form=True)
-        self.certificate = hashlib.sha256(served).hexdigest()
-        if pin and self.certificate != pin:
-            raise Refused("another certificate is served here than on the host itself")
+        self.certificate = _fingerprint(self._socket.transport.get_extra_info("ssl_object"))
 
     async def login(self, domain: str, *, account: str = "", password: str = "") -> None:
         """Log in to a domain: by PLAIN with an account, else ANONYMOUS; then bind. Raises Refused and NoAnswer."""

@@ -27,7 +27,9 @@ def differences(entry: Mapping[str, Any]) -> list[str]:
     try:
         now = os.lstat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return [] if state in ("absent", "given_back") else ["missing"]
+        # Somebody removed our file: what it had replaced comes back all the same.
+        waits = state == "given_back" and os.path.lexists(originals.kept_at(path))
+        return ["missing"] if waits or state not in ("absent", "given_back") else []
     if state == "absent":
         return ["present"]
     if state == "given_back":
@@ -107,13 +109,7 @@ def write_entry(entry: Mapping[str, Any]) -> None:
     if not os.path.isdir(parent):
         os.makedirs(parent, 0o755)
     if state == "link":
-        temporary = path + ".ratssaal-new"
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
-        if os.path.isdir(path) and not os.path.islink(path):
-            raise FileProblem("%s is a directory, a link was wanted" % path)
-        os.symlink(entry["link"], temporary)
-        os.replace(temporary, path)
+        _link(path, entry["link"])
         return
     uid, gid = owner_id(entry["owner"]), group_id(entry["group"])
     if uid is None or gid is None:
@@ -132,9 +128,23 @@ def write_entry(entry: Mapping[str, Any]) -> None:
     replace(path, content, int(entry["mode"], 8), uid, gid, entry["validate"])
 
 
+def _link(path: str, target: str) -> None:
+    temporary = path + ".ratssaal-new"
+    if os.path.lexists(temporary):
+        os.unlink(temporary)
+    if os.path.isdir(path) and not os.path.islink(path):
+        raise FileProblem("%s is a directory, a link was wanted" % path)
+    os.symlink(target, temporary)
+    os.replace(temporary, path)
+
+
 def _give_back(path: str) -> None:
     """Put in place of a file of ours what stood there before, else what its package brings, else nothing. Raises FileProblem."""
     kept = originals.kept_at(path)
+    if os.path.islink(kept):
+        _link(path, os.readlink(kept))
+        remove(kept)
+        return
     original = read_bytes(kept)
     if original is not None:
         before = os.stat(kept)

@@ -10,7 +10,7 @@ import stat
 import subprocess
 
 from . import digest, manifest
-from .disk import read_bytes
+from .disk import read_bytes, remove
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -34,18 +34,20 @@ def keep(paths: Iterable[str]) -> None:
     """Copy those of the files, with owner and mode, that are neither ours nor as their packages bring them; none twice."""
     known, packaged = None, None
     for path in paths:
-        if os.path.lexists(kept_at(path)) or not _is_file(path):
+        link = os.path.islink(path)
+        if os.path.lexists(kept_at(path)) or not (link or _is_file(path)):
             continue
         known, packaged = known or _known(), packaged or _conffiles()
-        content = read_bytes(path)
-        if not content or path in known or content.startswith(MARK) or _md5(content) == packaged.get(path):
+        content = b"" if link else read_bytes(path)
+        if path in known or not (link or _is_somebodys(content, packaged.get(path))):
             continue
         os.makedirs(_folder(), 0o700, exist_ok=True)
         os.makedirs(os.path.dirname(kept_at(path)), exist_ok=True)
         # Whole or not at all: a killed run would take half a copy for the whole one.
         draft = kept_at(path) + ".new"
-        shutil.copy2(path, draft)
-        shutil.chown(draft, os.stat(path).st_uid, os.stat(path).st_gid)
+        remove(draft)
+        shutil.copy2(path, draft, follow_symlinks=False)
+        os.chown(draft, os.lstat(path).st_uid, os.lstat(path).st_gid, follow_symlinks=False)
         os.replace(draft, kept_at(path))
 
 
@@ -56,6 +58,11 @@ def is_ours(path: str) -> bool:
         return False
     hashes = {item.get("hash") for item in _applied() if item.get("dest") == path}
     return content.startswith(MARK) or (bool(hashes - {None, ""}) and digest.keyed(path, content) in hashes)
+
+
+def _is_somebodys(content: bytes | None, packaged: str | None) -> bool:
+    """Say whether a file's content is neither empty nor ours nor as its package brings it."""
+    return not (content is None or content == b"" or content.startswith(MARK) or _md5(content) == packaged)
 
 
 def _is_file(path: str) -> bool:
