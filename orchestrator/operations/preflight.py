@@ -74,8 +74,8 @@ def inspect(site: Site, hosts: Collection[str] = (), *, hardens: bool = False) -
     wanted = Wanted(
         str(site.settings.get("vendor_repository_url") or ""),
         vendor_key_fingerprints(site),
-        repository_place=site.where("vendor_repository_url"),
-        key_place=site.where("vendor_repository_key"),
+        repository_place=_place(site, "vendor_repository_url"),
+        key_place=_place(site, "vendor_repository_key"),
     )
     sshd = sshd_settings(site.settings.get("hardening_skip") or {})
     for host in (host for host in chosen if host.name in facts):
@@ -114,6 +114,11 @@ def collect_facts(host: Host, site: Site) -> Mapping[str, Any]:
         raise Unreachable([Problem(f"the host cannot be looked at: {tail[0]}", host.name, hint)]) from error
     # The host told its time between these two moments.
     return {**facts, "asked_at": (asked + time.time()) / 2}
+
+
+def _place(site: Site, name: str) -> str:
+    """Return "file:line" of a setting, "" where the site leaves it at its default: no file of its speaks of it."""
+    return site.where(name) if site.files.find(name) else ""
 
 
 def login_groups(settings: Mapping[str, Any]) -> tuple[str, ...]:
