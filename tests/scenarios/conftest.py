@@ -53,6 +53,12 @@ LONGEST_FIRST = (
 # OpenSSH 9.2 spends a tenth of a second of CPU time on its post-quantum key exchange, and a run of all tests logs in thousands of
 # times. The quick one comes first; the others are for hosts that offer something else.
 _QUICK_KEX = "curve25519-sha256,sntrup761x25519-sha512@openssh.com,ecdh-sha2-nistp256"
+# sshd closes its sockets and opens them anew when it reads its settings, some time after systemctl ended: nobody gets in
+# meanwhile, and whoever comes before that meets the old settings.
+RELOAD_SSH = (
+    "was=$(ss -Hltnep | grep sshd); systemctl reload ssh && for i in $(seq 100); do sleep 0.1;"
+    ' now=$(ss -Hltnep | grep sshd); test -n "$now" && test "$now" != "$was" && break; done'
+)
 ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrator.evidence.results import Result
 from tests.scenarios.breaks import Break
+from tests.scenarios.conftest import RELOAD_SSH
 
 _SYSCTL = "/etc/sysctl.d/99-zz-ratssaal.conf"
 _DEVICES = "/etc/modprobe.d/80-ratssaal-devices.conf"
@@ -189,9 +190,9 @@ BREAKS = [
         "ACC-06",
         f"cp -a {_SSHD} /root/sshd && cp -a /etc/pam.d/sshd /root/pam-sshd && sed -i 's/^MaxStartups.*/MaxStartups 1000/;"
         f" /^PerSourceMaxStartups/d; s/^PerSourcePenalties.*/PerSourcePenalties no/' {_SSHD}"
-        " && sed -i '1i auth required pam_faillock.so preauth even_deny_root' /etc/pam.d/sshd && systemctl reload ssh && sleep 1",
+        f" && sed -i '1i auth required pam_faillock.so preauth even_deny_root' /etc/pam.d/sshd && {RELOAD_SSH}",
         "sshd: connections without a log-in 1000",
-        f"mv /root/pam-sshd /etc/pam.d/sshd; mv /root/sshd {_SSHD} && systemctl reload ssh && sleep 1",
+        f"mv /root/pam-sshd /etc/pam.d/sshd; mv /root/sshd {_SSHD} && {RELOAD_SSH}",
         more=("of one address none", "sshd: penalties no", "pam_faillock locks root after attempts of strangers"),
     ),
     Break(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orchestrator.evidence.results import Result
 from tests.scenarios.breaks import Break
+from tests.scenarios.conftest import RELOAD_SSH
 
 _SOURCES = "cd /etc/apt; grep -rlE '{0}-security' sources.list* | xargs sed -i 's/{0}-security/{1}-security/'"
 # A library that only coturn uses, replaced as an upgrade does it: a new file in the old one's place.
@@ -154,7 +155,7 @@ BREAKS = [
         "ACC-01",
         "printf 'Match User backup\\nPasswordAuthentication yes\\n' > /etc/ssh/sshd_config.d/planted.conf",
         "passwordauthentication yes (Match User backup in /etc/ssh/sshd_config.d/planted.conf)",
-        "rm /etc/ssh/sshd_config.d/planted.conf; systemctl reload ssh && sleep 1",
+        f"rm /etc/ssh/sshd_config.d/planted.conf; {RELOAD_SSH}",
         more=("sshd was not reloaded since /etc/ssh/sshd_config.d",),
     ),
     Break(

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from orchestrator.lab.lab import LabSite
-from tests.scenarios.conftest import ratssaal, ssh
+from tests.scenarios.conftest import RELOAD_SSH, ratssaal, ssh
 
 _DROP_IN = "/etc/ssh/sshd_config.d/00-ratssaal.conf"
 _LEFT = (
@@ -35,12 +35,12 @@ def _open(row: dict[str, Any]) -> set[str]:
 
 @contextmanager
 def _sshd(site: LabSite, change: str) -> Iterator[None]:
-    """Change the drop-in of sshd, and put it back. Its listening sockets are closed for a moment after a reload."""
-    ssh(site, f"cp -p {_DROP_IN} /root/drop-in && {change} && sshd -t && systemctl reload ssh && sleep 1")
+    """Change the drop-in of sshd, and put it back."""
+    ssh(site, f"cp -p {_DROP_IN} /root/drop-in && {change} && sshd -t && {RELOAD_SSH}")
     try:
         yield
     finally:
-        ssh(site, f"mv /root/drop-in {_DROP_IN} && systemctl reload ssh && sleep 1")
+        ssh(site, f"mv /root/drop-in {_DROP_IN} && {RELOAD_SSH}")
 
 
 @pytest.fixture(scope="module")

@@ -14,7 +14,7 @@ import pytest
 
 from orchestrator.lab.lab import LabSite
 from orchestrator.lab.machines import enter
-from tests.scenarios.conftest import BIN, ROOT, play, ssh
+from tests.scenarios.conftest import BIN, RELOAD_SSH, ROOT, play, ssh
 
 SECONDS = 12
 # The tests' own network is left out, so that the control node locks itself out.
@@ -159,7 +159,7 @@ def test_a_second_login_is_proven_through_a_bastion(site: LabSite, tmp_path: Pat
     done = _trial(site, tmp_path, "MaxAuthTries 5", **variables)
     assert done.returncode == 0, done.stdout
     assert "maxauthtries 5" in ssh(site, "sshd -T")
-    ssh(site, f"rm {TRIAL}; systemctl reload ssh")
+    ssh(site, f"rm {TRIAL}; {RELOAD_SSH}")
 
 
 # What a router before the host would do.
@@ -191,4 +191,4 @@ def test_a_good_change_stays(site: LabSite, tmp_path: Path) -> None:
     time.sleep(SECONDS + 2)
     assert "maxauthtries 5" in ssh(site, "sshd -T")
     assert ".ratssaal" not in ssh(site, "ls -A /etc/ssh/sshd_config.d /etc/ssh")
-    ssh(site, f"rm {TRIAL}; systemctl reload ssh")
+    ssh(site, f"rm {TRIAL}; {RELOAD_SSH}")

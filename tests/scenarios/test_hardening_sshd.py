@@ -14,11 +14,9 @@ from orchestrator.lab.lab import LabSite
 from orchestrator.operations.preflight import inspect
 from orchestrator.verification.runner import verify
 from tests.scenarios.breaks import failed
-from tests.scenarios.conftest import load, play, ratssaal, ssh
+from tests.scenarios.conftest import RELOAD_SSH, load, play, ratssaal, ssh
 
 PORT = 2222
-# sshd opens its port anew when it reads its settings, and nobody gets in meanwhile.
-_RELOAD = "systemctl reload ssh; for i in $(seq 100); do sleep 0.2; ss -Hltn sport = :22 | grep -q . && break; done"
 
 
 def _try_password(site: LabSite, tmp_path: Path, user: str, password: str) -> int:
@@ -53,17 +51,17 @@ def test_strangers_attempts_lock_nobody_out(site: LabSite, tmp_path: Path) -> No
 
 
 # An operator's own count of attempts, with log-in by password; without penalties, for which sshd would not ask PAM at all.
-_COUNT = """
+_COUNT = f"""
 useradd -m -s /bin/bash -G sudo clerk && echo clerk:right | chpasswd && cp -a /etc/pam.d/sshd /root/pam-sshd
 sed -i '1i auth required pam_faillock.so preauth deny=3\\
 auth [success=1 default=ignore] pam_unix.so\\
 auth [default=die] pam_faillock.so authfail deny=3' /etc/pam.d/sshd
-printf 'PasswordAuthentication yes\\nPerSourcePenaltyExemptList %s\\n' {address} > /etc/ssh/sshd_config.d/00-aaa-planted.conf
-systemctl reload ssh && sleep 1
+printf 'PasswordAuthentication yes\\nPerSourcePenaltyExemptList %s\\n' {{address}} > /etc/ssh/sshd_config.d/00-aaa-planted.conf
+{RELOAD_SSH}
 """
-_UNCOUNT = """
-mv /root/pam-sshd /etc/pam.d/sshd; rm -f /etc/ssh/sshd_config.d/00-aaa-planted.conf; systemctl reload ssh
-faillock --user root --reset; faillock --user clerk --reset; userdel -rf clerk 2>/dev/null; rm -rf /run/faillock; sleep 1
+_UNCOUNT = f"""
+mv /root/pam-sshd /etc/pam.d/sshd; rm -f /etc/ssh/sshd_config.d/00-aaa-planted.conf; {RELOAD_SSH}
+faillock --user root --reset; faillock --user clerk --reset; userdel -rf clerk 2>/dev/null; rm -rf /run/faillock
 """
 
 
@@ -116,7 +114,7 @@ def test_settings_that_sshd_does_not_heed_fail_the_run(
     ours = "sha256sum /etc/ssh/sshd_config.d/00-ratssaal.conf; ls -A /var/lib/ratssaal/guard"
     before = ssh(site, f"cp -p {_MAIN} /root/sshd_config; {ours}")
     try:
-        ssh(site, f"{planted}; {_RELOAD}")
+        ssh(site, f"{planted}; {RELOAD_SSH}")
         for again in range(2):
             played = play(site, playbook="harden.yml", check=False)
             assert (played.code, played.changed) == (2, 0), again
@@ -135,19 +133,19 @@ def test_settings_that_sshd_does_not_heed_fail_the_run(
             assert ready.returncode == 0, "it can be provisioned"
             assert f"note: h1: {beforehand}" in ready.stderr
     finally:
-        ssh(site, f"mv /root/sshd_config {_MAIN}; rm -f /etc/ssh/sshd_config.d/00-panel.conf; {_RELOAD}")
+        ssh(site, f"mv /root/sshd_config {_MAIN}; rm -f /etc/ssh/sshd_config.d/00-panel.conf; {RELOAD_SSH}")
     assert play(site, playbook="harden.yml").changed == 0
 
 
 def test_the_old_state_comes_back_where_sshd_does_not_heed_the_new_one(site: LabSite) -> None:
     """On a host that nobody has hardened before, nothing of ours is left."""
     own = "/etc/ssh/sshd_config.d/00-ratssaal.conf"
-    ssh(site, f"cp -p {_MAIN} /root/sshd_config; sed -i '/^Include/d' {_MAIN}; rm {own}; {_RELOAD}")
+    ssh(site, f"cp -p {_MAIN} /root/sshd_config; sed -i '/^Include/d' {_MAIN}; rm {own}; {RELOAD_SSH}")
     try:
         assert "check failed: Not in effect" in play(site, playbook="harden.yml", check=False).output
         assert ssh(site, f"ls {own} 2>/dev/null; ls -A /var/lib/ratssaal/guard") == ""
     finally:
-        ssh(site, f"mv /root/sshd_config {_MAIN}; {_RELOAD}")
+        ssh(site, f"mv /root/sshd_config {_MAIN}; {RELOAD_SSH}")
     assert play(site, playbook="harden.yml").changed == 1
     assert failed(verify(load(site), controls=("ACC-01", "CRY-10"), quick=True)) == {}
 
@@ -160,10 +158,10 @@ ssh-keygen -q -t rsa -b 2048 -N '' -C small@desk -f /root/small
 for who in small keeper; do
     install -d -o $who -m 0700 /home/$who/.ssh; install -o $who -m 0600 /root/small.pub /home/$who/.ssh/authorized_keys
 done
-mv /etc/ssh/sshd_config.d/00-ratssaal.conf /root; {_RELOAD}
+mv /etc/ssh/sshd_config.d/00-ratssaal.conf /root; {RELOAD_SSH}
 """
 _NO_PEOPLE = f"""
-mv /root/00-ratssaal.conf /etc/ssh/sshd_config.d; {_RELOAD}; rm /root/small*
+mv /root/00-ratssaal.conf /etc/ssh/sshd_config.d; {RELOAD_SSH}; rm /root/small*
 for who in small clerk keeper; do userdel -rf $who 2>/dev/null; done
 """
 
@@ -195,7 +193,7 @@ def at_another_port(site: LabSite) -> LabSite:
     """The host's sshd listens at another port, as it did before we came, and the inventory says so."""
     ssh(
         site,
-        f"echo 'Port {PORT}' > /etc/ssh/sshd_config.d/10-port.conf; systemctl reload ssh; "
+        f"echo 'Port {PORT}' > /etc/ssh/sshd_config.d/10-port.conf; {RELOAD_SSH}; "
         "systemctl stop ratssaal-firewall; nft delete table inet ratssaal",
     )
     file = site.path / "hosts.yml"

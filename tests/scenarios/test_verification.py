@@ -26,7 +26,7 @@ from tests.scenarios import (
     test_outside,
 )
 from tests.scenarios.breaks import Break, Series, controls_of, in_batches, name_of, serve_a_certificate
-from tests.scenarios.conftest import BIN, load, play, ratssaal, ssh
+from tests.scenarios.conftest import BIN, RELOAD_SSH, load, play, ratssaal, ssh
 
 _NGINX = "/etc/nginx/sites-available/*.conf"
 _JVB = "/etc/jitsi/videobridge/jvb.conf"
@@ -46,7 +46,7 @@ BREAKS = [
     Break("CRY-03", "", "9 days left", change=serve_a_certificate),
     Break(
         "CRY-10",
-        "sed -i 's/^MACs /MACs hmac-sha1,/' /etc/ssh/sshd_config.d/00-ratssaal.conf && systemctl reload ssh && sleep 1",
+        f"sed -i 's/^MACs /MACs hmac-sha1,/' /etc/ssh/sshd_config.d/00-ratssaal.conf && {RELOAD_SSH}",
         "macs: hmac-sha1",
     ),
     Break(
@@ -98,7 +98,7 @@ BREAKS = [
     Break(
         "ACC-01",
         "sed -i 's/^PasswordAuthentication no/PasswordAuthentication yes/' /etc/ssh/sshd_config.d/00-ratssaal.conf"
-        " && systemctl reload ssh && sleep 1",
+        f" && {RELOAD_SSH}",
         "passwordauthentication yes",
     ),
     Break(
