@@ -6,7 +6,6 @@ import json
 import os
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +14,7 @@ from orchestrator.lab import machines
 from orchestrator.lab.lab import Lab, LabSite
 from orchestrator.verification.child import CHECKS
 from tests.bench.measure import Cost, cost
+from tests.plain_pytest import plain_pytest
 
 BIN = Path(sys.executable).parent
 TEN, TWENTY = 10, 20
@@ -31,18 +31,12 @@ def report_of(site: LabSite, *arguments: str) -> dict[str, Any]:
     return report
 
 
-def by_testinfra(site: LabSite) -> Cost:
+def by_testinfra(site: LabSite, *, shared: bool) -> Cost:
     """Return the cost of the inside checks under plain pytest with testinfra's own SSH backend."""
-    with tempfile.TemporaryDirectory() as folder:
-        config = Path(folder) / "ssh_config"
-        config.write_text(
-            f"Host *\n IdentityFile {site.key_file}\n UserKnownHostsFile {site.known_hosts}\n IdentitiesOnly yes\n"
-        )
-        argv = [str(BIN / "python"), "-m", "pytest", "-q", "-p", "orchestrator.verification.plugin", "-c", os.devnull]
-        argv += ["-p", "no:cacheprovider", f"--ratssaal-site={site.path}", f"--ssh-config={config}"]
-        argv += [f"--hosts=ssh://root@{site.hosts[0].address}", "--ratssaal-inside", str(CHECKS)]
-        environment = os.environ | {"ANSIBLE_VAULT_PASSWORD_FILE": str(site.vault_password_file)}
-        return cost(argv, env=environment)
+    environment = os.environ | {"ANSIBLE_VAULT_PASSWORD_FILE": str(site.vault_password_file)}
+    with plain_pytest(site, shared=shared) as argv:
+        whole = [*argv, f"--hosts=ssh://root@{site.hosts[0].address}", "--ratssaal-inside", str(CHECKS)]
+        return cost(whole, env=environment)
 
 
 def one_host(site: LabSite, unit: Cost) -> None:
@@ -57,9 +51,10 @@ def one_host(site: LabSite, unit: Cost) -> None:
         f"verify from inside and outside, whole port scan: {wall:.0f} s (to reach: 60), {wall / unit.wall:.3f} of the unit"
     )
     print(f"  of {len(full['findings'])} findings: {full['counts']['pass']} pass")
-    plain = by_testinfra(site)
     together = quick["seconds"]["together"]
+    plain, shared = (by_testinfra(site, shared=shared) for shared in (False, True))
     print(f"the inside checks by testinfra's own SSH backend: {plain.wall / together:.1f} times as long as in batches")
+    print(f"  where OpenSSH shares one connection: {shared.wall / together:.1f} times as long")
 
 
 def many_hosts() -> None:

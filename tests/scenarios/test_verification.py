@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from orchestrator.lab.rootfs import SUDO_USER
 from orchestrator.verification.catalogue import load_catalogue
 from orchestrator.verification.child import CHECKS
 from orchestrator.verification.runner import verify
+from tests.plain_pytest import plain_pytest
 from tests.scenarios import (
     conference_breaks,
     hardening_breaks,
@@ -26,7 +28,7 @@ from tests.scenarios import (
     test_outside,
 )
 from tests.scenarios.breaks import Break, Series, controls_of, in_batches, name_of, serve_a_certificate
-from tests.scenarios.conftest import BIN, RELOAD_SSH, load, play, ratssaal, ssh
+from tests.scenarios.conftest import RELOAD_SSH, load, play, ratssaal, ssh
 
 _NGINX = "/etc/nginx/sites-available/*.conf"
 _JVB = "/etc/jitsi/videobridge/jvb.conf"
@@ -223,35 +225,40 @@ def test_one_converge_repairs_it_all(series: Series) -> None:
     assert series.repair() == {}
 
 
-def test_the_same_checks_run_under_plain_pytest(site: LabSite, tmp_path: Path) -> None:
+@pytest.fixture
+def plainly(site: LabSite) -> Iterator[Callable[..., subprocess.CompletedProcess[str]]]:
+    """Run checks under plain pytest on a converged host."""
+    environment = {"ANSIBLE_VAULT_PASSWORD_FILE": str(site.vault_password_file), "PATH": "/usr/bin:/usr/sbin:/bin"}
+    with plain_pytest(site, shared=True) as argv:
+
+        def run(
+            *where: Path, user: str = "root", option: str = "--ratssaal-inside"
+        ) -> subprocess.CompletedProcess[str]:
+            command = [*argv, f"--hosts=ssh://{user}@{site.hosts[0].address}", option, *map(str, where)]
+            return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
+
+        yield run
+
+
+def test_the_same_checks_run_under_plain_pytest(
+    site: LabSite, plainly: Callable[..., subprocess.CompletedProcess[str]]
+) -> None:
     """All inside checks by testinfra's own ssh backend: none fails; on a broken host one does. By a user with sudo and from
     outside it is some of them."""
-    config = tmp_path / "ssh_config"
-    config.write_text(
-        f"Host *\n IdentityFile {site.key_file}\n UserKnownHostsFile {site.known_hosts}\n IdentitiesOnly yes\n"
-    )
-    argv = [str(BIN / "python"), "-m", "pytest", "-q", "-p", "orchestrator.verification.plugin"]
-    argv += ["-c", "/dev/null", "-p", "no:cacheprovider", f"--ratssaal-site={site.path}", f"--ssh-config={config}"]
-    environment = {"ANSIBLE_VAULT_PASSWORD_FILE": str(site.vault_password_file), "PATH": "/usr/bin:/usr/sbin:/bin"}
-
-    def run(*where: Path, user: str = "root", option: str = "--ratssaal-inside") -> subprocess.CompletedProcess[str]:
-        command = [*argv, f"--hosts=ssh://{user}@{site.hosts[0].address}", option, *map(str, where)]
-        return subprocess.run(command, capture_output=True, text=True, timeout=300, check=False, env=environment)
-
-    good = run(CHECKS)
+    good = plainly(CHECKS)
     assert re.search(r"^[5-9][0-9] passed, [0-9]+ skipped, [0-9]+ deselected in", good.stdout, re.M), (
         good.stdout + good.stderr
     )
     assert good.returncode == 0
     ssh(site, "nft add rule inet ratssaal input tcp dport 4711 accept")
     try:
-        bad = run(CHECKS / "test_network.py")
+        bad = plainly(CHECKS / "test_network.py")
     finally:
         ssh(site, "systemctl restart ratssaal-firewall")
     assert re.search(r"\b1 failed, [1-9] passed\b", bad.stdout), bad.stdout + bad.stderr
     assert "4711/tcp is let in from anywhere (wanted: not declared, dropped)" in bad.stdout
     files = [CHECKS / f"test_{name}.py" for name in ("access", "management", "network", "turn")]
-    both = run(*files, user=SUDO_USER, option="--sudo")
+    both = plainly(*files, user=SUDO_USER, option="--sudo")
     assert re.search(r"^10 passed in", both.stdout, re.M), both.stdout + both.stderr
 
 
