@@ -43,8 +43,8 @@ def lab() -> None:
 def up(name: str, debian: str, driver: str, hosts: int, without_repository: bool, as_json: bool) -> None:
     """Start lab NAME, or what of it does not run yet.
 
-    The first start of a day builds a release's root file system (about a minute); later ones take seconds. A lab that
-    failed or was killed half-way is completed by another `up` and removed by `down`.
+    The first start of a day, or after a security update of what is in it, builds a release's root file system (about a
+    minute); others take seconds. A lab that failed or was killed half-way is completed by another `up` and removed by `down`.
     """
     from orchestrator.lab.lab import Lab
 

@@ -12,14 +12,16 @@ from pathlib import Path
 
 from orchestrator.errors import Problem, TaskFailed
 from orchestrator.lab.aptsources import CODENAMES, apt_settings, debian_sources
+from orchestrator.lab.freshness import lacking
 from orchestrator.lab.locks import Busy, locked
 
 CACHE = Path("/var/cache/ratssaal-lab")
 SUDO_USER = "operator"
 MARKER = "etc/ratssaal/lab-host"
 
-# Security updates come into the root file system by building it anew; what is pending for a week is a finding (OS-02).
-MAXIMUM_AGE_DAYS = 1
+# Updates come into the root file system by building it anew: once a day, and when it lacks a security update.
+MAXIMUM_AGE_HOURS = 24
+LOOKED_AT_SECONDS = 600
 
 # A server as Debian's installer leaves it with "SSH server" ticked, less the kernel. What Ratssaal needs beyond that is
 # installed by its roles, as in production.
@@ -49,7 +51,8 @@ _CUSTOMIZE = (
 def root_file_system(release: int, say: Callable[[str], None], *, kernel: bool = False) -> Path:
     """Return the directory of the cached root file system of Debian `release`, building it if need be (about 40 s).
 
-    With `kernel` it is one that boots by itself.
+    It is built anew once a day, and when the security archive has something newer for it. With `kernel` it is one that boots by
+    itself.
 
     Raises TaskFailed with the tail of mmdebstrap's output, or when the machine has no Debian package source.
     """
@@ -64,16 +67,33 @@ def root_file_system(release: int, say: Callable[[str], None], *, kernel: bool =
     with locked(CACHE / f".{name}.lock", lambda: say(f"waiting for Debian {release}, which is being built")):
         _clear_unfinished(name)
         recipe = _recipe(release, sources, settings, kernel)
-        target = CACHE / f"{name}-{recipe}-{int(time.time()) // 86400}"
-        for known in CACHE.glob(f"{name}-{recipe}-*"):
-            if int(time.time()) // 86400 - int(known.name.rpartition("-")[2]) < MAXIMUM_AGE_DAYS:
-                known.touch()
-                return known
+        known, why = _newest(f"{name}-{recipe}", sources)
+        if known and not why:
+            known.touch()
+            return known
+        target = CACHE / f"{name}-{recipe}-{int(time.time()) // 3600}"
         what = " with a kernel" if kernel else ""
-        say(f"building the root file system of Debian {release}{what} (once a day, about a minute)")
+        say(f"building the root file system of Debian {release}{what} ({why}, about a minute)")
         _build(release, target, sources, settings, kernel)
         _clear_outdated(name, target)
     return target
+
+
+def _newest(name: str, sources: str) -> tuple[Path | None, str]:
+    """Return the newest root file system of a recipe, and why another one is to be built, "" where it does."""
+    hour = int(time.time()) // 3600
+    ages = {hour - int(path.name.rpartition("-")[2]): path for path in CACHE.glob(f"{name}-*")}
+    known = ages[min(ages)] if ages else None
+    if known is None or min(ages) >= MAXIMUM_AGE_HOURS:
+        return known, "once a day"
+    looked = CACHE / f".{known.name}.looked"
+    if looked.exists() and time.time() - looked.stat().st_mtime < LOOKED_AT_SECONDS:
+        return known, ""
+    missed = lacking(known, sources)
+    if missed and min(ages) > 0:
+        return known, f"security updates of {', '.join(missed)}"
+    looked.touch()
+    return known, ""
 
 
 def _name(release: int, kernel: bool) -> str:
@@ -149,3 +169,4 @@ def _clear_outdated(name: str, current: Path) -> None:
         unused = f"{path}," not in mounts and path.stat().st_mtime < time.time() - 86400
         if path != current and unused:
             shutil.rmtree(path, ignore_errors=True)
+            (CACHE / f".{path.name}.looked").unlink(missing_ok=True)
