@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -77,3 +79,19 @@ def test_a_vantage_point_that_cannot_be_used_names_its_setting(monkeypatch: pyte
     with pytest.raises(Unreachable, match="cannot be used: no setpriv") as caught:
         Vantage(VantagePoint("local"), "", Path(), {})._run("", 1)
     assert "verification_vantage" in caught.value.problems[0].hint
+
+
+def test_the_control_nodes_own_python_looks_not_the_first_on_path(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A version manager's shim may be there, which is slow, or has no version to start."""
+    shim = tmp_path / "python3"
+    shim.write_text("#!/bin/sh\necho 'no version is set' >&2; exit 1\n")
+    shim.chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path), prepend=os.pathsep)
+    vantage = Vantage(VantagePoint("local"), "", Path(), {})
+    try:
+        (told,) = vantage.ship(["python3 -c 'import sys; print(sys.prefix)'"]).values()
+    finally:
+        vantage.close()
+    assert told == (0, f"{sys.prefix}\n".encode(), b"")
