@@ -14,7 +14,7 @@ from orchestrator.lab.lab import LabSite
 
 
 @contextmanager
-def plain_pytest(site: LabSite, *, shared: bool = False) -> Iterator[list[str]]:
+def plain_pytest(site: LabSite, *, shared: bool) -> Iterator[list[str]]:
     """Yield the command, without hosts and checks, for an environment with ANSIBLE_VAULT_PASSWORD_FILE.
 
     testinfra sets no ControlPath, and OpenSSH then makes a connection for each command; `shared`: one for all commands of a

@@ -80,7 +80,7 @@ def root_file_system(release: int, say: Callable[[str], None], *, kernel: bool =
 
 
 def _newest(name: str, sources: str) -> tuple[Path | None, str]:
-    """Return the newest root file system of a recipe, and why another one is to be built, "" where it does."""
+    """Return the newest root file system of a recipe, and why another one has to be built, "" where it need not."""
     hour = int(time.time()) // 3600
     ages = {hour - int(path.name.rpartition("-")[2]): path for path in CACHE.glob(f"{name}-*")}
     known = ages[min(ages)] if ages else None

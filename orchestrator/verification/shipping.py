@@ -167,17 +167,8 @@ class Vantage:
                     self._failed = error
                     raise
         encoded = base64.b64encode(json.dumps(self._secrets).encode()).decode()
-        # Our own Python first: the control node's python3 may be a version manager's shim, ten times as slow to start.
-        python = (
-            ""
-            if self._line
-            else (
-                f"os.environ['RATSSAAL_PYTHON'] = {sys.executable!r}\n"
-                f"os.environ['PATH'] = {str(Path(sys.executable).parent)!r} + os.pathsep + os.environ.get('PATH', os.defpath)\n"
-            )
-        )
         return (
-            f"{python}os.environ['RATSSAAL_PROBES'] = {self._folder + '/probes.zip'!r}\n"
+            f"{'' if self._line else _own_python()}os.environ['RATSSAAL_PROBES'] = {self._folder + '/probes.zip'!r}\n"
             f"FILES = (os.memfd_create('secrets'),); os.write(FILES[0], base64.b64decode('{encoded}'))\n"
             "os.environ['RATSSAAL_PROBE_SECRETS'] = f'/dev/fd/{FILES[0]}'\n"
         )
@@ -213,6 +204,15 @@ class Vantage:
             message = f"the vantage point ({self.point}) cannot be used: {error}"
             raise Unreachable([Problem(message, "", "verification_vantage names it")]) from error
         return done.stdout, done.stderr
+
+
+def _own_python() -> str:
+    """Return what puts our own Python first: the python3 on PATH may be a version manager's shim, ten times as slow to start."""
+    folder = str(Path(sys.executable).parent)
+    return (
+        f"os.environ['RATSSAAL_PYTHON'] = {sys.executable!r}\n"
+        f"os.environ['PATH'] = {folder!r} + os.pathsep + os.environ.get('PATH', os.defpath)\n"
+    )
 
 
 def packed_probes() -> bytes:

@@ -24,12 +24,14 @@ def root(tmp_path: Path) -> Path:
     return tmp_path / "root"
 
 
-def _archive(folder: Path, suite: str, version: str) -> str:
-    """Make an archive with one package; return its deb822 paragraph."""
+def _archive(folder: Path, suite: str, version: str, *, needs: str = "") -> str:
+    """Make an archive with one package, and with another one that it needs; return its deb822 paragraph."""
     packages = folder / "dists" / suite / "main/binary-amd64/Packages"
     packages.parent.mkdir(parents=True)
     deb = f"Filename: tst.deb\nSize: 1\nSHA256: {'0' * 64}\nDescription: of this test\n"
-    packages.write_text(PACKAGE.format(version=version) + deb)
+    depends = f"Depends: {needs}\n" if needs else ""
+    more = PACKAGE.format(version="1").replace("tst\n", f"{needs}\n", 1) + deb if needs else ""
+    packages.write_text(f"{PACKAGE.format(version=version)}{depends}{deb}\n{more}")
     digest = hashlib.sha256(packages.read_bytes()).hexdigest()
     listed = f" {digest} {packages.stat().st_size} main/binary-amd64/Packages\n"
     release = f"Suite: {suite}\nCodename: {suite}\nArchitectures: amd64\nComponents: main\nDate: Sat, 28 Nov 2026 00:00:00 UTC\n"
@@ -39,6 +41,11 @@ def _archive(folder: Path, suite: str, version: str) -> str:
 
 def test_a_newer_version_in_the_security_archive_is_lacking(root: Path, tmp_path: Path) -> None:
     assert lacking(root, _archive(tmp_path / "archive", "trixie-security", "1.0-1+deb13u1")) == ["tst"]
+
+
+def test_what_needs_a_new_package_is_lacking_too(root: Path, tmp_path: Path) -> None:
+    """As each new kernel of Debian does."""
+    assert lacking(root, _archive(tmp_path / "archive", "trixie-security", "1.1-1", needs="tst-more")) == ["tst"]
 
 
 def test_nothing_is_lacking_where_it_has_nothing_newer(root: Path, tmp_path: Path) -> None:
