@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -17,10 +18,10 @@ from orchestrator.errors import UsageError
 from orchestrator.evidence.visible import one_line
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Iterable, Iterator, Mapping
     from typing import Any
 
-    from orchestrator.evidence.results import Report
+    from orchestrator.evidence.results import Finding, Report
     from orchestrator.inventory.site import Site
     from orchestrator.inventory.vault import VaultAccess
 
@@ -186,20 +187,32 @@ def counted(report: Report) -> str:
     return ", ".join(f"{report.count(result)} {result.value.replace('_', ' ')}" for result in Result)
 
 
+def _to_do(findings: Iterable[Finding]) -> Iterator[tuple[Finding, list[str]]]:
+    """Yield what failed or could not be checked with its controls: what kept many checks from a host is told once."""
+    from orchestrator.evidence.results import Result
+
+    same: dict[Finding, list[str]] = {}
+    for finding in findings:
+        if finding.result is Result.FAIL:
+            same[finding] = [finding.control]
+        elif finding.result is Result.ERROR:
+            same.setdefault(replace(finding, control=""), []).append(finding.control)
+    yield from same.items()
+
+
 def show_summary(report: Report) -> None:
     """Print what a person needs to know: stand-ins first, every kind of result counted, then what to repair."""
     from orchestrator.cli.progress import detail
-    from orchestrator.evidence.results import Result
 
     say_standins(report)
     if report.inside_only:
         console.say("Seen from inside only: what shows from outside was not looked at, not even of what passed.")
     click.echo(counted(report))
-    for finding in report.findings:
-        if finding.result in (Result.FAIL, Result.ERROR):
-            console.say(f"{finding.control} on {finding.host}: {detail(finding)}")
-            if finding.wanted and finding.reason:
-                console.say(f"  {one_line(finding.reason)}")
+    for finding, controls in _to_do(report.findings):
+        console.say(f"{', '.join(controls)} on {finding.host}: {detail(finding)}")
+        if finding.wanted and finding.reason:
+            console.say(f"  {one_line(finding.reason)}")
+        if finding.remedy:
             console.say(f"  hint: {finding.remedy}")
     if report.nothing_tested:
         console.say("Nothing was tested: this is evidence of nothing.")

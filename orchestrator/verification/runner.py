@@ -154,7 +154,7 @@ def _findings(ran: child.Ran, pairs: list[tuple[str, str]], controls: Mapping[st
             )
         else:
             reason = f"no check came to a result: {ran.end}"
-            result.append(Finding(*pair, Result.ERROR, "", "", controls[pair[0]].remedy.en, reason))
+            result.append(Finding(*pair, Result.ERROR, "", "", "", reason))
     return result
 
 
@@ -199,11 +199,13 @@ def joined(several: list[Finding]) -> Finding:
     seen, wanted, reason = (
         "; ".join(filter(None, t)) for t in zip(*((f.seen, f.wanted, f.reason) for f in same), strict=True)
     )
-    return replace(same[0], result=worst, seen=seen, wanted=wanted, reason=reason)
+    remedy = next((finding.remedy for finding in same if finding.remedy), "")
+    return replace(same[0], result=worst, seen=seen, wanted=wanted, remedy=remedy, reason=reason)
 
 
 def _finding(row: Mapping[str, Any], control: Control) -> Finding:
     result = Result(row["result"])
-    remedy = control.remedy.en if result in (Result.FAIL, Result.ERROR) else ""
+    # What repairs the control does not repair a check that broke off; why it did is told as its reason.
+    remedy = control.remedy.en if result is Result.FAIL else ""
     texts = (row["seen"], row["wanted"], remedy, row["reason"], row["vantage"])
     return Finding(row["control"], row["host"], result, *texts)

@@ -50,7 +50,8 @@ def test_check_without_result_is_an_error(case: Case) -> None:
     report = runner.verify(case.load(), controls=("NET-01", "ACC-01"))
     assert [f.result for f in report.findings] == [Result.ERROR, Result.ERROR]
     assert report.exit_code == 6
-    assert report.findings[0].remedy
+    # What repairs the control does not bring the host back.
+    assert report.findings[0].remedy == ""
     assert report.standins is None
 
 

@@ -120,7 +120,7 @@ def test_a_check_that_was_to_come_and_did_not_is_an_error_though_others_passed(c
     (found,) = _found([*expected, _row("pass", seen="a"), _row("pass", check="z")], code)
     assert found.result is Result.ERROR
     assert found.reason.startswith("no result of y: the checks ")
-    assert found.remedy
+    assert found.remedy == ""
     (whole,) = _found([*expected, *(_row("pass", check=name) for name in "xyz")], code)
     assert whole.result is Result.PASS
 
@@ -137,3 +137,6 @@ def test_a_fault_is_told_beside_an_error() -> None:
     rows = [_row("error", reason="no answer"), _row("fail", seen="a", wanted="b"), _row("pass", seen="c")]
     (found,) = _found(rows)
     assert (found.result, found.seen, found.wanted, found.reason) == (Result.ERROR, "a", "b", "no answer")
+    assert found.remedy == select(("OS-08",))[0].remedy.en
+    (alone,) = _found([rows[0], rows[2]])
+    assert (alone.result, alone.remedy) == (Result.ERROR, "")

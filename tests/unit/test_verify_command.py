@@ -160,6 +160,22 @@ def test_every_kind_of_result_is_counted_and_each_finding_named_with_its_remedy(
     assert "round trips: meet 3; 42.0 s together" in shown.err
 
 
+def test_what_keeps_many_checks_from_a_host_is_told_once_and_no_hint_speaks_of_a_controls_repair(
+    town: Path, look: Look, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hung = {"seen": "", "wanted": "", "remedy": "", "reason": "it said nothing for 30 s (hint: uptime)"}
+    away = [finding(number, Result.ERROR, host, **hung) for host in ("a", "b") for number in (1, 2)]
+    look.report = report(findings=(finding(3, Result.FAIL, "a"), *away), hosts=("a", "b"))
+    call(town)
+    summary = capsys.readouterr().err.split("round trips")[0].splitlines()[len(look.report.findings) :]
+    assert summary[-4:] == [
+        "TST-03 on a: seen-3 (wanted: wanted-3)",
+        "  hint: ratssaal repair 3 --host a",
+        "TST-01, TST-02 on a: it said nothing for 30 s (hint: uptime)",
+        "TST-01, TST-02 on b: it said nothing for 30 s (hint: uptime)",
+    ]
+
+
 def test_standins_are_told_before_the_counts(town: Path, look: Look, capsys: pytest.CaptureFixture[str]) -> None:
     for standins, said in ((True, "This rests on STAND-INS"), (None, "Not known whether every host runs Jitsi's own")):
         look.report = report(standins=standins)
