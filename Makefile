@@ -46,7 +46,7 @@ unit: setup ## tests that need neither root nor a host
 	$(BIN)/python -m pytest -q -n 2 --dist loadfile tests/unit
 
 scenarios: setup ## tests on throwaway lab hosts (root)
-	$(AS_ROOT) $(BIN)/python -m pytest -q -ra -n 5 --dist loadfile --no-loadscope-reorder --durations=15 tests/scenarios
+	$(AS_ROOT) $(BIN)/python -m pytest -q -ra -n 5 --dist loadgroup --no-loadscope-reorder --durations=15 tests/scenarios
 
 machine: setup ## one virtual machine: boot, converge, reboot, verify (root)
 	$(AS_ROOT) $(BIN)/python -m pytest -q -ra --durations=0 tests/vm/test_machine.py

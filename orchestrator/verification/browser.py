@@ -45,7 +45,7 @@ def browser_command(job: Mapping[str, Any]) -> str:
     """Return the command that prints a job's facts where `RATSSAAL_PYTHON` names the control node's Python.
 
     The job: `names` (name to address), `pages` (paths of the first name; ROOM becomes a room's name that nobody uses),
-    `origins` (those that the policy must let through; without it the policy is not tried). The facts: see `_look`; only
+    `origins` (those that the policy must let through). The facts: see `_look`; only
     {"missing": what} where the browser cannot run. The command ends within SECONDS.
     """
     words = shlex.quote(json.dumps(job, sort_keys=True))
@@ -102,8 +102,8 @@ def _look(context: BrowserContext, job: Mapping[str, Any]) -> dict[str, Any]:
     """Load the pages and return what was seen.
 
     `pages`: path, status, policy; `requests`: page, kind, url, refused (by the policy); of all pages `cookies` and
-    `storage` (kind to names); of the last page that has settings: `settings` (window.config before the application
-    begins), `branding`, `upstream` (the version of upstream's library, "" where it does not run), `generator`; `trial`:
+    `storage` (kind to names); of the last page that has settings: its path as `holder`, `settings` (window.config before
+    the application begins), `branding`, `upstream` (the version of upstream's library, "" where it does not run), `generator`; `trial`:
     what the policy stops and lets through there.
     """
     log, domain, room = _Log(), next(iter(job["names"])), f"ratssaal-{secrets.token_hex(8)}"
@@ -126,13 +126,12 @@ def _look(context: BrowserContext, job: Mapping[str, Any]) -> dict[str, Any]:
         for kind, names in held.pop("storage").items():
             storage[kind].update(names)
         if held["settings"] is not None or page is holder:
-            facts.update(held)
+            facts.update(held, holder=path)
             holder = page
     facts["storage"] = {kind: sorted(names) for kind, names in storage.items()}
     facts["cookies"] = [f"{cookie['name']} ({cookie['domain']})" for cookie in context.cookies()]
     log.open = False
-    if "origins" in job:
-        facts["trial"] = holder.evaluate((_HERE / "browser_trial.js").read_text(), job["origins"])
+    facts["trial"] = holder.evaluate((_HERE / "browser_trial.js").read_text(), job["origins"])
     facts["requests"] = [
         {"page": page, "kind": kind, "url": url.replace(room, ROOM), "refused": refused}
         for (page, kind, url), refused in log.rows.items()

@@ -7,7 +7,7 @@ import pytest
 from orchestrator.evidence.results import Result
 from orchestrator.lab.lab import LabSite
 from orchestrator.verification.runner import verify
-from tests.scenarios.breaks import Series, failed
+from tests.scenarios.breaks import Break, Series, controls_of, failed, in_batches
 from tests.scenarios.conference_breaks import BREAKS, EVERYTHING, KEEP, NEAR
 from tests.scenarios.conftest import load, play, ssh
 
@@ -19,9 +19,13 @@ def series(site: LabSite) -> Series:
     return Series(site)
 
 
-@pytest.mark.parametrize("name", BREAKS)
-def test_control_turns(series: Series, name: str) -> None:
-    assert series.turn(BREAKS[name], controls=NEAR) == BREAKS[name].controls
+def _named(batch: tuple[Break, ...]) -> str:
+    return "+".join(name for name, row in BREAKS.items() if row in batch)
+
+
+@pytest.mark.parametrize("batch", in_batches(BREAKS.values()), ids=_named)
+def test_controls_turn(series: Series, batch: tuple[Break, ...]) -> None:
+    assert series.turn(*batch, controls=NEAR) == controls_of(batch)
 
 
 def test_one_converge_repairs_it_all(site: LabSite) -> None:

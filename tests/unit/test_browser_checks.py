@@ -36,6 +36,7 @@ CONFIG: dict[str, Any] = {
 FACTS: dict[str, Any] = {
     "pages": [{"path": "/", "status": 200, "policy": "default-src 'self'"}],
     "requests": [{"page": "/", "kind": "document", "url": "https://meet.example.org/", "refused": False}],
+    "holder": f"/{ROOM}",
     "settings": CONFIG,
     "branding": {"logoImageUrl": "/ratssaal/logo.svg"},
     "upstream": "1.0.8300",
@@ -170,10 +171,20 @@ def test_what_could_not_be_seen_is_never_a_pass(check: Any) -> None:
         look(check, FACTS, groups=("jitsi_bridges",))
     with pytest.raises(RuntimeError, match="no object config"):
         look(check, {**FACTS, "settings": None})
-    with pytest.raises(RuntimeError, match="start page: 502"):
-        look(check, {**FACTS, "pages": [{"path": "/", "status": 502, "policy": ""}]})
+    with pytest.raises(RuntimeError, match="room page: 502"):
+        look(check, {**FACTS, "pages": [{"path": f"/{ROOM}", "status": 502, "policy": ""}]})
     with pytest.raises(NotTested, match="did not start in the browser"):
         look(check, {**FACTS, "upstream": ""}).finish()
+
+
+def test_each_check_wants_the_pages_that_it_speaks_of() -> None:
+    """They share one browser: how people join is told where the imprint is missing, and not by the start page's settings."""
+    facts = {**FACTS, "pages": [{"path": "/impressum", "status": 404, "policy": ""}]}
+    assert look(checks.test_joining, facts).faults == []
+    with pytest.raises(RuntimeError, match="imprint: 404"):
+        look(checks.test_third_parties, facts)
+    with pytest.raises(RuntimeError, match="no object config"):
+        look(checks.test_joining, {**FACTS, "holder": "/"})
 
 
 @pytest.mark.parametrize(

@@ -51,12 +51,16 @@ _ADDRESS = re.compile(
 _NO_CONNECTION = re.compile(r"net::ERR_(?:CONNECTION_TIMED_OUT|ADDRESS_UNREACHABLE)")
 
 
-def _facts(outside: testinfra.host.Host, subject: Subject, **job: list[str]) -> dict[str, Any]:
-    """Return what the browser saw; raises NotTested where it cannot run, RuntimeError where no page of Jitsi came."""
+def _facts(outside: testinfra.host.Host, subject: Subject, *needed: str) -> dict[str, Any]:
+    """Return what the browser saw on all pages, which it loads once for all checks.
+
+    Raises NotTested where it cannot run, RuntimeError where a page that is needed did not come, or none of Jitsi's.
+    """
     if not subject.signalling:
         raise NotApplicable("the web server does not run here")
     names = dict.fromkeys(_own_names(subject), first_way(outside, subject))
-    (result,) = ask(outside, browser_command({"names": names, **job}))
+    job = {"names": names, "pages": list(_PAGES), "origins": _declared(subject)}
+    (result,) = ask(outside, browser_command(job))
     if result.rc and (found := _NO_CONNECTION.search(result.stderr)):
         raise NotTested(
             f"no browser looked: the control node, where it runs, has no connection to the page ({found[0]})"
@@ -64,14 +68,21 @@ def _facts(outside: testinfra.host.Host, subject: Subject, **job: list[str]) -> 
     facts: dict[str, Any] = json_of(result)
     if "missing" in facts:
         raise NotTested(f"no browser looked: there is not {facts['missing']}")
-    wrong = [f"{_PAGES[page['path']]}: {page['status']}" for page in facts["pages"] if page["status"] != 200]
-    if wrong or not isinstance(facts["settings"], dict):
+    missing = [page for page in facts["pages"] if page["path"] in needed and page["status"] != 200]
+    wrong = [f"{_PAGES[page['path']]}: {page['status']}" for page in missing]
+    if wrong or not isinstance(facts["settings"], dict) or facts["holder"] not in needed:
         raise RuntimeError(f"no page of Jitsi Meet with its config.js came ({', '.join(wrong) or 'no object config'})")
     return facts
 
 
 def _own_names(subject: Subject) -> list[str]:
     return [str(subject.settings["jitsi_domain"]), turn_domain(subject.settings)]
+
+
+def _declared(subject: Subject) -> list[str]:
+    """Return the origins that the policy must let through."""
+    allowed = (str(origin) for origin in subject.settings.get("jitsi_allowed_origins") or ())
+    return [*allowed, *identity_origins(subject.settings)]
 
 
 def _tell_the_application(facts: Mapping[str, Any], sheet: Sheet) -> None:
@@ -90,7 +101,7 @@ def _tell_the_application(facts: Mapping[str, Any], sheet: Sheet) -> None:
 @pytest.mark.control("VKS-03")
 def test_joining(outside: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """The settings that are in effect in the browser, against those of the site."""
-    facts = _facts(outside, subject, pages=[f"/{ROOM}"])
+    facts = _facts(outside, subject, f"/{ROOM}")
     _tell_the_application(facts, sheet)
     for name, (device, variable) in _MUTED.items():
         seen, wanted = facts["settings"].get(name), bool(subject.settings[variable])
@@ -113,11 +124,9 @@ def _prejoin_setting(settings: Mapping[str, Any]) -> str:
 @pytest.mark.control("VKS-11")
 def test_third_parties(outside: testinfra.host.Host, subject: Subject, sheet: Sheet) -> None:
     """Every address that a page asks for, whether it got it or not, and that the policy lets nothing else through."""
-    identity = identity_origins(subject.settings)
-    declared = [*(str(origin) for origin in subject.settings.get("jitsi_allowed_origins") or ()), *identity]
-    facts = _facts(outside, subject, pages=list(_PAGES), origins=declared)
+    facts = _facts(outside, subject, *_PAGES)
     _tell_the_application(facts, sheet)
-    allowed = {*_own_names(subject), *(str(urlsplit(origin).hostname) for origin in declared)}
+    allowed = {*_own_names(subject), *(str(urlsplit(origin).hostname) for origin in _declared(subject))}
     _judge_requests(facts["requests"], allowed, sheet)
     _judge_settings(facts, allowed, sheet)
     _judge_policy(facts["trial"], sheet)
