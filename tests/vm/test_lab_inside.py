@@ -6,14 +6,16 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from orchestrator.lab.lab import LabSite
-from tests.scenarios.conftest import ROOT, ssh
+from tests.scenarios.conftest import ROOT, ssh, throwaway
 
-pytestmark = pytest.mark.xdist_group("bare")
+# A machine of its own, so that it is at work beside another one until the end.
+pytestmark = pytest.mark.xdist_group("inside")
 
 # Of debian-packages.txt what the lab itself needs; the rest is for stand-ins, browsers, machines and tests.
 PACKAGES = "gnupg iproute2 iputils-ping mmdebstrap nftables nmap procps python3-venv systemd-container"
@@ -36,15 +38,16 @@ def wheels(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def operator(bare13: LabSite, wheels: Path) -> LabSite:
+def operator(wheels: Path) -> Iterator[LabSite]:
     """A bare machine with the tool installed."""
-    install = "DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends"
-    _long(bare13, f"apt-get -qq update && {install} {PACKAGES}")
-    copy = ["scp", "-q", "-r", "-i", str(bare13.key_file), "-o", f"UserKnownHostsFile={bare13.known_hosts}"]
-    subprocess.run([*copy, str(wheels), f"root@{bare13.hosts[0].address}:/root/wheels"], check=True, timeout=600)
-    pip = "/root/venv/bin/pip install --quiet --no-index --find-links /root/wheels"
-    _long(bare13, f"python3 -m venv /root/venv && {pip} ratssaal")
-    return bare13
+    with throwaway("vminside", driver="vm") as made:
+        install = "DEBIAN_FRONTEND=noninteractive apt-get -qq install --yes --no-install-recommends"
+        _long(made, f"apt-get -qq update && {install} {PACKAGES}")
+        copy = ["scp", "-q", "-r", "-i", str(made.key_file), "-o", f"UserKnownHostsFile={made.known_hosts}"]
+        subprocess.run([*copy, str(wheels), f"root@{made.hosts[0].address}:/root/wheels"], check=True, timeout=600)
+        pip = "/root/venv/bin/pip install --quiet --no-index --find-links /root/wheels"
+        _long(made, f"python3 -m venv /root/venv && {pip} ratssaal")
+        yield made
 
 
 def _long(machine: LabSite, command: str) -> None:
