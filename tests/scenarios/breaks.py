@@ -74,12 +74,12 @@ class Break:
 TOGETHER = 6
 
 
-def in_batches(rows: Iterable[Break]) -> list[tuple[Break, ...]]:
-    """Return breaks that can be done and looked at together; those that touch the same stay in their order."""
+def in_batches(rows: Iterable[Break], most: int = TOGETHER) -> list[tuple[Break, ...]]:
+    """Return breaks that can be done and looked at together, `most` at a time; those that touch the same stay in their order."""
     batches: list[list[Break]] = []
     for row in rows:
         last = max((n for n, batch in enumerate(batches) if any(row.touches & o.touches for o in batch)), default=-1)
-        free = (b for b in batches[last + 1 :] if len(b) < TOGETHER and not row.alone and not b[0].alone)
+        free = (b for b in batches[last + 1 :] if len(b) < most and not row.alone and not b[0].alone)
         batch = next(free, None)
         if batch is None:
             batches.append([row])

@@ -26,7 +26,8 @@ _TO_EFFECT = {
 _KEPT = "/root/conference.tar"
 KEEP = f"tar -C / -cf {_KEPT} etc/prosody etc/jitsi {_SANDBOX[1:]}"
 
-# What looks at the same conversation; each of them must stay quiet where another one is meant.
+# What looks at the same conversation; each of them must stay quiet where another one is meant. Therefore two breaks at most are
+# looked at together, and those that turn more than one of these alone.
 NEAR = ("VKS-01", "VKS-02", "TRN-04", "AVL-02")
 # Control, who has to take the change, the change, what is seen of it, who else sees it.
 _ROWS: dict[str, tuple[str, str, str, str, tuple[str, ...]]] = {
@@ -131,6 +132,7 @@ BREAKS = {
         seen,
         f"tar -C / -xf {_KEPT} && {_TO_EFFECT[taker]}",
         also,
+        alone=control == "VKS-01",
     )
     for name, (control, taker, change, seen, also) in _ROWS.items()
 } | {

@@ -62,13 +62,22 @@ ROOT = Path(__file__).resolve().parents[2]
 BIN = Path(sys.executable).parent
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+@pytest.hookimpl(wrapper=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Begin with the files that take longest, and keep those together that share a host."""
     order = [*(name for row in SHARING for name in row), *LONGEST_FIRST]
     items.sort(key=lambda item: order.index(item.path.stem) if item.path.stem in order else len(order))
     for item in items:
         group = next((row[0] for row in SHARING if item.path.stem in row), item.path.stem)
         item.add_marker(pytest.mark.xdist_group(group))
+    yield
+    require_groups(config, items)
+
+
+def require_groups(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Stop where pytest-xdist has not written a test's group behind its name: one worker would take another's host away."""
+    if hasattr(config, "workerinput") and not all("@" in item.nodeid for item in items):
+        raise pytest.UsageError("pytest-xdist does not keep the tests of a host together with this version of pytest")
 
 
 @contextmanager

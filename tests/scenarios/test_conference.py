@@ -23,7 +23,7 @@ def _named(batch: tuple[Break, ...]) -> str:
     return "+".join(name for name, row in BREAKS.items() if row in batch)
 
 
-@pytest.mark.parametrize("batch", in_batches(BREAKS.values()), ids=_named)
+@pytest.mark.parametrize("batch", in_batches(BREAKS.values(), most=2), ids=_named)
 def test_controls_turn(series: Series, batch: tuple[Break, ...]) -> None:
     assert series.turn(*batch, controls=NEAR) == controls_of(batch)
 

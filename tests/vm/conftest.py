@@ -11,18 +11,15 @@ from collections.abc import Generator, Iterator
 import pytest
 
 from orchestrator.lab.lab import LabSite
-from tests.scenarios.conftest import ratssaal, ssh, throwaway
+from tests.scenarios.conftest import ratssaal, require_groups, ssh, throwaway
 
 BOOT_SECONDS = 600
 
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Stop where pytest-xdist has not written a test's group behind its name: one worker would take another's machine away."""
-    if hasattr(config, "workerinput") and not all("@" in item.nodeid for item in items):
-        raise pytest.UsageError(
-            "pytest-xdist does not keep the tests of a machine together with this version of pytest"
-        )
+    """Stop where the tests of a machine would not stay together."""
+    require_groups(config, items)
 
 
 @pytest.hookimpl
