@@ -211,28 +211,36 @@ def _control(control: ControlText, language: str) -> dict[str, Any]:
 
 
 def _to_do(findings: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return what to repair: failures in the catalogue's order, then checks without a result, one entry per control."""
+    """Return what to repair: failures in the catalogue's order, then checks without a result, one entry per control.
+
+    What kept many checks from a result is one entry: `also` are the other controls.
+    """
     entries: dict[tuple[Result, str], list[dict[str, Any]]] = {}
     for result in (Result.FAIL, Result.ERROR):
         for row in findings:
             if row["result"] is result:
                 entries.setdefault((result, row["finding"].control), []).append(row)
-    return [
-        {
-            **rows[0],
-            "cases": _cases(rows),
-            "remedies": list(dict.fromkeys(row["remedy"] for row in rows if row["remedy"])),
-        }
-        for rows in entries.values()
-    ]
+    told: dict[Any, dict[str, Any]] = {}
+    for (result, control), rows in entries.items():
+        cases = _cases(rows)
+        remedies = list(dict.fromkeys(row["remedy"] for row in rows if row["remedy"]))
+        same = control if result is Result.FAIL or remedies else tuple((_shows(row), hosts) for row, hosts in cases)
+        entry = told.setdefault((result, same), {**rows[0], "cases": cases, "remedies": remedies, "also": []})
+        entry["also"] += [control] if entry["finding"].control != control else []
+    return list(told.values())
+
+
+def _shows(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what a finding tells of its host, and from where it was seen."""
+    finding = row["finding"]
+    return finding.seen, finding.wanted, finding.reason, finding.vantage
 
 
 def _cases(rows: Sequence[dict[str, Any]]) -> list[tuple[dict[str, Any], str]]:
     """Return a finding's row and all hosts that show the same, for each different thing that was seen."""
     cases: dict[tuple[str, ...], list[dict[str, Any]]] = {}
     for row in rows:
-        finding = row["finding"]
-        cases.setdefault((finding.seen, finding.wanted, finding.reason, finding.vantage), []).append(row)
+        cases.setdefault(_shows(row), []).append(row)
     return [(same[0], ", ".join(dict.fromkeys(row["finding"].host for row in same))) for same in cases.values()]
 
 

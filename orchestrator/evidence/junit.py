@@ -70,7 +70,8 @@ def _case(suite: ElementTree.Element, report: Report, finding: Finding) -> None:
     result = ElementTree.SubElement(case, element, {"message": visible(_message(finding))})
     if element != "skipped":
         result.set("type", finding.control)
-    result.text = visible(f"seen: {finding.seen}\nwanted: {finding.wanted}\nremedy: {finding.remedy}\n")
+    told = {name: getattr(finding, name) for name in ("seen", "wanted", "reason", "remedy")}
+    result.text = visible("".join(f"{name}: {text}\n" for name, text in told.items() if text))
 
 
 def _message(finding: Finding) -> str:

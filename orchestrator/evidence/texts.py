@@ -98,6 +98,7 @@ _TEXTS: Mapping[str, tuple[str, str]] = {
         "In dieser Reihenfolge beheben, danach erneut prüfen:",
         "Repair in this order, then verify again:",
     ),
+    "also": ("Dasselbe ließ auch diese Prüfungen ohne Ergebnis:", "The same left these without a result, too:"),
     "why": ("Warum das zählt", "Why it matters"),
     "repair": ("So beheben", "How to repair"),
     "findings": ("Alle Befunde", "All findings"),

@@ -205,7 +205,7 @@ def joined(several: list[Finding]) -> Finding:
 
 def _finding(row: Mapping[str, Any], control: Control) -> Finding:
     result = Result(row["result"])
-    # What repairs the control does not repair a check that broke off; why it did is told as its reason.
-    remedy = control.remedy.en if result is Result.FAIL else ""
+    # What repairs the control does not repair a check that broke off, unless a fault was seen before: why it did is its reason.
+    remedy = control.remedy.en if result is Result.FAIL or row["wanted"] else ""
     texts = (row["seen"], row["wanted"], remedy, row["reason"], row["vantage"])
     return Finding(row["control"], row["host"], result, *texts)

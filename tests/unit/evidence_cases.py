@@ -31,9 +31,9 @@ def finding(number: int, result: Result, host: str = "meet", **changes: Any) -> 
         "control": f"TST-{number:02}",
         "host": host,
         "result": result,
-        "seen": f"seen-{number}",
-        "wanted": f"wanted-{number}",
-        "remedy": f"ratssaal repair {number} --host {host}",
+        "seen": "" if result is Result.ERROR else f"seen-{number}",
+        "wanted": "" if result is Result.ERROR else f"wanted-{number}",
+        "remedy": "" if result is Result.ERROR else f"ratssaal repair {number} --host {host}",
         "reason": f"reason-{number}" if result in (Result.NOT_TESTED, Result.NOT_APPLICABLE, Result.ERROR) else "",
         "waiver": f"A. Person: waiver-{number}, until 2027-01-31" if result is Result.WAIVED else "",
     }

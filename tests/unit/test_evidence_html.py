@@ -166,7 +166,7 @@ def test_what_to_do_first_has_failures_then_errors_by_the_catalogue_each_with_it
     entries = [item for item in page.find("li", page.section("de-first")) if item.classes]
     assert [re.findall(r"TST-\d+", item.text)[0] for item in entries] == ["TST-01", "TST-04", "TST-10"]
     commands = [code.text for code in page.find("code", page.section("de-first"), class_="command")]
-    assert commands == [f"ratssaal repair {number} --host meet" for number in (1, 4, 10)]
+    assert commands == [f"ratssaal repair {number} --host meet" for number in (1, 4)]
     assert "Deutsches Risiko 4" in entries[1].text
     assert "seen-4" in entries[1].text
 
@@ -178,6 +178,19 @@ def test_hosts_that_show_the_same_are_named_together() -> None:
     assert entry.text.count("seen-1") == 1
     assert "a, b" in entry.text
     assert entry.text.count("ratssaal repair") == 1
+
+
+def test_what_kept_many_checks_from_a_result_is_one_thing_to_do() -> None:
+    hung = {"reason": "it said nothing for 30 s (hint: uptime)"}
+    away = [finding(number, Result.ERROR, host, **hung) for host in ("a", "b") for number in (1, 2)]
+    alone = finding(4, Result.ERROR, "a", reason="nmap ran out of time")
+    several = Page(report(hosts=("a", "b"), findings=(finding(3, Result.FAIL, "a"), *away, alone)))
+    entries = [item.text for item in several.find("li", several.section("en-first")) if item.classes]
+    assert [re.findall(r"TST-\d+", text) for text in entries] == [["TST-03"], ["TST-01", "TST-02"], ["TST-04"]]
+    assert entries[1].count("it said nothing for 30 s") == 1
+    assert "a, b" in entries[1]
+    assert texts.texts("en")["also"] in entries[1]
+    assert texts.texts("en")["also"] not in entries[0] + entries[2]
 
 
 @pytest.mark.parametrize(

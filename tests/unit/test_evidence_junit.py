@@ -49,7 +49,8 @@ def test_messages_say_why() -> None:
     assert case_of(Result.NOT_TESTED)[0].get("message") == "not tested: reason-1"
     assert case_of(Result.NOT_APPLICABLE)[0].get("message") == "not applicable: reason-1"
     assert case_of(Result.DECLARED)[0].get("message") == "declared: seen-1"
-    assert case_of(Result.ERROR)[0].get("message") == "error: reason-1"
+    error = case_of(Result.ERROR)[0]
+    assert (error.get("message"), error.text) == ("error: reason-1", "reason: reason-1\n")
     failure = case_of(Result.FAIL)[0]
     assert failure.get("message") == "fail: seen-1"
     assert failure.text == "seen: seen-1\nwanted: wanted-1\nremedy: ratssaal repair 1 --host meet\n"

@@ -138,5 +138,7 @@ def test_a_fault_is_told_beside_an_error() -> None:
     (found,) = _found(rows)
     assert (found.result, found.seen, found.wanted, found.reason) == (Result.ERROR, "a", "b", "no answer")
     assert found.remedy == select(("OS-08",))[0].remedy.en
+    (same,) = _found([_row("error", reason="no answer", seen="a", wanted="b")])
+    assert (same.result, same.remedy) == (Result.ERROR, found.remedy)
     (alone,) = _found([rows[0], rows[2]])
     assert (alone.result, alone.remedy) == (Result.ERROR, "")

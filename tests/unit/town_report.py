@@ -92,7 +92,6 @@ def _finding(name: str, host: str) -> Finding:
     result = _OTHERS.get((name, host)) or _OTHERS.get((name, "meet1"), Result.PASS)
     if result is Result.FAIL and (name, host) not in _OTHERS:
         result = Result.PASS
-    bad = result in (Result.FAIL, Result.ERROR)
     reasons = {
         Result.ERROR: "the checks' commands did not run: sudo: a password is required (hint: visudo -f /etc/sudoers.d/ratssaal)",
         Result.NOT_TESTED: "no backup is set up yet, so no restore could be tried",
@@ -104,7 +103,7 @@ def _finding(name: str, host: str) -> Finding:
         result=result,
         seen=_SEEN.get(result, ""),
         wanted="not declared, closed; own hosts only" if result is Result.FAIL else "",
-        remedy=control(name).remedy if bad else "",
+        remedy=control(name).remedy if result is Result.FAIL else "",
         reason=reasons.get(result, ""),
         vantage=OUTSIDE if name in _FROM_OUTSIDE else "inside",
         waiver="B. Beispiel: Archiv bis zur Revision, until 2027-01-31" if result is Result.WAIVED else "",
