@@ -178,7 +178,7 @@ def test_what_could_not_be_seen_is_never_a_pass(check: Any) -> None:
 
 
 def test_each_check_wants_the_pages_that_it_speaks_of() -> None:
-    """They share one browser: how people join is told where the imprint is missing, and not by the start page's settings."""
+    """They share one browser: how people join is told where the imprint answers 404, and not by the start page's settings."""
     facts = {**FACTS, "pages": [{"path": "/impressum", "status": 404, "policy": ""}]}
     assert look(checks.test_joining, facts).faults == []
     with pytest.raises(RuntimeError, match="imprint: 404"):

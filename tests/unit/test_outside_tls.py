@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import pytest
+import testinfra.host
 
 from orchestrator.verification import nmap
+from orchestrator.verification.batch import Answers, BatchBackend
 from orchestrator.verification.checks import test_crypto, test_tls
 from orchestrator.verification.crypto import chosen
 from orchestrator.verification.nmap import Scan
@@ -15,7 +18,7 @@ from orchestrator.verification.reach import Target
 from orchestrator.verification.sheet import NotTested, Sheet
 from orchestrator.verification.subject import subjects
 from tests.unit.asked import printed
-from tests.unit.outside_cases import BSI, MOZILLA, faults, noted, recorded
+from tests.unit.outside_cases import BSI, MOZILLA, faults, noted, recorded, subject
 from tests.unit.site_cases import Case
 
 
@@ -63,6 +66,32 @@ def test_weak_suites_versions_and_groups_are_named() -> None:
     assert not first.old_refused
     each = test_tls.tried_groups(recorded("groups-weak-first.txt") + recorded("groups-weak-each.txt"))
     assert faults(noted(test_tls.judge_groups, each, BSI)) == ["TLSv1.2 takes the groups secp224r1"]
+
+
+@pytest.mark.parametrize(
+    "check", [test_tls.test_tls_versions_from_outside, test_tls.test_suites_and_groups_from_outside]
+)
+def test_what_was_seen_at_one_address_is_told_though_another_broke_off(check: Any) -> None:
+    def ship(commands: list[str]) -> Answers:
+        return {command: (0, _said(command).encode(), b"") for command in commands}
+
+    sheet, host = Sheet(), testinfra.host.Host(BatchBackend("outside", ship))
+    with pytest.raises(RuntimeError, match=r"\[2001:db8::10\]:443: nmap printed no XML"):
+        check(host, host, subject(), sheet)
+    assert sheet.faults
+    assert {seen.partition(" ")[0] for seen in faults(sheet)} == {"meet.example.org:443", "turn.meet.example.org:443"}
+    assert all("(192.0.2.10): TLSv1." in seen for seen in faults(sheet))
+
+
+def _said(command: str) -> str:
+    """Return what a vantage point answers that has all tools, and whose nmap breaks off over IPv6."""
+    if "import socket" in command:
+        return "192.0.2.1\n"
+    if "command -v" in command:
+        return "/usr/bin/nmap\n/usr/bin/openssl\n"
+    if "ssl-enum-ciphers" in command:
+        return "" if " -6 " in command else recorded("tls-weak.xml")
+    return recorded("groups-good.txt")
 
 
 def test_who_refuses_everything_proves_nothing() -> None:

@@ -77,6 +77,13 @@ def test_peers_are_the_special_ones_the_sites_hosts_and_ourselves() -> None:
     assert not any(test_turn._permitted(subject(jitsi_p2p=True), peer) for peer in never)
 
 
+@pytest.mark.parametrize(
+    ("sources", "told"), [([], 1), (["0.0.0.0/0", "::/0"], 1), (["198.51.100.0/24", "0.0.0.0/0"], 0)]
+)
+def test_it_is_told_where_no_network_of_administration_can_be_tried(sources: list[str], told: int) -> None:
+    assert len(noted(test_turn.tell_untried, subject(firewall_management_sources=sources)).seen) == told
+
+
 def test_a_relay_to_anybody_is_found_from_behind_a_translation() -> None:
     """The usual control node has a private address, so its own is none that the relay could be asked for."""
     wanted = test_turn.peers(subject(), [""])

@@ -359,6 +359,18 @@ def test_java_settings_changed_after_the_start_are_not_known() -> None:
     assert "were changed after it started" in looked(1001).untested[0]
     stopped = sheet_of(test_log_levels.test_java_levels, {"for each": "\n\n\n0\n\n"}, subject=subject_of())
     assert stopped.untested == ["jicofo does not run", "jitsi-videobridge2 does not run"]
+    # A script of System V's: systemd knows no main process.
+    unknown = looked(999, "")
+    assert [text.partition(":")[2] for text in unknown.untested] == [
+        " systemd does not tell when it started, and so not which log settings it read"
+    ] * 2
+    assert unknown.faults == []
+
+
+def test_a_haproxy_without_settings_is_not_known() -> None:
+    said: Said = {"\nconfigured": "", "nginx": "server { listen 80; }", "cat": (1, "No such file or directory")}
+    sheet = sheet_of(test_log_levels.test_web_levels, said, subject=subject_of())
+    assert sheet.untested == ["HAProxy, which is to stand before nginx, has no settings: No such file or directory"]
 
 
 def _web(answers: Callable[[str], str]) -> Sheet:

@@ -19,12 +19,14 @@ from orchestrator.verification.sheet import NotApplicable, NotTested, Sheet
 from orchestrator.verification.subject import Subject
 
 pytestmark = pytest.mark.control_node
+# The room's page is the last one: by the package's own settings the others may be the application, too, and what counts is how
+# people join.
 _PAGES = {
     "/": "start page",
-    f"/{ROOM}": "room page",
     "/impressum": "imprint",
     "/datenschutz": "privacy notice",
     "/barrierefreiheit": "accessibility statement",
+    f"/{ROOM}": "room page",
 }
 # What makes upstream's application ask third parties (jitsi-meet:config.js), and the value that does not.
 _SWITCHES: Mapping[str, tuple[Any, ...]] = {

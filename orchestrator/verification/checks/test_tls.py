@@ -158,10 +158,13 @@ def test_tls_versions_from_outside(
     del host
     allowed = chosen(subject.settings).tls.tls_versions
     found = endpoints(outside, subject, sheet, "nmap")
+    results = ask(outside, *(e.enumerate() for e in found))
     judged = [(endpoint, Sheet()) for endpoint in found]
-    for (endpoint, own), result in zip(judged, ask(outside, *(e.enumerate() for e in found)), strict=True):
-        judge_versions(scanned(endpoint, text(result)), allowed, own)
-    note(judged, sheet)
+    try:
+        for (endpoint, own), result in zip(judged, results, strict=True):
+            judge_versions(scanned(endpoint, text(result)), allowed, own)
+    finally:
+        note(judged, sheet)
 
 
 def judge_versions(scan: Scan, allowed: Iterable[str], sheet: Sheet) -> None:
@@ -190,11 +193,13 @@ def test_suites_and_groups_from_outside(
     closer = [e for e, said in zip(found, groups, strict=True) if not tried_groups(said).old_refused]
     more = dict(zip(closer, ask(outside, *(e.groups(*EACH) for e in closer)), strict=True))
     judged = [(endpoint, Sheet()) for endpoint in found]
-    for (endpoint, own), suites, said in zip(judged, results[::2], groups, strict=True):
-        judge_suites(scanned(endpoint, text(suites)), profile, own)
-        each = text(more[endpoint]) if endpoint in more else ""
-        judge_groups(tried_groups(said + each), profile, own)
-    note(judged, sheet)
+    try:
+        for (endpoint, own), suites, said in zip(judged, results[::2], groups, strict=True):
+            judge_suites(scanned(endpoint, text(suites)), profile, own)
+            each = text(more[endpoint]) if endpoint in more else ""
+            judge_groups(tried_groups(said + each), profile, own)
+    finally:
+        note(judged, sheet)
 
 
 def judge_suites(scan: Scan, profile: CryptoProfile, sheet: Sheet) -> None:

@@ -21,8 +21,9 @@ GRANTED = "granted"
 _LONGEST = 86400 + 60
 # Signed by the host's own secret, for a time that is over. It opens nothing, so it may be shown.
 _EXPIRED = (
-    "python3 -c 'import base64, hashlib, hmac, re, time; "
-    'secret = re.search(r"(?m)^static-auth-secret=(.+)$", open("/etc/turnserver.conf").read()); '
+    "python3 -c 'import base64, hashlib, hmac, os, re, time; "
+    'path = "/etc/turnserver.conf"; text = open(path).read() if os.path.exists(path) else ""; '
+    'secret = re.search(r"(?m)^static-auth-secret=(.+)$", text); '
     "name = str(int(time.time()) - 3600); "
     'digest = hmac.new(secret.group(1).encode(), name.encode(), hashlib.sha1).digest() if secret else b""; '
     'print(name, base64.b64encode(digest).decode() or "-")\''
@@ -152,6 +153,13 @@ def test_where_a_relay_may_send_from_outside(
     }
     (result,) = ask(outside, probe("turn", job))
     judge_peers(json_of(result), wanted, subject.addresses, sheet)
+    tell_untried(subject, sheet)
+
+
+def tell_untried(subject: Subject, sheet: Sheet) -> None:
+    """Say that no network of administration was tried where the site names none: no flaw of the relay's, and no proof."""
+    if not derivations.management_networks(subject.settings):
+        sheet.expect(True, "no network of administration was tried, as firewall_management_sources bounds none", "")
 
 
 def peers(subject: Subject, ours: list[str]) -> dict[str, dict[str, bool]]:
