@@ -24,30 +24,24 @@ from orchestrator.inventory.site import Site, load_site
 from orchestrator.inventory.vault import VaultAccess
 from orchestrator.lab.lab import Lab, LabHost, LabSite
 
-# One worker takes each of these rows, one file after the other on one converged host: about a fifth of all work each, with what
-# begins first left for the others. A converge from the bare host costs as much as the tests of many a file.
-SHARING = (
+# What a worker takes at a time, in this order: what takes longest must not begin last. Files of one row go one after the other on
+# one converged host (`site`), since a converge from the bare host costs as much as the tests of many a file.
+ORDER = (
     ("test_verification", "test_hardening_faults", "test_guard"),
     ("test_faults", "test_outside", "test_browser"),
-    (
-        *("test_conference", "test_hardening_sshd", "test_audit", "test_drift"),
-        *("test_sandbox_load", "test_service", "test_traps"),
-    ),
-)
-# The workers take the rest in this order: what takes minutes must not begin last.
-LONGEST_FIRST = (
-    "test_variants",
-    "test_run",
-    "test_converge",
-    "test_standins",
-    "test_first_evening",
-    "test_vantage",
-    "test_modules",
-    "test_wheel",
-    "test_lab_hosts",
-    "test_module_packages",
-    "test_bad_input_hosts",
-    "test_lab_remains",
+    ("test_conference", "test_audit", "test_hardening_sshd"),
+    ("test_run",),
+    ("test_variants",),
+    ("test_standins", "test_drift", "test_sandbox_load", "test_service", "test_traps"),
+    ("test_converge",),
+    ("test_first_evening",),
+    ("test_modules",),
+    ("test_vantage",),
+    ("test_wheel",),
+    ("test_lab_hosts",),
+    ("test_module_packages",),
+    ("test_bad_input_hosts",),
+    ("test_lab_remains",),
 )
 # OpenSSH 9.2 spends a tenth of a second of CPU time on its post-quantum key exchange, and a run of all tests logs in thousands of
 # times. The quick one comes first; the others are for hosts that offer something else.
@@ -65,10 +59,10 @@ BIN = Path(sys.executable).parent
 @pytest.hookimpl(wrapper=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> Iterator[None]:
     """Begin with the files that take longest, and keep those together that share a host."""
-    order = [*(name for row in SHARING for name in row), *LONGEST_FIRST]
-    items.sort(key=lambda item: order.index(item.path.stem) if item.path.stem in order else len(order))
+    places = {name: (number, place) for number, row in enumerate(ORDER) for place, name in enumerate(row)}
+    items.sort(key=lambda item: places.get(item.path.stem, (len(ORDER), 0)))
     for item in items:
-        group = next((row[0] for row in SHARING if item.path.stem in row), item.path.stem)
+        group = next((row[0] for row in ORDER if item.path.stem in row), item.path.stem)
         item.add_marker(pytest.mark.xdist_group(group))
     yield
     require_groups(config, items)

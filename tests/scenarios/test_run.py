@@ -11,7 +11,6 @@ import signal
 import subprocess
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -113,8 +112,9 @@ def test_killed_at_every_transition(killed_at_transitions: LabSite, tmp_path: Pa
 
 def _wait_for_lines(site: LabSite, state: Path, known: int, number: int, run: subprocess.Popen[bytes]) -> None:
     while run.poll() is None and len(_journals(site, state)) <= known:
-        time.sleep(0.005)
-    while run.poll() is None and _journals(site, state)[-1].read_bytes().count(b"\n") < number:
+        time.sleep(0.02)
+    journal = _journals(site, state)[-1]
+    while run.poll() is None and journal.read_bytes().count(b"\n") < number:
         time.sleep(0.005)
 
 
@@ -252,14 +252,18 @@ class _Arguments(threading.Thread):
 
     def run(self) -> None:
         """Sample until told to stop."""
-        looks: Counter[int] = Counter()
+        known: set[int] = set()
+        young: dict[int, int] = {}
+        number = 0
         while not self.done.wait(0.02):
-            there = processes.ids()
-            looks = Counter({pid: looks[pid] + 1 for pid in there})
-            for pid in there:
-                if looks[pid] < 10 or looks[pid] % 50 == 0:
-                    with suppress(OSError):
-                        self.seen.add(Path(f"/proc/{pid}/cmdline").read_bytes())
+            there = set(processes.ids())
+            young |= dict.fromkeys(there - known, number)
+            young = {pid: since for pid, since in young.items() if pid in there and number - since < 10}
+            for pid in young if number % 50 else there:
+                with suppress(OSError):
+                    self.seen.add(Path(f"/proc/{pid}/cmdline").read_bytes())
+            known = there
+            number += 1
 
 
 def _texts(value: Any) -> Iterator[str]:
