@@ -29,10 +29,10 @@ from orchestrator.lab.lab import Lab, LabHost, LabSite
 ORDER = (
     ("test_verification", "test_hardening_faults", "test_guard"),
     ("test_faults", "test_outside", "test_browser"),
-    ("test_conference", "test_audit", "test_hardening_sshd"),
+    ("test_conference", "test_audit", "test_hardening_sshd", "test_drift"),
     ("test_run",),
     ("test_variants",),
-    ("test_standins", "test_drift", "test_sandbox_load", "test_service", "test_traps"),
+    ("test_standins", "test_sandbox_load", "test_service", "test_traps"),
     ("test_converge",),
     ("test_first_evening",),
     ("test_modules",),
