@@ -134,7 +134,7 @@ def _collect(channel: paramiko.Channel, out: list[bytes], err: list[bytes]) -> i
             out.append(received)
             size += len(received)
         else:
-            time.sleep(0.02)  # standard output is closed, the command has not ended yet
+            channel.status_event.wait(0.02)  # standard output is closed, the command has not ended yet
     return size
 
 
