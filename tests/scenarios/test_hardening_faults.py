@@ -85,6 +85,13 @@ def test_a_ruleset_that_cannot_be_loaded_lets_in_ssh_alone(site: LabSite) -> Non
     assert ssh(site, "systemctl is-failed ratssaal-firewall") == "failed"
     done = subprocess.run(web, capture_output=True, text=True, timeout=30, check=False)
     assert (done.returncode, done.stdout) == (28, "")
+    # Who empties it then, or uses Debian's own service, does not open the host.
+    ssh(site, "nft flush ruleset; systemctl start ratssaal-firewall-watch.service")
+    assert "SSH alone is let in" in ssh(site, "journalctl -q -t ratssaal-firewall -p warning -o cat")
+    assert subprocess.run(web, capture_output=True, timeout=30, check=False).returncode == 28
+    for change in ("start", "stop"):
+        ssh(site, f"systemctl {change} nftables")
+        assert subprocess.run(web, capture_output=True, timeout=30, check=False).returncode == 28, change
     # The host's own connections and those within it go on.
     ssh(site, f"curl -skfm5 https://{site.domain}/config.js >/dev/null && apt-get -qq update")
     assert list(failed(verify(load(site), controls=("NET-03",), quick=True))) == ["NET-03"]

@@ -1,7 +1,7 @@
 """What hardening takes from hosts elsewhere, and ours keep: files that services can read, sessions, long links.
 
-Those that want a kernel of their own are in tests/vm/test_traps.py; addresses by routers, full disks and heap dumps in
-test_hardening_faults.py, counted passwords in test_hardening_sshd.py.
+Those that want a kernel of their own are in tests/vm/test_traps.py; addresses by routers and full disks in
+test_hardening_faults.py, heap dumps in hardening_breaks.py, counted passwords in test_hardening_sshd.py.
 """
 
 from __future__ import annotations
