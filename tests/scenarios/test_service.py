@@ -54,6 +54,18 @@ def test_a_file_is_sent_as_what_it_is(site: LabSite, name: str, kind: str) -> No
         ssh(site, f"rm {path}")
 
 
+@pytest.mark.parametrize("folder", ["prosody-plugins", "scripts"])
+def test_what_packages_keep_beside_the_pages_is_not_served(site: LabSite, folder: str) -> None:
+    """Nor is it a room's name: upstream's packages have Prosody's modules and programs of their own there."""
+    place = f"/usr/share/jitsi-meet/{folder}"
+    ssh(site, f"mkdir -p {place} && echo x > {place}/planted.lua")
+    try:
+        head = _head(site, f"/{folder}/planted.lua")
+        assert re.match(r"HTTP/[\d.]+ 404", head), head
+    finally:
+        ssh(site, f"rm {place}/planted.lua; rmdir --ignore-fail-on-non-empty {place}")
+
+
 def test_plain_http_leads_to_https(site: LabSite) -> None:
     head = _outside(site, "curl", "-s", "-D", "-", "-o", "/dev/null", f"http://{site.domain}/room")
     assert re.match(r"HTTP/[\d.]+ 30[18]", head), head
