@@ -19,6 +19,7 @@ _LOGIN_SECONDS = 10
 _ARGUMENTS = {
     "name": {"type": "str", "required": True},
     "files": {"type": "list", "elements": "dict", "default": []},
+    "ready": {"type": "str", "default": "true"},
     "check": {"type": "str", "default": "true"},
     "apply": {"type": "str", "default": "true"},
     "undo": {"type": "str", "default": ""},
@@ -50,7 +51,8 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
     puts the old ones back.
 
     Arguments: `name` of the change, also of its directory below /var/lib/ratssaal/guard and of its timer; `files` as those of
-    managed_host; shell commands: `check` refuses a wrong configuration before it is put to use, `apply` puts the files to use,
+    managed_host; shell commands: `ready` fails where the host is in no state to be changed, before anything is written, `check`
+    refuses a wrong configuration before it is put to use, `apply` puts the files to use and ends when they are in use,
     `undo` the restored ones (`apply` where it is empty), `effective` fails where the files are right but not in effect;
     `confirm_seconds` after which the host puts the old state back unless the change was confirmed; `units` as those of
     managed_host and `rulesets`, dictionaries with the nftables `table` and the `file` that loads it, are what `apply` brings
@@ -63,6 +65,9 @@ class ActionModule(Host):  # type: ignore[misc, valid-type]
     def run(self, tmp: Any = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Look; if something differs: apply, prove, confirm, or put back."""
         arguments = self.arguments(_ARGUMENTS)
+        if self._connection.transport not in ("ssh", "local"):
+            told = f"no second login can be proven over ansible_connection: {self._connection.transport}. Hint: use ssh"
+            return {"failed": True, "changed": False, "msg": f"{arguments['name']}: {told}"}
         arguments["files"] = [self.wire_file(dict(raw), task_vars or {}) for raw in arguments["files"]]
         looked = self._phase("look", arguments, task_vars)
         if looked.get("failed") or not looked.get("changed") or self._task.check_mode:

@@ -321,5 +321,8 @@ def test_host_that_has_ipv6_only(site: LabSite) -> None:
     play(site)
     # The bridge gathers its addresses when it starts.
     command = f"ip address del {host.address}/24 dev host0; systemctl restart jitsi-videobridge2; sleep 10"
-    ssh(site, command, address=host.address6)
+    # Both changes that could lock somebody out are made, and proven by second logins, while there is no other way in.
+    lost = "rm /etc/ssh/sshd_config.d/00-ratssaal.conf /etc/ratssaal/firewall.nft; systemctl reload ssh"
+    ssh(site, f"{command}; {lost}", address=host.address6)
+    assert play(site).changed > 0
     assert unexpected(verify(load(site))) == {}

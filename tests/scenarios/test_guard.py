@@ -90,6 +90,7 @@ PLAYBOOK = """
 - name: A change of sshd
   hosts: all
   gather_facts: false
+  vars_files: [{variables}]
   tasks:
     - name: sshd
       guarded_change:
@@ -100,13 +101,15 @@ PLAYBOOK = """
             content: "{content}\\n"
             mode: "0600"
         check: mkdir -p /run/sshd && sshd -t
-        apply: systemctl reload ssh
+        apply: "{{{{ __hardening_sshd_reads }}}}"
+        undo: "{{{{ __hardening_sshd_lives }}}}"
 """
 
 
 def _playbook(tmp_path: Path, content: str) -> Path:
     playbook = tmp_path / "trial.yml"
-    playbook.write_text(PLAYBOOK.format(content=content, seconds=SECONDS, trial=TRIAL))
+    variables = ROOT / "roles/hardening/vars/main.yml"
+    playbook.write_text(PLAYBOOK.format(content=content, seconds=SECONDS, trial=TRIAL, variables=variables))
     return playbook
 
 
@@ -118,14 +121,42 @@ def _trial(site: LabSite, tmp_path: Path, content: str, **variables: object) -> 
 
 @pytest.mark.parametrize(
     ("content", "told"),
-    [("AllowUsers nobody", "no second login was possible"), ("NoSuchKeyword yes", "NoSuchKeyword")],
-    ids=["locks-out", "is-refused-by-sshd"],
+    [
+        ("AllowUsers nobody", "no second login was possible"),
+        ("NoSuchKeyword yes", "NoSuchKeyword"),
+        # An address that is nobody's: sshd accepts the file, and ends over it.
+        ("ListenAddress 192.0.2.77", "put back as it was: apply failed: "),
+    ],
+    ids=["locks-out", "is-refused-by-sshd", "ends-sshd"],
 )
 def test_a_wrong_sshd_configuration_never_stays(site: LabSite, tmp_path: Path, content: str, told: str) -> None:
     done = _trial(site, tmp_path, content)
     assert done.returncode != 0
     assert told in done.stdout
     _wait_for_login(site, SECONDS + 20)
+    _assert_as_before(site)
+
+
+def test_a_refused_file_puts_nothing_of_others_to_use(site: LabSite, tmp_path: Path) -> None:
+    """What somebody wrote there and sshd has not read would lock everybody out at the next reload."""
+    theirs = "/etc/ssh/sshd_config.d/90-somebody.conf"
+    ssh(site, f"echo 'AllowUsers nobody' > {theirs}")
+    try:
+        assert "NoSuchKeyword" in _trial(site, tmp_path, "NoSuchKeyword yes").stdout
+        assert ssh(site, "echo in", check=False) == "in"
+    finally:
+        enter(site.hosts[0], "sh", "-c", f"rm {theirs}; systemctl reload ssh")
+    _wait_for_login(site, 10)
+    _assert_as_before(site)
+
+
+@pytest.mark.parametrize("connection", ["paramiko_ssh", "ansible.builtin.paramiko_ssh"])
+def test_a_connection_over_which_no_second_login_is_proven_changes_nothing(
+    site: LabSite, tmp_path: Path, connection: str
+) -> None:
+    done = _trial(site, tmp_path, "MaxAuthTries 5", ansible_connection=connection)
+    assert done.returncode != 0
+    assert "no second login can be proven over ansible_connection: " in done.stdout
     _assert_as_before(site)
 
 
@@ -141,7 +172,11 @@ def test_a_wrong_sshd_configuration_returns_by_itself_when_the_control_node_dies
 def _assert_as_before(site: LabSite) -> None:
     assert Path(TRIAL).name not in ssh(site, "ls /etc/ssh/sshd_config.d")
     assert "allowusers" not in ssh(site, "sshd -T")
-    assert ssh(site, "systemctl list-timers --all | grep -c ratssaal-guard || true") == "0"
+    # The host's own undo looks for a second whether sshd lives.
+    ssh(
+        site,
+        "for i in $(seq 50); do systemctl list-timers --all | grep -q ratssaal-guard || exit 0; sleep 0.1; done; exit 1",
+    )
 
 
 @pytest.mark.parametrize("way", ["-J jump", "-o ProxyCommand='ssh -F {config} -W %h:%p jump'"])

@@ -56,26 +56,30 @@ useradd -m -s /bin/bash -G sudo clerk && echo clerk:right | chpasswd && cp -a /e
 sed -i '1i auth required pam_faillock.so preauth deny=3\\
 auth [success=1 default=ignore] pam_unix.so\\
 auth [default=die] pam_faillock.so authfail deny=3' /etc/pam.d/sshd
-printf 'PasswordAuthentication yes\\nPerSourcePenaltyExemptList %s\\n' {{address}} > /etc/ssh/sshd_config.d/00-aaa-planted.conf
+cp -a /etc/shadow /root/shadow && echo root:right | chpasswd
+printf 'PasswordAuthentication yes\\nPermitRootLogin yes\\nPerSourcePenaltyExemptList %s\\n' {{address}} \\
+    > /etc/ssh/sshd_config.d/00-aaa-planted.conf
 {RELOAD_SSH}
 """
 _UNCOUNT = f"""
-mv /root/pam-sshd /etc/pam.d/sshd; rm -f /etc/ssh/sshd_config.d/00-aaa-planted.conf; {RELOAD_SSH}
+mv /root/pam-sshd /etc/pam.d/sshd; mv /root/shadow /etc/shadow; rm -f /etc/ssh/sshd_config.d/00-aaa-planted.conf; {RELOAD_SSH}
 faillock --user root --reset; faillock --user clerk --reset; userdel -rf clerk 2>/dev/null; rm -rf /run/faillock
 """
 
 
 def test_an_operators_count_of_attempts_locks_others_but_not_root(site: LabSite, tmp_path: Path) -> None:
-    """Where pam_faillock counts, three wrong passwords lock an account; root gets in by key, and the control says just that."""
+    """Where pam_faillock counts, three wrong passwords lock an account; root's is let in, and the control says just that."""
     try:
         ssh(site, _COUNT.format(address=site.network.outside_address))
-        assert _try_password(site, tmp_path, "clerk", "right") == 0
+        assert {_try_password(site, tmp_path, user, "right") for user in ("root", "clerk")} == {0}
         assert [_counted(site, user) for user in ("root", "clerk")] == [0, 0]
         for user in ("root", "clerk"):
             assert _try_password(site, tmp_path, user, "wrong") == 255
             assert _counted(site, user) == 3, user
         assert _try_password(site, tmp_path, "clerk", "right") == 255
         assert ssh(site, "id -un") == "root"
+        # A key asks PAM for no password, and would get in whatever was counted.
+        assert _try_password(site, tmp_path, "root", "right") == 0
         (finding, *_) = verify(load(site), controls=("ACC-06",), quick=True).findings
     finally:
         ssh(site, _UNCOUNT)
@@ -148,6 +152,49 @@ def test_the_old_state_comes_back_where_sshd_does_not_heed_the_new_one(site: Lab
         ssh(site, f"mv /root/sshd_config {_MAIN}; {RELOAD_SSH}")
     assert play(site, playbook="harden.yml").changed == 1
     assert failed(verify(load(site), controls=("ACC-01", "CRY-10"), quick=True)) == {}
+
+
+def test_what_somebody_wrote_and_sshd_never_read_is_not_put_to_use(site: LabSite) -> None:
+    """No undo of ours could take it back; whoever wrote it has to look first whether they still get in."""
+    own, theirs = "/etc/ssh/sshd_config.d/00-ratssaal.conf", "/etc/ssh/sshd_config.d/90-somebody.conf"
+    ssh(site, f"rm {own}; {RELOAD_SSH}; sleep 2; echo 'AllowUsers nobody' > {theirs}")
+    try:
+        told = " ".join(play(site, playbook="harden.yml", check=False).output.split())
+        assert f"nothing was changed: sshd has not read {theirs} since it was changed" in told
+        assert "systemctl reload ssh" in told
+        assert ssh(site, f"ls {own} 2>/dev/null; ls -A /var/lib/ratssaal/guard") == ""
+    finally:
+        ssh(site, f"rm -f {theirs}")
+    assert play(site, playbook="harden.yml").changed == 1
+    assert play(site, playbook="harden.yml").changed == 0
+
+
+def test_a_file_of_ours_that_sshd_has_not_read_is_put_to_use(site: LabSite) -> None:
+    """As a backup leaves it: the file is right, and what runs is not."""
+    own = "/etc/ssh/sshd_config.d/00-ratssaal.conf"
+    ssh(site, f"mv {own} /root; {RELOAD_SSH}; sleep 2; mv /root/00-ratssaal.conf {own}")
+    assert play(site, playbook="harden.yml").changed == 1
+    assert play(site, playbook="harden.yml").changed == 0
+    assert failed(verify(load(site), controls=("ACC-01", "CRY-10"), quick=True)) == {}
+
+
+def test_an_sshd_that_its_socket_starts_is_hardened_too(site: LabSite) -> None:
+    own = "/etc/ssh/sshd_config.d/00-ratssaal.conf"
+    ssh(
+        site,
+        f"rm {own}; {RELOAD_SSH}; systemd-run --quiet sh -c 'systemctl stop ssh.service; systemctl start ssh.socket'; sleep 3",
+    )
+    try:
+        assert ssh(site, "systemctl is-active ssh.socket") == "active"
+        assert play(site, playbook="harden.yml").changed == 1
+        assert play(site, playbook="harden.yml").changed == 0
+        assert failed(verify(load(site), controls=("ACC-01", "CRY-10"), quick=True)) == {}
+    finally:
+        ssh(site, "systemd-run --quiet sh -c 'systemctl stop ssh.socket; systemctl restart ssh.service'; sleep 3")
+    assert ssh(site, "systemctl is-active ssh.socket; systemctl is-active ssh.service", check=False).split() == [
+        "inactive",
+        "active",
+    ]
 
 
 # Each a person who gets in now: by a key that is too small, by a password, and into no group of those who may.

@@ -50,8 +50,19 @@ def _change(*wanted: dict[str, Any], **more: Any) -> dict[str, Any]:
         for step in wanted
         for entry in step["files"]
     ]
-    change = {"name": "x", "files": files, "check": "true", "apply": "true", "undo": "true", "effective": "true"}
-    return {"guard": change | {"confirm_seconds": 60, "units": [], "rulesets": [], "phase": "apply"} | more}
+    commands = dict.fromkeys(("ready", "check", "apply", "undo", "effective"), "true")
+    return {
+        "guard": {
+            "name": "x",
+            "files": files,
+            **commands,
+            "confirm_seconds": 60,
+            "units": [],
+            "rulesets": [],
+            "phase": "apply",
+        }
+        | more
+    }
 
 
 def _phase(step: dict[str, Any], phase: str) -> dict[str, Any]:
@@ -101,6 +112,37 @@ def test_a_refused_change_that_stays_is_not_called_put_back(host: Any, tmp_path:
     told = apply(host, step, phased=True)["msg"]
     assert told.startswith("NOT put back as it was, x: mv: no. Hint: ")
     assert told.endswith(f"what went wrong first: {failing} failed: refused")
+
+
+def test_a_host_that_is_not_ready_is_left_as_it_is(host: Any, tmp_path: Path) -> None:
+    (tmp_path / "etc/one").write_text(OLD)
+    step = _change(a_file(tmp_path / "etc/one", NEW), ready="echo 'somebody else is at work'; false")
+    told = apply(host, step, phased=True)
+    assert (told["failed"], told["msg"]) == (True, "nothing was changed: somebody else is at work")
+    assert (tmp_path / "etc/one").read_text() == OLD
+    assert _left(tmp_path) == []
+    assert host.manifest.begun() == []
+
+
+@pytest.mark.parametrize(("failing", "undone"), [("check", False), ("apply", True)])
+def test_only_what_was_put_to_use_is_taken_out_of_use(host: Any, tmp_path: Path, failing: str, undone: bool) -> None:
+    """A reload after a refused check would bring into effect what somebody else has written."""
+    (tmp_path / "etc/one").write_text(OLD)
+    step = _change(a_file(tmp_path / "etc/one", NEW), undo=f"touch {tmp_path}/undone", **{failing: "false"})
+    assert apply(host, step, phased=True)["msg"].startswith("put back as it was: ")
+    assert (tmp_path / "etc/one").read_text() == OLD
+    assert (tmp_path / "undone").exists() is undone
+    assert _left(tmp_path) == []
+
+
+def test_what_is_right_already_does_not_look_changed_afterwards(host: Any, tmp_path: Path) -> None:
+    (tmp_path / "etc/one").write_text(NEW)
+    (tmp_path / "etc/two").write_text(OLD)
+    step = _change(a_file(tmp_path / "etc/one", NEW), a_file(tmp_path / "etc/two", NEW))
+    before = (tmp_path / "etc/one").stat()
+    apply(host, step, phased=True)
+    apply(host, _phase(step, "confirm"), phased=True)
+    assert (tmp_path / "etc/one").stat().st_ctime_ns == before.st_ctime_ns
 
 
 @pytest.fixture

@@ -182,7 +182,15 @@ def test_a_change_that_is_put_back_has_not_begun(code: Any, tmp_path: Path, monk
     monkeypatch.setattr(code.guard.Guard, "arm", lambda self: None)
     wanted = a_file(tmp_path / "one", "two\n")
     files = [entry | {"content_base64": wanted["contents"]["0"]} for entry in wanted["files"]]
-    change = {"name": "x", "files": files, "check": "false", "apply": "true", "undo": "true", "effective": "true"}
+    change = {
+        "name": "x",
+        "files": files,
+        "ready": "true",
+        "check": "false",
+        "apply": "true",
+        "undo": "true",
+        "effective": "true",
+    }
     change |= {"units": [], "rulesets": [], "phase": "apply"}
     apply(code, a_file(tmp_path / "one"))
     seen: list[list[tuple[str, str]]] = []

@@ -113,7 +113,8 @@ class Guard:
         self.forget()
         draft = self.folder + ".draft"
         os.makedirs(draft, 0o700)
-        lines = [self.keep(entry) for entry in self.entries]
+        # What is right already stays untouched: a second name for a moment would make it look changed (its ctime).
+        lines = [self.keep(entry) for entry in self.entries if differences(entry)]
         with open(os.path.join(draft, "restore"), "w") as handle:
             handle.write(self.script(lines))
             handle.flush()
@@ -200,6 +201,9 @@ class Guard:
 
     def apply(self) -> dict[str, Any]:
         """Save, arm, write, check, put to use; whatever fails is put back at once."""
+        code, output = self.shell(self.parameters["ready"])
+        if code != 0:
+            self.step.fail(msg="nothing was changed: %s" % output[-800:])
         self.step.begins()
         try:
             self.save()
@@ -217,7 +221,7 @@ class Guard:
         for what in ("check", "apply"):
             code, output = self.shell(self.parameters[what])
             if code != 0:
-                self.put_back("%s failed: %s" % (what, output[-800:]))
+                self.put_back("%s failed: %s" % (what, output[-800:]), in_use=what == "apply")
         return {"changed": True}
 
     def confirm(self) -> dict[str, Any]:
@@ -232,17 +236,22 @@ class Guard:
         self.forget()
         return {"changed": True}
 
-    def put_back(self, why: str) -> NoReturn:
+    def put_back(self, why: str, *, in_use: bool = True) -> NoReturn:
         """Put the old state back and end the task: for which reason, and whether that went well."""
-        trouble = self.restore()
+        trouble = self.restore(in_use=in_use)
         lost = "NOT put back as it was, %s: %s; what went wrong first: " % (self.parameters["name"], trouble)
         self.step.fail(msg=(lost if trouble else "put back as it was: ") + why)
 
-    def restore(self) -> str:
-        """Put the old state back now; return why that did not go well, empty where it did."""
+    def restore(self, *, in_use: bool = True) -> str:
+        """Put the old state back now; return why that did not go well, empty where it did.
+
+        Where the new one is not in use yet, the files are enough, as they are at a boot: a reload could bring into effect what
+        somebody else has written meanwhile.
+        """
         # Two of them at once would take each other's files away; one that is stopped half-way begins anew here.
         self.shell("systemctl stop %s.timer %s.service" % (self.timer, self.timer))
-        code, output = self.shell("sh %s" % shlex.quote(self.undo)) if self.waits() else (0, "")
+        command = "sh %s %s" % (shlex.quote(self.undo), "" if in_use else "boot")
+        code, output = self.shell(command) if self.waits() else (0, "")
         if code != 0:
             return "%s. Hint: repair that on the host, then run there: sh %s (the next boot does, too)" % (
                 output[-400:],
