@@ -15,14 +15,15 @@ from orchestrator.verification.sheet import Sheet
 
 _SINGLE = (
     *("kernel/randomize_va_space", "kernel/kptr_restrict", "kernel/dmesg_restrict", "kernel/yama/ptrace_scope"),
-    *("kernel/unprivileged_bpf_disabled", "kernel/core_pattern", "fs/suid_dumpable"),
+    *("kernel/unprivileged_bpf_disabled", "kernel/perf_event_paranoid", "kernel/sysrq", "dev/tty/ldisc_autoload"),
+    *("kernel/core_pattern", "fs/suid_dumpable"),
     *("fs/protected_hardlinks", "fs/protected_symlinks", "fs/protected_fifos", "fs/protected_regular"),
-    *("net/core/rmem_max", "net/core/netdev_max_backlog"),
+    *("net/core/rmem_max", "net/core/netdev_max_backlog", "net/core/bpf_jit_harden"),
     *("net/ipv4/tcp_syncookies", "net/ipv4/icmp_echo_ignore_broadcasts", "net/ipv6/conf/all/forwarding"),
 )
 _EACH = (
     *("ipv4/conf/*/accept_redirects", "ipv4/conf/*/send_redirects", "ipv4/conf/*/accept_source_route"),
-    *("ipv4/conf/*/rp_filter", "ipv4/conf/*/log_martians", "ipv4/conf/*/forwarding"),
+    *("ipv4/conf/*/rp_filter", "ipv4/conf/*/log_martians", "ipv4/conf/*/secure_redirects", "ipv4/conf/*/forwarding"),
     *("ipv6/conf/*/accept_redirects", "ipv6/conf/*/accept_source_route"),
 )
 # Read by grep: what a shell reads in single bytes, the kernel ends after the first. `test -w` is no question of rights: a

@@ -57,6 +57,26 @@ def test_kernel_as_wanted_has_no_fault() -> None:
         sheet.finish()
 
 
+# The bridge's buffers and what becomes of dumps have checks of their own; IPv6 never asks `all` (kernel: net/ipv6/ndisc.c).
+ELSEWHERE = {"NET-10", "OS-12"}
+NOT_ASKED = {"net/ipv6/conf/all/accept_redirects"}
+
+
+def test_what_hardening_sets_is_looked_at() -> None:
+    rows = yaml.safe_load((ROOT / "roles/hardening/vars/main.yml").read_text())["__hardening_sysctl"]
+    set_ = {name.replace(".", "/") for control, names in rows.items() if control not in ELSEWHERE for name in names}
+    single = {name for name in set_ if "*" not in name} - NOT_ASKED
+    assert single == {*test_kernel.NETWORK, *test_kernel.MEMORY}
+
+
+@pytest.mark.parametrize("name", [*test_kernel.NETWORK, *test_kernel.MEMORY])
+def test_each_setting_turns_its_control_now_and_for_the_next_boot(name: str) -> None:
+    look = _network if name in test_kernel.NETWORK else _memory
+    shown = name.replace("/", ".")
+    assert faults_of(look(**{name.replace("/", "__"): "7"})) == f"{shown} is 7"
+    assert faults_of(look(kept=KEPT + f"{name} = 7\n")) == f"{shown} is 7 in the files of sysctl.d"
+
+
 def test_each_interface_counts_for_itself() -> None:
     said = {"cd /proc/sys": _kernel().replace("conf/eth0.7/accept_redirects:0", "conf/eth0.7/accept_redirects:1")}
     faults = faults_of(sheet_of(test_kernel.test_network_settings, said))

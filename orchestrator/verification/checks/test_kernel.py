@@ -19,14 +19,16 @@ OFF, ON = ("0",), ("1",)
 # Loose: an answer may come by another uplink, as media does on hosts with several. Strict keeps out more.
 LOOSE, STRICT = "2", "1"
 NETWORK = {
-    "net/ipv4/conf/all/accept_source_route": OFF,
-    "net/ipv6/conf/all/accept_source_route": ("0", "-1"),
+    **dict.fromkeys((f"net/ipv4/conf/{name}/accept_source_route" for name in ("all", "default")), OFF),
+    **dict.fromkeys((f"net/ipv6/conf/{name}/accept_source_route" for name in ("all", "default")), ("0", "-1")),
     "net/ipv4/conf/all/accept_redirects": OFF,
     "net/ipv4/conf/default/accept_redirects": OFF,
     "net/ipv6/conf/default/accept_redirects": OFF,
     "net/ipv4/conf/all/send_redirects": OFF,
     "net/ipv4/conf/default/send_redirects": OFF,
+    "net/ipv4/conf/all/secure_redirects": OFF,
     "net/ipv4/conf/all/log_martians": ON,
+    "net/ipv4/conf/default/log_martians": ON,
     "net/ipv4/conf/all/rp_filter": (LOOSE, STRICT),
     "net/ipv4/tcp_syncookies": ("1", "2"),
     "net/ipv4/icmp_echo_ignore_broadcasts": ON,
@@ -37,6 +39,11 @@ MEMORY = {
     "kernel/dmesg_restrict": ON,
     "kernel/yama/ptrace_scope": ("1", "2", "3"),
     "kernel/unprivileged_bpf_disabled": ("1", "2"),
+    # 4 is Debian's own further step (linux:debian/patches).
+    "kernel/perf_event_paranoid": ("3", "4"),
+    "kernel/sysrq": OFF,
+    "net/core/bpf_jit_harden": ("2",),
+    "dev/tty/ldisc_autoload": OFF,
     "fs/suid_dumpable": OFF,
     "fs/protected_hardlinks": ON,
     "fs/protected_symlinks": ON,
