@@ -156,6 +156,11 @@ def _remedy(row: Mapping[str, str], host: str, converge: str) -> str:
     if kind == "group" and what == "members added":
         users = row["found"].split(", ")
         return "on the host: " + "; ".join(f"gpasswd --delete {user} {row['name']}" for user in users)
+    if kind == "unit" and what == "settings added":
+        files = row["found"].replace(", ", " ")
+        return (
+            f"on the host: systemctl cat {row['name']}; what nobody wants there: rm {files} && systemctl daemon-reload"
+        )
     if kind == "file" and what in ("content", "link", "type", "present"):
         return f"{converge} --replace-altered (with --check --diff --limit {host} it only shows what)"
     return converge

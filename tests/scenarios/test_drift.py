@@ -62,6 +62,20 @@ def told(report: dict[str, Any]) -> list[Row]:
     return sorted((row["kind"], row["name"], row["what"]) for row in report["hosts"][0]["differences"])
 
 
+def test_what_somebody_adds_to_a_unit_is_told(site: LabSite, state_home: Path) -> None:
+    """The sandbox is in the unit's own files, and another file beside them takes it away."""
+    planted = "/etc/systemd/system/nginx.service.d/99-planted.conf"
+    ssh(site, f"printf '[Service]\nPrivateTmp=no\n' > {planted}")
+    try:
+        _, report = look(site, state_home)
+        assert told(report) == [("unit", "nginx.service", "settings added")]
+        (row,) = report["hosts"][0]["differences"]
+        assert row["found"] == planted
+    finally:
+        ssh(site, f"rm {planted}; systemctl daemon-reload")
+    assert look(site, state_home)[0] == 0
+
+
 @pytest.fixture(scope="module")
 def pin(site: LabSite) -> tuple[str, str]:
     """Options that pin Jicofo to the version that is installed, and a converge with them."""

@@ -152,6 +152,26 @@ def test_a_unit(
     assert compared(code, item) == [("x.service", *row) for row in told]
 
 
+def test_what_somebody_adds_to_a_unit(code: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was there when it was applied is no difference, nor is a file of ours; a name like ours makes none of them."""
+    folder = "/etc/systemd/system/x.service.d"
+    there = [f"{folder}/{name}.conf" for name in ("10-operator", "50-ratssaal", "80-ratssaal-sandbox")]
+    monkeypatch.setattr(code.units, "states_of", lambda names: dict.fromkeys(names, _state()))
+    monkeypatch.setattr(code.units, "drop_ins", lambda name: there)
+    (item,) = code.units.applied_units([{"name": "x.service", "state": "started"}])
+    assert item["drop_ins"] == there[:1]
+    monkeypatch.setattr(code.comparisons, "differences", lambda item: {})
+    ours = [{"kind": "file", "name": path, "dest": path, "state": "file"} for path in there[1:]]
+    parts = [{"role": "web", "task": "w", "items": [item, *ours], "finished": True}]
+    assert code.drift.compare(parts) == []
+    there += [f"{folder}/99-ratssaal.conf", f"{folder}/99-planted.conf"]
+    (row,) = code.drift.compare(parts)
+    assert (row["name"], row["what"]) == ("x.service", "settings added")
+    assert row["found"] == f"{folder}/99-planted.conf, {folder}/99-ratssaal.conf"
+    del item["drop_ins"]
+    assert code.drift.compare(parts) == [], "a manifest of an earlier version tells nothing of them"
+
+
 def test_two_tasks_on_one_unit_add_up(code: Any) -> None:
     web = code.units.applied_units([{"name": "nginx.service", "enabled": True, "state": "started"}])
     sandbox = code.units.applied_units([{"name": "nginx.service", "state": "started"}])

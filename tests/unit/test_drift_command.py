@@ -71,6 +71,7 @@ def test_remedies(site: Site) -> None:
         row("file", "mode"),
         row("file", "content"),
         row("group", "members added", name="ssh-login", found="eve, mallory"),
+        row("unit", "settings added", name="nginx.service", found="/etc/x.conf, /etc/y.conf"),
         row("package file", "content", package="curl"),
     ]
     converge = f"ratssaal provision {site.path} --harden"
@@ -79,6 +80,7 @@ def test_remedies(site: Site) -> None:
         converge,
         f"{converge} --replace-altered (with --check --diff --limit {name} it only shows what)",
         "on the host: gpasswd --delete eve ssh-login; gpasswd --delete mallory ssh-login",
+        "on the host: systemctl cat nginx.service; what nobody wants there: rm /etc/x.conf /etc/y.conf && systemctl daemon-reload",
         "on the host: apt-get install --reinstall curl",
     ]
 

@@ -72,6 +72,11 @@ class Host:
             raise LookupError("systemctl show tells nothing")
         return found
 
+    @functools.cached_property
+    def files(self) -> set[str]:
+        """Return the paths of the files in the manifest."""
+        return {item["dest"] for item in self.items if item["kind"] == "file"}
+
     def left_halfway(self, path: str) -> bool:
         """Say whether a task that has not ended may have left a file so: not long after it had begun."""
         at = max((at for _, _, at, files in self._begun if path in files), default=None)
@@ -149,6 +154,10 @@ def _unit(item: Mapping[str, Any], host: Host) -> Iterator[Difference]:
         yield "state", "active" if item["started"] else "inactive", state["ActiveState"]
     elif not units.in_force(item):
         yield "effect", "what it sets in force", "altered since"
+    now = units.drop_ins(name)
+    added = sorted(set(now) - set(item.get("drop_ins", now)) - host.files)
+    if added:
+        yield "settings added", "nobody else's drop-in", ", ".join(added)
 
 
 def _enabled(yes: bool) -> str:

@@ -49,6 +49,11 @@ def states_of(names: Sequence[str]) -> dict[str, dict[str, str]]:
     return found
 
 
+def drop_ins(name: str) -> list[str]:
+    """Return the files below /etc that add to a unit or overrule it, whoever wrote them."""
+    return sorted(glob.glob("/etc/systemd/system/%s.d/*.conf" % glob.escape(name)))
+
+
 def enabled(name: str, state: Mapping[str, str]) -> bool:
     """Say whether a unit starts at boot; a SysV script has no unit file state, so its links are looked at."""
     if state["UnitFileState"] in ("enabled", "enabled-runtime", "static", "alias", "generated", "indirect"):
@@ -264,6 +269,8 @@ def applied_units(wanted: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
                 item["enabled"] = bool(unit["enabled"])
             if "effective" in unit and in_force(unit):
                 item["effective"] = unit["effective"]
+            # Those of our tasks are in the manifest as files, whichever of them came first.
+            item["drop_ins"] = [path for path in drop_ins(unit["name"]) if "ratssaal" not in os.path.basename(path)]
         items.append(item)
     return items
 
