@@ -189,7 +189,14 @@ def play(site: LabSite, *arguments: str, playbook: str = "site.yml", check: bool
     argv += ["--vault-password-file", str(site.vault_password_file), "-v", *arguments, f"playbooks/{playbook}"]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
     done = subprocess.run(
-        argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=_longest(site), check=False
+        argv,
+        cwd=ROOT,
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_longest(site),
+        check=False,
     )
     output = done.stdout + done.stderr
     assert not check or done.returncode == 0, output[-6000:]
@@ -224,7 +231,13 @@ def ratssaal(site: LabSite, state: Path, verb: str, *arguments: str) -> subproce
     ]
     environment = {**os.environ, "XDG_STATE_HOME": str(state)}
     return subprocess.run(
-        [*argv, *arguments], env=environment, capture_output=True, text=True, timeout=_longest(site), check=False
+        [*argv, *arguments],
+        env=environment,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=_longest(site),
+        check=False,
     )
 
 
@@ -249,8 +262,15 @@ def ssh(site: LabSite, command: str, *, user: str = "root", address: str = "", c
     argv = ["ssh", "-i", str(site.key_file), *(word for option in options for word in ("-o", option))]
     target = f"{user}@{address or site.hosts[0].address}"
     longest = _longest(site) // 3
+    # With a standard input of its own: it makes that non-blocking, leaves it so where it is killed, and Ansible refuses such a one.
     done = subprocess.run(
-        [*argv, target, command], capture_output=True, text=True, errors="replace", check=False, timeout=longest
+        [*argv, target, command],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        check=False,
+        timeout=longest,
     )
     assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout.strip()

@@ -58,7 +58,12 @@ def _die_when(locked: Callable[[LabSite], bool], site: LabSite, *arguments: str)
     argv = [str(BIN / "ansible-playbook"), "-i", str(site.path / "hosts.yml")]
     argv += ["--vault-password-file", str(site.vault_password_file), *arguments]
     with subprocess.Popen(
-        argv, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        argv,
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     ) as run:
         try:
             for _ in range(300):
@@ -116,7 +121,9 @@ def _playbook(tmp_path: Path, content: str) -> Path:
 def _trial(site: LabSite, tmp_path: Path, content: str, **variables: object) -> subprocess.CompletedProcess[str]:
     argv = [str(BIN / "ansible-playbook"), "-i", str(site.path / "hosts.yml"), "-e", json.dumps(variables)]
     argv += ["--vault-password-file", str(site.vault_password_file), str(_playbook(tmp_path, content))]
-    return subprocess.run(argv, cwd=ROOT, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(
+        argv, cwd=ROOT, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=200, check=False
+    )
 
 
 @pytest.mark.parametrize(

@@ -225,7 +225,7 @@ BREAKS: list[Break] = [
     Break(
         "WEB-03",
         f"cp -a /etc/nginx /root/nginx && sed -i 's/server_tokens off;/server_tokens on;/' {_NGINX} {_HEADERS}"
-        " && sed -i 's/index index.html index.htm;/& autoindex on;/; s#location ~ (/.*#location ~ /nothing-of-the-kind {#'"
+        " && sed -i 's/index index.html index.htm;/& autoindex on;/; s#location ~ (.*#location ~ /nothing-of-the-kind {#'"
         f" {_NGINX} && echo planted > /usr/share/jitsi-meet/.env && systemctl reload nginx && sleep 1",
         "/.env (IPv4) answers 200 with a file",
         "rm -r /etc/nginx /usr/share/jitsi-meet/.env && mv /root/nginx /etc/ && systemctl reload nginx && sleep 1",

@@ -347,26 +347,30 @@ def bridge():
             options = dict(word[2:].partition("=")[::2] for word in words if word.startswith("-D"))
             return options, boot + ticks / os.sysconf("SC_CLK_TCK")
     return {}, 0.0
-def says_nobody(text):
-    # An empty list wherever such a key stands, and nothing taken from elsewhere: then the tool, which takes as long as a third
-    # of all other commands, need not be asked.
+def names(text):
+    return re.findall(r'[^\s,"\[\]]+', text)
+def plainly(text):
+    # Whom a list on one line names wherever such a key stands, and nothing is taken from elsewhere; None where it may be said otherwise.
     lines = [line for line in text.splitlines() if not line.lstrip().startswith(("#", "//"))]
     keys = [line for line in lines if re.search(r"(?<![\w-])addresses", line)]
     plain = not any(word in line for line in lines for word in ("include", "\\", "+="))
-    return plain and all(re.fullmatch(r"\s*addresses\s*=\s*\[\s*\]\s*", line) for line in keys)
-def names(text):
-    return re.findall(r'[^\s,"\[\]]+', text)
+    if plain and all(re.fullmatch(r"\s*addresses\s*=\s*\[[^\[\]#/]*\]\s*", line) for line in keys):
+        return [name for line in keys for name in names(line.partition("=")[2])]
 options, born = bridge()
 file = options.get("config.file", "")
 found = {"file": file, "changed_after_start": False, "addresses": []}
 if file:
     path = pathlib.Path(file)
     found["changed_after_start"] = path.stat().st_mtime > born + 2
-    if not says_nobody(path.read_text(errors="replace")):
+    listed = plainly(path.read_text(errors="replace"))
+    # Where nobody is named, the tool, which takes as long as a third of all other commands, need not be asked.
+    if listed != []:
         said = subprocess.run(["hocon", "-f", file, "get", KEYS[0]], capture_output=True, text=True)
-        if said.returncode != 0 and "find the given path" not in said.stdout + said.stderr:
+        broken = said.returncode != 0 and "find the given path" not in said.stdout + said.stderr
+        if broken and listed is None:
             raise SystemExit(f"hocon cannot read {file}: {said.stderr or said.stdout}")
-        found["addresses"] = names(said.stdout) if said.returncode == 0 else []
+        # It fails over a nickname such as 12e34567-..., which upstream's package makes at random and without quotes.
+        found["addresses"] = listed if broken else names(said.stdout) if said.returncode == 0 else []
     old = path.parent / "sip-communicator.properties"
     rows = [row.partition("=")[::2] for row in old.read_text().splitlines()] if old.is_file() else []
     values = [value for name, value in [*options.items(), *rows] if name.strip().startswith(KEYS)]
