@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -183,21 +184,29 @@ def _longest(site: LabSite) -> int:
     return 7200 if site.hosts[0].driver == "vm" else 900
 
 
+def _ended(argv: list[str], seconds: int, **more: Any) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end, with a standard input of its own.
+
+    An ssh makes that non-blocking and leaves it so where it breaks off, and Ansible refuses such a one.
+    """
+    return subprocess.run(
+        argv,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        errors="replace",
+        timeout=seconds,
+        check=False,
+        **more,
+    )
+
+
 def play(site: LabSite, *arguments: str, playbook: str = "site.yml", check: bool = True) -> Played:
     """Run plain ansible-playbook on a lab's site as an operator without the CLI would; `check` that it ends well, unwarned."""
     argv = [str(BIN / "ansible-playbook"), "-i", str(site.path / "hosts.yml")]
     argv += ["--vault-password-file", str(site.vault_password_file), "-v", *arguments, f"playbooks/{playbook}"]
     environment = {**os.environ, "ANSIBLE_NOCOLOR": "1"}
-    done = subprocess.run(
-        argv,
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_longest(site),
-        check=False,
-    )
+    done = _ended(argv, _longest(site), cwd=ROOT, env=environment)
     output = done.stdout + done.stderr
     assert not check or done.returncode == 0, output[-6000:]
     played = Played(done.returncode, output)
@@ -230,15 +239,7 @@ def ratssaal(site: LabSite, state: Path, verb: str, *arguments: str) -> subproce
         str(site.vault_password_file),
     ]
     environment = {**os.environ, "XDG_STATE_HOME": str(state)}
-    return subprocess.run(
-        [*argv, *arguments],
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=_longest(site),
-        check=False,
-    )
+    return _ended([*argv, *arguments], _longest(site), env=environment)
 
 
 def in_room(
@@ -262,15 +263,6 @@ def ssh(site: LabSite, command: str, *, user: str = "root", address: str = "", c
     argv = ["ssh", "-i", str(site.key_file), *(word for option in options for word in ("-o", option))]
     target = f"{user}@{address or site.hosts[0].address}"
     longest = _longest(site) // 3
-    # With a standard input of its own: it makes that non-blocking, leaves it so where it is killed, and Ansible refuses such a one.
-    done = subprocess.run(
-        [*argv, target, command],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        check=False,
-        timeout=longest,
-    )
+    done = _ended([*argv, target, command], longest)
     assert not check or done.returncode == 0, f"{command}: {done.stdout}{done.stderr}"
     return done.stdout.strip()

@@ -491,7 +491,7 @@ def test_another_host_is_not_asked() -> None:
         ('"\\u0061ddresses" = [ "stun.example.net" ]', None),
     ],
 )
-def test_what_a_file_says_plainly_needs_no_tool(text: str, listed: list[str] | None) -> None:
+def test_what_a_file_says_plainly_is_read_without_a_tool(text: str, listed: list[str] | None) -> None:
     program = checks._BRIDGE_STUN
     function = program[program.index("def names") : program.index("options, born")]
     names: dict[str, Any] = {"re": re}
